@@ -1,0 +1,100 @@
+"""The wall between loading and training: `Batch`, `Loader`, and nothing else crosses it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+
+from .errors import FeedrateError, LoaderError
+from .plan import Plan, Shard
+from .records import Records, records_fingerprint
+
+__all__ = ["Batch", "FeedrateError", "Loader", "LoaderError", "LoaderOptions", "ResizeMode", "loader_identity"]
+
+ResizeMode = Literal["area", "exact"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's part of one global batch.
+
+    images     uint8 [B, 3, H, W], values 0-255, channels-last strides, on the loader's device
+    labels     int64 [B], on the loader's device; -1 in padding
+    ids        int64 [B], on the host: each sample's number in its split; -1 in padding
+    num_valid  rows [num_valid:] are padding, which occurs in evaluation only
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    ids: torch.Tensor
+    num_valid: int
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """What a loader is told about where it runs; it never looks for itself.
+
+    shard        which share of every global batch to deliver
+    device       where images and labels must end up
+    resize       "area" (OpenCV's INTER_AREA), "exact" (antialiased bilinear, as torchvision's), or None: the loader's
+                 own fastest
+    num_workers  threads or processes that make pixels; None: the processors this rank may use
+    num_ahead    batches being made or ready beside the one handed out
+    """
+
+    shard: Shard = Shard()
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    resize: ResizeMode | None = None
+    num_workers: int | None = None
+    num_ahead: int = 3
+
+    def __post_init__(self) -> None:
+        if self.num_workers is not None and self.num_workers < 1:
+            raise FeedrateError(f"{self.num_workers} workers: at least 1 is needed")
+        if self.num_ahead < 1:
+            raise FeedrateError(f"{self.num_ahead} batches ahead: at least 1 is needed")
+
+
+class Loader(Protocol):
+    """A stream of batches made as the plan says. What every implementation owes:
+
+    * The same `len()` on all ranks, and order, rectangles and flips exactly the plan's.
+    * In training every sample at most once an epoch over all ranks, all but a remainder of less than one global batch;
+      in evaluation every sample exactly once, for any number of ranks and any batch size.
+    * Bit-identical batches for the same (seed, epoch, start), whatever the number of threads or workers.
+    * A batch's tensors are ready on the current stream and valid until the next `next()`, not longer.
+    * A sample that cannot be delivered raises LoaderError with its id and where it is stored.
+    * Leaving an epoch early, and `close()`, leave no thread, process, shared memory or open file behind.
+    * Several loaders may be open, and iterating, at once. One loader runs one epoch at a time: asking for another
+      ends the one before.
+
+    A loader keeps no position: the engine owns (epoch, batch), so there is no cursor that could be wrong.
+    """
+
+    name: str
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        ...
+
+    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch `index` from batch number `start` on. Closing the iterator ends its work."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint stores, as JSON data: {"stream": …, "pixels": …}.
+
+        Two loaders with equal stream parts deliver the same samples with the same crops; with equal pixel parts too,
+        the same bits.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything. Idempotent; the loader cannot be used afterwards."""
+        ...
+
+
+def loader_identity(records: Records, plan: Plan, pixels: dict[str, Any]) -> dict[str, Any]:
+    """The identity of a loader over these records and this plan, with its own account of how pixels are made."""
+    return {"stream": {"data": records_fingerprint(records), **plan.identity()}, "pixels": pixels}

@@ -1,0 +1,117 @@
+"""Where samples are stored: random access to their bytes, whatever the format."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FeedrateError
+
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """Mean and standard deviation of the red, green and blue values, 0-255, over the pixels of the named split."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    source: str
+
+
+class Records(Protocol):
+    """One split of a data set. Implementations can be pickled (an open file is opened again) and read by many threads.
+
+    classes   names, one a label
+    labels    int64 [N]
+    widths    int32 [N], pixels;  heights  int32 [N], pixels
+    is_raw    bool [N]: True where the bytes are uint8 RGB pixels, row by row; False where they are an encoded image
+    channels  statistics where the format carries them, else None
+    """
+
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    widths: NDArray[np.int32]
+    heights: NDArray[np.int32]
+    is_raw: NDArray[np.bool_]
+    channels: ChannelStatistics | None
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """The stored bytes of sample `index`, uint8 [size], read-only and without a copy where the format allows.
+
+        Raises LoaderError, naming the sample and its place, when they cannot be had.
+        """
+        ...
+
+    def where(self, index: int) -> str:
+        """Where sample `index` is stored, for people: a path, or a file and a position in it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of open files. Idempotent."""
+        ...
+
+
+ScanProgress = Callable[[int, int], None]  # (samples scanned, samples to scan)
+
+
+def records_fingerprint(records: Records) -> str:
+    """SHA-256 of classes, labels and sizes: what the stream and its targets depend on, not how pixels are encoded."""
+    digest = sha256("\0".join(records.classes).encode())
+    for column in (records.labels, records.widths, records.heights):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+def list_splits(path: str | Path) -> tuple[str, ...]:
+    """The splits stored at `path`, a subset of ("train", "val")."""
+    path = _existing(path)
+    return _format_of(path).list_splits(path)
+
+
+def open_records(path: str | Path, split: str, progress: ScanProgress | None = None) -> Records:
+    """Open one split of whatever is stored at `path`.
+
+    `path` is a packed folder (manifest.json and .beton files), a .beton file, a folder with CIFAR's python archive, or
+    a folder of images: `train/<class>/…` and `val/<class>/…` (also `test`, `valid`, `validation`), or just `<class>/…`.
+    `progress` hears about the one-time scan of image sizes. Raises FeedrateError with one sentence on anything else.
+    """
+    path = _existing(path)
+    opener = _format_of(path)
+    splits = opener.list_splits(path)
+    if split not in splits:
+        raise FeedrateError(f"{path} has no '{split}' split: it holds {' and '.join(splits)}")
+    return opener.open_split(path, split, progress)
+
+
+class _Format(Protocol):
+    """What each `*_records` module offers."""
+
+    def list_splits(self, path: Path) -> tuple[str, ...]: ...
+    def open_split(self, path: Path, split: str, progress: ScanProgress | None) -> Records: ...
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FeedrateError(f"{path} does not exist: give a packed folder, a .beton file or a folder of images")
+    return path
+
+
+def _format_of(path: Path) -> _Format:
+    """The module that reads what lies at `path`; imported here, on demand, since each brings its own needs."""
+    from . import beton_records, cifar_records, folder_records
+
+    for module in (beton_records, cifar_records, folder_records):
+        if module.recognises(path):
+            return module
+    raise FeedrateError(
+        f"{path} holds nothing this reads: expected manifest.json, a .beton file, CIFAR's python archive,"
+        " or a folder with one folder of images a class"
+    )

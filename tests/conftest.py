@@ -1,0 +1,28 @@
+"""Fixtures shared by all tests. Everything is made here: no data set is needed."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
+
+from pictures import write_image_folder  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train: 3 classes, 37 JPEGs; val: the same classes, 23 JPEGs; many sizes."""
+    return write_image_folder(
+        tmp_path_factory.mktemp("images"),
+        {"train": {"ant": 13, "bee": 11, "cat": 13}, "val": {"ant": 7, "bee": 9, "cat": 7}},
+    )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Size scans are cached in a folder of the test run's own, never in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
