@@ -1,6 +1,6 @@
 """The wall between loading and training: `Batch`, `Loader`, and nothing else crosses it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -78,8 +78,11 @@ class Loader(Protocol):
         """Batches an epoch."""
         ...
 
-    def epoch(self, index: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `index` from batch number `start` on. Closing the iterator ends its work."""
+    def epoch(self, index: int, start: int = 0) -> Generator[Batch, None, None]:
+        """The batches of epoch `index` from batch number `start` on, none if `start` is `len()`.
+
+        Closing the generator ends its work.
+        """
         ...
 
     def identity(self) -> dict[str, Any]:

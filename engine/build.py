@@ -1,0 +1,160 @@
+"""From a configuration to a run that stands where it should go on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from loaders.api import FeedrateError
+from loaders.records import ScanProgress
+
+from .augment import Normalize
+from .checkpoint import newest_checkpoint, refuse_mismatch
+from .config import Config
+from .data import Data, open_data
+from .display import Display
+from .dist import Ranks
+from .interrupt import StopRequest
+from .loop import Run
+from .model import build_model
+from .optim import build_optimizer
+from .progress import Progress
+from .run_folder import RunFolder
+from .schedule import build_schedule
+from .step import TrainStep
+
+
+@contextmanager
+def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest) -> Iterator[Run]:
+    """A run, fresh or taken up from its newest checkpoint; its loaders are closed when the block ends."""
+    folder = RunFolder(Path(config.run.folder) / config.name, writes=ranks.is_main)
+    checkpoint = _find_checkpoint(config, folder, ranks, display)
+    threads = _threads(config, ranks, checkpoint)
+    if config.execution.deterministic:
+        _be_deterministic()
+    data = open_data(config, ranks, display.say, _scan_progress(display))
+    try:
+        torch.set_num_threads(threads)  # after the loaders: some libraries they open set it
+        step = build_step(config, ranks, data)
+        identity = {
+            "config": config.numerics(),
+            **data.train.identity(),
+            "execution": {
+                "device": ranks.device.type,
+                "world_size": ranks.world_size,
+                "threads": threads,
+                "channels_last": uses_channels_last(config, ranks.device),
+            },
+        }
+        progress = Progress(ranks.device)
+        run = Run(config, ranks, data, step, folder, display, stop, progress, identity)
+        if checkpoint is not None:
+            _take_up(run, checkpoint)
+        size = config.data.size_px
+        batch_per_rank = config.data.batch_size // ranks.world_size
+        step.warm_up(torch.Size((batch_per_rank, 3, size, size)), data.num_classes)
+        _announce(run, resumed=checkpoint is not None)
+        folder.write_settings(config)
+        yield run
+        assert torch.get_num_threads() == threads, "a loader changed torch's number of threads, which changes bits"
+    finally:
+        data.close()
+
+
+def build_step(config: Config, ranks: Ranks, data: Data) -> TrainStep:
+    """Model, optimizer, schedule and normalisation for these data, on this rank's device."""
+    channels_last = uses_channels_last(config, ranks.device)
+    model = build_model(config.model.name, data.num_classes, config.seed).to(ranks.device)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    return TrainStep(
+        model,
+        build_optimizer(config.optim, model),
+        build_schedule(config.optim, config.epochs, len(data.train)),
+        Normalize(data.channels, ranks.device, channels_last),
+        config,
+        ranks,
+    )
+
+
+def uses_channels_last(config: Config, device: torch.device) -> bool:
+    """The layout asked for; left to us, channels-last on CUDA only."""
+    choice = config.execution.channels_last
+    return choice == "on" or (choice == "auto" and device.type == "cuda")
+
+
+def _find_checkpoint(config: Config, folder: RunFolder, ranks: Ranks, display: Display) -> dict[str, Any] | None:
+    """The newest valid checkpoint, the same on every rank."""
+    checkpoint = newest_checkpoint(folder.checkpoints, display.say)
+    position = None if checkpoint is None else (checkpoint["progress"]["epoch"], checkpoint["progress"]["batch"])
+    if len(set(ranks.gather(position))) > 1:
+        raise FeedrateError(f"ranks see different checkpoints in {folder.checkpoints}: it must be a shared folder")
+    if checkpoint is not None and config.run.resume == "never":
+        raise FeedrateError(
+            f"{folder.path} already holds a run and --run.resume is never: use another --name, or delete that folder"
+        )
+    return checkpoint
+
+
+def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
+    """Restore weights, optimizer, position and logs, unless the checkpoint is of something else."""
+    accepted = refuse_mismatch(checkpoint["identity"], run.identity, run.config.run.allow_change)
+    for difference in accepted:
+        run.display.say(f"accepted: {difference}; the result will not be the same to the bit")
+    run.step.module.load_state_dict(checkpoint["model"])
+    run.step.optimizer.load_state_dict(checkpoint["optimizer"])
+    run.step.precision.scaler.load_state_dict(checkpoint["scaler"])
+    run.progress.restore(checkpoint["progress"], run.ranks)
+    run.folder.cut_metrics(checkpoint["metrics_bytes"])
+    if run.config.run.log_ids:
+        num_steps = run.progress.epoch * len(run.data.train) + run.progress.batch
+        run.folder.cut_ids(run.ranks.rank, num_steps * run.config.data.batch_size // run.ranks.world_size)
+
+
+def _threads(config: Config, ranks: Ranks, checkpoint: dict[str, Any] | None) -> int:
+    """Torch's threads: as asked, else as the checkpoint had them, else an equal share of the processors."""
+    if config.execution.threads:
+        return config.execution.threads
+    if checkpoint is not None:
+        return int(checkpoint["identity"]["execution"]["threads"])
+    return ranks.cpus
+
+
+def _be_deterministic() -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def _scan_progress(display: Display) -> ScanProgress:
+    """Say how far the one-time scan of an image folder is, at each tenth."""
+    said = -1
+
+    def tell(done: int, total: int) -> None:
+        nonlocal said
+        tenth = 10 * done // max(1, total)
+        if tenth > said and total > 10_000:
+            said = tenth
+            display.say(f"reading image sizes, once: {done:,} of {total:,}")
+
+    return tell
+
+
+def _announce(run: Run, resumed: bool) -> None:
+    config, ranks = run.config, run.ranks
+    num_parameters = sum(parameter.numel() for parameter in run.step.module.parameters())
+    run.display.say(
+        f"model: {config.model.name}, {num_parameters / 1e6:.2f} million parameters, {config.execution.precision}"
+        f" on {ranks.world_size} × {ranks.device.type}, {torch.get_num_threads()} threads,"
+        f" batch {config.data.batch_size}, {len(run.data.train)} steps an epoch"
+    )
+    if run.progress.epoch >= config.epochs:
+        run.display.say(f"all {config.epochs} epochs are done already; another --name starts anew")
+    elif resumed:
+        run.display.say(
+            f"going on in epoch {run.progress.epoch + 1} of {config.epochs}"
+            f" after batch {run.progress.batch} of {len(run.data.train)}"
+        )

@@ -1,0 +1,124 @@
+"""From a preset and the command line to a Config."""
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from loaders.api import FeedrateError
+
+from .config import Config
+
+PRESETS = Path(__file__).resolve().parent.parent / "configs"
+
+T = TypeVar("T")
+
+
+def parse_config(arguments: Sequence[str], speaks: bool = True) -> Config:
+    """The configuration that `[--config NAME] [--option value …]` asks for: defaults, then the preset, then options.
+
+    NAME is a file in configs/ without its ending, or the path of a TOML file. Only a process that `speaks` prints
+    help and usage errors, which exit the process with status 0 and 2. Raises FeedrateError on a bad preset or value.
+    """
+    preset, options = _take_preset(list(arguments))
+    config = load_preset(preset) if preset else Config(name="default")
+    _refuse_unknown(options)
+    parsed = tyro.cli(
+        Config, default=config, args=options, prog="train.py", description=_DESCRIPTION, console_outputs=speaks
+    )
+    return parsed if parsed.name else dataclasses.replace(parsed, name=config.name)
+
+
+_DESCRIPTION = "Train an image classifier. Start from a preset with --config NAME (a file in configs/)."
+
+
+def load_preset(name: str) -> Config:
+    """The preset called `name`, or the TOML file at that path. Its own name becomes the run's."""
+    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    if not path.is_file():
+        known = sorted(file.stem for file in PRESETS.glob("*.toml"))
+        raise FeedrateError(f"no preset '{name}': {_did_you_mean(name, known)}known are {', '.join(known)}")
+    try:
+        content = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise FeedrateError(f"{path} is not valid TOML: {error}") from error
+    return build(Config, {"name": path.stem, **content}, str(path))
+
+
+def build(kind: type[T], values: dict[str, Any], where: str) -> T:
+    """An instance of the dataclass `kind` from nested plain data; a key or type that does not fit is an error."""
+    hints = typing.get_type_hints(kind)
+    defaults = kind()
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise FeedrateError(
+                f"{where}: unknown key '{key}': {_did_you_mean(key, list(hints))}known are {', '.join(hints)}"
+            )
+        default = getattr(defaults, key)
+        checked[key] = _converted(hints[key], default, value, f"{where}: {key}")
+    return kind(**checked)
+
+
+def _converted(hint: Any, default: Any, value: Any, where: str) -> Any:
+    """`value` as the field's own type."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise FeedrateError(f"{where} is {value!r}: it must be a table")
+        return build(hint, value, where)
+    if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+        raise FeedrateError(f"{where} is {value!r}: it must be one of {', '.join(typing.get_args(hint))}")
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(value)
+    if type(value) is not type(default):
+        raise FeedrateError(f"{where} is {value!r}: it must be of type {type(default).__name__}")
+    return value
+
+
+def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Split `--config NAME` (or `--config=NAME`) from the other arguments."""
+    for i, argument in enumerate(arguments):
+        if argument == "--config":
+            if i + 1 == len(arguments):
+                raise FeedrateError("--config needs the name of a preset: a file in configs/ without its ending")
+            return arguments[i + 1], arguments[:i] + arguments[i + 2 :]
+        if argument.startswith("--config="):
+            return argument.removeprefix("--config="), arguments[:i] + arguments[i + 1 :]
+    return None, arguments
+
+
+def _refuse_unknown(options: list[str]) -> None:
+    """One sentence for an option that does not exist; tyro then judges the values."""
+    known = ["--config", "--help", *option_names(Config)]
+    for option in options:
+        name = option.split("=")[0].replace("_", "-")
+        if name.startswith("--") and name not in known:
+            raise FeedrateError(f"unknown option {name}: {_did_you_mean(name, known)}--help lists them all")
+
+
+def option_names(kind: type, prefix: str = "--") -> list[str]:
+    """The command-line options of a configuration class, as tyro spells them."""
+    names = []
+    for name, hint in typing.get_type_hints(kind).items():
+        option = prefix + name.replace("_", "-")
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            names += option_names(hint, option + ".")
+        else:
+            names.append(option)
+            if hint is bool:
+                names.append(f"{prefix}no-{name.replace('_', '-')}")
+    return names
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    # a forgotten section is the likeliest slip: --batch-size for --data.batch-size
+    near = near or [option for option in known if option.endswith("." + name.lstrip("-"))][:1]
+    return f"did you mean {near[0]}? " if near else ""

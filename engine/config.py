@@ -1,0 +1,196 @@
+"""Every setting of a run: frozen, typed, one default a field, checked when made.
+
+Names carry their unit; `batch_size` is global, over all ranks. The text under a field is its help on the command line.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from loaders.api import FeedrateError
+from loaders.crops import CenterCrop, Crop, PadCrop, RandomResizedCrop
+from loaders.plan import View
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which samples, cut how, loaded by how many."""
+
+    path: str = "data/imagenet"
+    """Packed folder, .beton file, CIFAR archive or folder of images; PATH-packed is preferred where it exists."""
+    train_split: str = "train"
+    eval_split: str = "val"
+    batch_size: int = 256
+    """Global: over all ranks."""
+    eval_batch_size_per_rank: int = 256
+    crop: Literal["random-resized", "pad", "center"] = "random-resized"
+    """Of training images. Evaluation always cuts the centre."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Smallest and largest share of the area, for random-resized."""
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """Smallest and largest width / height, for random-resized."""
+    padding_px: int = 4
+    """Largest shift, for pad."""
+    flip_probability: float = 0.5
+    size_px: int = 224
+    """Side of training images."""
+    eval_size_px: int = 224
+    eval_resize_px: int = 256
+    """The shorter side is thought resized to this before the centre is cut."""
+    resize: Literal["auto", "area", "exact"] = "auto"
+    """Area averaging, antialiased bilinear as torchvision's, or the loader's own fastest."""
+    workers: int = 0
+    """Threads or processes a rank; 0: the processors this rank may use."""
+    batches_ahead: int = 3
+
+    def __post_init__(self) -> None:
+        _at_least(1, batch_size=self.batch_size, eval_batch_size_per_rank=self.eval_batch_size_per_rank)
+        _at_least(1, size_px=self.size_px, eval_size_px=self.eval_size_px, batches_ahead=self.batches_ahead)
+        _at_least(0, workers=self.workers)
+        self.train_view()
+        self.eval_view()
+
+    def train_view(self) -> View:
+        """How training images are cut, as the plan wants it."""
+        crops: dict[str, Crop] = {
+            "random-resized": RandomResizedCrop(self.crop_scale, self.crop_ratio),
+            "pad": PadCrop(self.padding_px),
+            "center": CenterCrop(self.size_px, self.size_px),
+        }
+        return View(crops[self.crop], self.size_px, self.flip_probability)
+
+    def eval_view(self) -> View:
+        """How evaluation images are cut, as the plan wants it."""
+        return View(CenterCrop(self.eval_size_px, self.eval_resize_px), self.eval_size_px)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is trained."""
+
+    name: str = "resnet18"
+    """A ResNet of torchvision's by name, or cifar_resnet20, cifar_resnet32, cifar_resnet56."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How weights move. The learning rate is the peak, for the global batch as it is: nothing is rescaled."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.125
+    momentum: float = 0.9
+    """Of SGD."""
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of AdamW."""
+    weight_decay: float = 5e-5
+    """On weights of two and more dimensions; biases and norms never decay."""
+    schedule: Literal["onecycle", "cosine"] = "cosine"
+    warmup_epochs: float = 2.0
+    """Linear rise from 0, for cosine."""
+    rise_share: float = 0.3
+    """Share of the run in which the rate rises, for onecycle."""
+    label_smoothing: float = 0.1
+    clip_norm: float = 0.0
+    """Largest norm of all gradients together; 0: no clipping."""
+
+    def __post_init__(self) -> None:
+        _at_least(0, weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs, clip_norm=self.clip_norm)
+        _between(0, 1, momentum=self.momentum, label_smoothing=self.label_smoothing, rise_share=self.rise_share)
+        if not self.learning_rate > 0:
+            raise FeedrateError(f"learning_rate is {self.learning_rate}: it must be above 0")
+        if self.nesterov and self.momentum == 0:
+            raise FeedrateError("nesterov is on and momentum is 0: Nesterov's step needs momentum above 0")
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    """Where and in what precision it runs."""
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """bf16 and fp16 are mixed precision; fp16 scales the loss."""
+    channels_last: Literal["auto", "on", "off"] = "auto"
+    """auto: on for CUDA; on a CPU in float32 it was measured slower."""
+    threads: int = 0
+    """Threads of torch a rank; 0: the processors divided by the ranks of the machine. It changes bits."""
+    deterministic: bool = False
+    """On CUDA: only kernels that give the same bits each time. On a CPU they always do."""
+
+    def __post_init__(self) -> None:
+        _at_least(0, threads=self.threads)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Logs, checkpoints and going on after an interruption."""
+
+    folder: str = "runs"
+    """Runs are written to FOLDER/NAME."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: go on from the newest valid checkpoint of the same configuration."""
+    allow_change: tuple[str, ...] = ()
+    """Differences from the checkpoint to accept, by the name the refusal gives, such as pixels.loader."""
+    checkpoint_every_steps: int = 0
+    """0: by time alone, and after each epoch."""
+    checkpoint_every_s: float = 600.0
+    checkpoints_kept: int = 3
+    log_every_steps: int = 20
+    log_ids: bool = False
+    """Write every sample id, in the order trained on, to ids-rank<r>.i64 (little-endian int64)."""
+
+    def __post_init__(self) -> None:
+        _at_least(1, log_every_steps=self.log_every_steps, checkpoints_kept=self.checkpoints_kept)
+        _at_least(0, checkpoint_every_steps=self.checkpoint_every_steps)
+        if not self.checkpoint_every_s > 0:
+            raise FeedrateError(f"checkpoint_every_s is {self.checkpoint_every_s}: it must be above 0 seconds")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    name: str = ""
+    """Of the run's folder; empty: the preset's, or "default"."""
+    loader: str = "auto"
+    """torchvision, turbo, ffcv, dali, synthetic, or auto to have one chosen."""
+    epochs: int = 16
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        _at_least(1, epochs=self.epochs)
+        _at_least(0, seed=self.seed)
+        if "/" in self.name:
+            raise FeedrateError(f"name '{self.name}' must be a folder's name without a slash")
+
+    def numerics(self) -> dict[str, Any]:
+        """The settings that decide which weights come out, flat, as JSON data: a checkpoint of others is refused.
+
+        Data and order are told by the loader's identity, so that a data set may move and be packed anew.
+        """
+        return {
+            "epochs": self.epochs,
+            "model": self.model.name,
+            "precision": self.execution.precision,
+            **{f"optim.{name}": _listed(value) for name, value in asdict(self.optim).items()},
+        }
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _at_least(least: float, **values: float) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise FeedrateError(f"{name} is {value}: it must be {least} or more")
+
+
+def _between(least: float, most: float, **values: float) -> None:
+    for name, value in values.items():
+        if not least <= value <= most:
+            raise FeedrateError(f"{name} is {value}: it must lie between {least} and {most}")

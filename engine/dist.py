@@ -1,0 +1,107 @@
+"""The ranks of a run: who this process is, and the few words ranks exchange."""
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as torch_dist
+
+from loaders.api import FeedrateError
+from loaders.cpus import available_cpus
+from loaders.plan import Shard
+
+_TIMEOUT = timedelta(minutes=10)  # a rank that is silent for longer is taken for dead
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all of the run's. `device` is where it computes."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank prints and writes."""
+        return self.rank == 0
+
+    @property
+    def shard(self) -> Shard:
+        return Shard(self.rank, self.world_size)
+
+    @property
+    def cpus(self) -> int:
+        """Processors for each rank of this machine, at least 1."""
+        return max(1, available_cpus() // self.local_world_size)
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """`values` summed over all ranks, in place."""
+        if self.world_size > 1:
+            torch_dist.all_reduce(values)
+        return values
+
+    def any(self, *flags: bool) -> list[bool]:
+        """Which of the flags is up on any rank: the same answer on all of them."""
+        if self.world_size == 1:
+            return list(flags)
+        raised = torch.tensor([int(flag) for flag in flags], dtype=torch.int32, device=self.device)
+        torch_dist.all_reduce(raised, op=torch_dist.ReduceOp.MAX)
+        return [bool(flag) for flag in raised.tolist()]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in order of rank, on every rank. Small plain data only."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        torch_dist.all_gather_object(values, value)
+        return values
+
+    def same_buffers(self, model: torch.nn.Module) -> None:
+        """Give every rank the main rank's buffers: after a step each rank's batch statistics are its own."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                torch_dist.broadcast(buffer, src=0)
+
+
+def start_ranks(device_choice: str) -> Ranks:
+    """Join the run that torchrun started, or be the only rank of one. Called once, by an entry point."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    ranks = Ranks(
+        rank=int(os.environ.get("RANK", "0")),
+        world_size=world_size,
+        local_rank=local_rank,
+        local_world_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        device=_device(device_choice, local_rank),
+    )
+    if ranks.device.type == "cuda":
+        torch.cuda.set_device(ranks.device)
+    if world_size > 1:
+        backend = "nccl" if ranks.device.type == "cuda" else "gloo"
+        torch_dist.init_process_group(backend, timeout=_TIMEOUT)
+    return ranks
+
+
+def stop_ranks() -> None:
+    """Leave the run. Idempotent."""
+    if torch_dist.is_initialized():
+        torch_dist.destroy_process_group()
+
+
+def _device(choice: str, local_rank: int) -> torch.device:
+    has_cuda = torch.cuda.is_available()
+    if choice == "cpu" or (choice == "auto" and not has_cuda):
+        return torch.device("cpu")
+    if not has_cuda:
+        raise FeedrateError("--execution.device is cuda and torch sees no CUDA device: use cpu or auto")
+    if local_rank >= torch.cuda.device_count():
+        raise FeedrateError(
+            f"rank {local_rank} of this machine has no GPU of its own, there are {torch.cuda.device_count()}:"
+            " start fewer processes or use --execution.device cpu"
+        )
+    return torch.device("cuda", local_rank)

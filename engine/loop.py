@@ -1,0 +1,176 @@
+"""The training loop."""
+
+import math
+import time
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from loaders.api import Batch, FeedrateError
+
+from .checkpoint import save_checkpoint
+from .config import Config
+from .data import Data
+from .display import Display
+from .dist import Ranks
+from .evaluate import Evaluation, evaluate
+from .interrupt import StopRequest
+from .profiler.meter import Meter, Reading
+from .profiler.resources import ResourceMeter
+from .progress import Progress
+from .run_folder import RunFolder
+from .step import TrainStep
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a run is made of. `identity` is what its checkpoints are marked with."""
+
+    config: Config
+    ranks: Ranks
+    data: Data
+    step: TrainStep
+    folder: RunFolder
+    display: Display
+    stop: StopRequest
+    progress: Progress
+    identity: dict[str, Any]
+
+
+def train(run: Run) -> bool:
+    """Train from where `run.progress` stands to the last epoch. False if a signal stopped it before the end.
+
+    The engine owns the position: the loader is asked for epoch e from batch b on, so that a run that is killed and
+    started again sees exactly the batches it had not seen.
+    """
+    clock = _CheckpointClock(run.config.run.checkpoint_every_s)
+    while run.progress.epoch < run.config.epochs:
+        meter, resources = Meter(), ResourceMeter(run.ranks.device)
+        if not _train_epoch(run, meter, resources, clock):
+            return False
+        reading = meter.read()
+        used = asdict(resources.read())
+        evaluation = evaluate(run.step.module, run.data.evaluation, run.step.normalize, run.step.precision, run.ranks)
+        _finish_epoch(run, reading, used, evaluation)
+        _save(run, clock)
+    return True
+
+
+def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter, clock: "_CheckpointClock") -> bool:
+    """The rest of the current epoch. False if a signal stopped it; a checkpoint is then written."""
+    progress, config = run.progress, run.config
+    steps_per_epoch = len(run.data.train)
+    run.display.start_epoch(progress.epoch, config.epochs, progress.batch, steps_per_epoch)
+    run.step.module.train()
+    last = meter.read()
+    try:
+        with closing(run.data.train.epoch(progress.epoch, progress.batch)) as batches:
+            for batch in meter.timed(batches):
+                step = progress.epoch * steps_per_epoch + progress.batch
+                loss, num_correct = run.step(batch.images, batch.labels, step)
+                progress.record(batch.ids, loss, num_correct)
+                if config.run.log_ids:
+                    run.folder.log_ids(run.ranks.rank, batch.ids)
+                if (step + 1) % config.run.log_every_steps == 0:
+                    now = meter.read()
+                    _log_step(run, batch, loss, step, now.since(last))
+                    run.display.step(now.since(last))
+                    resources.sample()
+                    last = now
+                else:
+                    run.display.step(None)
+                if not _obey(run, clock, step + 1):
+                    return False
+    finally:
+        run.display.end_epoch()
+    return True
+
+
+def _obey(run: Run, clock: "_CheckpointClock", num_steps: int) -> bool:
+    """Write a checkpoint if one is due or a signal asks for it. False if the run must stop. All ranks agree."""
+    settings = run.config.run
+    due = settings.checkpoint_every_steps > 0 and num_steps % settings.checkpoint_every_steps == 0
+    stop = False
+    # asking the other ranks makes the host wait for a GPU, so there it is done with the logging alone
+    if run.ranks.device.type == "cpu" or num_steps % settings.log_every_steps == 0:
+        stop, clock_is_due = run.ranks.any(run.stop.is_up, clock.is_due)
+        due = due or clock_is_due
+    if due or stop:
+        _save(run, clock)
+    return not stop
+
+
+def _log_step(run: Run, batch: Batch, loss: torch.Tensor, step: int, recent: Reading) -> None:
+    value = loss.item()
+    if not math.isfinite(value):
+        ids = batch.ids[:8].tolist()
+        raise FeedrateError(
+            f"the loss is {value} at step {step} (epoch {run.progress.epoch + 1}, samples {ids} and following):"
+            " lower --optim.learning-rate, clip gradients with --optim.clip-norm, or use --execution.precision bf16"
+        )
+    run.folder.log(
+        {
+            "kind": "step",
+            "epoch": run.progress.epoch,
+            "step": step,
+            "loss": value,
+            "learning_rate": run.step.schedule(step),
+            "images_per_s": recent.images_per_s * run.ranks.world_size,
+            "data_wait_share": recent.data_wait_share,
+        }
+    )
+
+
+def _finish_epoch(run: Run, reading: Reading, used: dict[str, Any], evaluation: Evaluation) -> None:
+    """Log and show the epoch, and move to the next."""
+    record = {
+        "kind": "epoch",
+        "epoch": run.progress.epoch,
+        **run.progress.totals(run.ranks),
+        "eval_loss": evaluation.loss,
+        "eval_top1": evaluation.top1,
+        "eval_top5": evaluation.top5,
+        "num_evaluated": evaluation.num_samples,
+        "seconds": reading.seconds,
+        "images_per_s": reading.images_per_s * run.ranks.world_size,
+        "data_wait_share": reading.data_wait_share,
+        "first_batch_s": reading.first_batch_s,
+        "resources": used,
+    }
+    run.folder.log(record)
+    run.display.summarize(record, run.config.epochs)
+    run.progress.next_epoch()
+
+
+def _save(run: Run, clock: "_CheckpointClock") -> None:
+    """A checkpoint of where the run stands. Every rank must call it; the main rank writes."""
+    state = run.progress.state(run.ranks)
+    if run.ranks.is_main:
+        step = run.progress.epoch * len(run.data.train) + run.progress.batch
+        content = {
+            "identity": run.identity,
+            "progress": state,
+            "model": run.step.module.state_dict(),
+            "optimizer": run.step.optimizer.state_dict(),
+            "scaler": run.step.precision.scaler.state_dict(),
+            "metrics_bytes": run.folder.metrics_bytes(),
+        }
+        save_checkpoint(run.folder.checkpoints, step, content, run.config.run.checkpoints_kept)
+    clock.restart()
+
+
+class _CheckpointClock:
+    """Says when the time since the last checkpoint is up."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._last = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self._last >= self._every_s
+
+    def restart(self) -> None:
+        self._last = time.monotonic()

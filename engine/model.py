@@ -1,0 +1,36 @@
+"""A model by name."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+
+import torch
+from torch import nn
+from torchvision import models
+
+from loaders.api import FeedrateError
+
+from .cifar_resnet import CifarResNet
+
+_CIFAR_DEPTHS = {f"cifar_resnet{depth}": depth for depth in (20, 32, 56)}
+
+
+def model_names() -> list[str]:
+    """What `build_model` knows."""
+    torchvision_resnets = [
+        name for name in models.list_models(module=models) if name.startswith(("resnet", "resnext", "wide_resnet"))
+    ]
+    return sorted(torchvision_resnets) + list(_CIFAR_DEPTHS)
+
+
+def build_model(name: str, num_classes: int, seed: int) -> nn.Module:
+    """The model, its weights drawn from `seed` alone. Raises FeedrateError for a name that is not known."""
+    known = model_names()
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise FeedrateError(f"unknown model '{name}': {hint}known are {', '.join(known)}")
+    torch.manual_seed(seed)
+    if name in _CIFAR_DEPTHS:
+        return CifarResNet(_CIFAR_DEPTHS[name], num_classes)
+    builder: Callable[..., nn.Module] = models.get_model_builder(name)
+    return builder(weights=None, num_classes=num_classes)

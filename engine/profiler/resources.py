@@ -1,0 +1,98 @@
+"""Processor, memory and GPU use of this process and its workers."""
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from loaders.cpus import available_cpus
+
+try:
+    import pynvml  # the module of the package nvidia-ml-py
+except ImportError:  # the run goes on; what cannot be read stays None
+    pynvml = None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """None stands for what cannot be read on this machine, never 0.
+
+    cpu_share            processor time used, as a share of what the process may use, 0-1, with its workers
+    memory_bytes         of this process and its workers, pages they share counted once
+    gpu_share            NVML's utilisation: the share of time in which at least one kernel ran, 0-1, mean of samples
+    gpu_memory_bytes     the most that torch had allocated
+    """
+
+    cpu_share: float
+    memory_bytes: int
+    gpu_share: float | None
+    gpu_memory_bytes: int | None
+
+
+class ResourceMeter:
+    """Reads resources over a span of time, from its making to `read`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._gpu = _gpu_handle(device)
+        self._process = psutil.Process()
+        self._started = time.perf_counter()
+        self._cpu_s = _cpu_seconds(self._family())
+        self._gpu_samples: list[float] = []
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def sample(self) -> None:
+        """Note the GPU's utilisation of the last moment (NVML averages over up to a second). About a millisecond."""
+        if self._gpu is not None:
+            with contextlib.suppress(pynvml.NVMLError):
+                self._gpu_samples.append(pynvml.nvmlDeviceGetUtilizationRates(self._gpu).gpu / 100)
+
+    def read(self) -> Resources:
+        family = self._family()
+        self.sample()
+        elapsed = time.perf_counter() - self._started
+        used = _cpu_seconds(family) - self._cpu_s
+        samples = self._gpu_samples
+        on_gpu = self._device.type == "cuda"
+        return Resources(
+            cpu_share=max(0.0, used) / max(1e-9, elapsed * available_cpus()),
+            memory_bytes=sum(_memory_bytes(process) for process in family),
+            gpu_share=sum(samples) / len(samples) if samples else None,
+            gpu_memory_bytes=torch.cuda.max_memory_allocated(self._device) if on_gpu else None,
+        )
+
+    def _family(self) -> list[psutil.Process]:
+        return [self._process, *self._process.children(recursive=True)]
+
+
+def _cpu_seconds(family: list[psutil.Process]) -> float:
+    total = 0.0
+    for process in family:
+        with contextlib.suppress(psutil.Error):  # a worker may end while it is looked at
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
+def _memory_bytes(process: psutil.Process) -> int:
+    """Its share of memory: forked workers map their parent's pages, which plain RSS would count again."""
+    try:
+        full = process.memory_full_info()
+        return int(getattr(full, "pss", 0) or full.uss)
+    except psutil.Error:
+        return 0
+
+
+def _gpu_handle(device: torch.device) -> Any:
+    if device.type != "cuda" or pynvml is None:
+        return None
+    try:
+        pynvml.nvmlInit()
+        # torch and NVML number GPUs differently under CUDA_VISIBLE_DEVICES; the UUID is the same in both
+        return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    except (pynvml.NVMLError, AttributeError):
+        return None

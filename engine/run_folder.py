@@ -1,0 +1,120 @@
+"""`runs/<name>/`: what a run leaves behind.
+
+config.toml     every setting, resolved
+env.json        versions, commit, hardware
+metrics.jsonl   one JSON object a line: kind "step" or "epoch"
+checkpoints/    see checkpoint.py
+ids-rank<r>.i64 the sample ids trained on, where asked for
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+
+from loaders.api import FeedrateError
+from loaders.atomic import atomic_file
+from loaders.cpus import available_cpus
+
+from .config import Config
+
+_ID_BYTES = 8
+_PACKAGES = ("feedrate", "torch", "torchvision", "numpy", "simplejpeg", "opencv-python-headless", "pillow", "ffcv")
+
+# what a clock or a meter read: two identical runs differ in these and in nothing else
+CLOCK_FIELDS = ("seconds", "images_per_s", "data_wait_share", "first_batch_s", "resources")
+
+
+class RunFolder:
+    """The files of one run. Every rank has one; only the main rank's writes, apart from each rank's own ids."""
+
+    def __init__(self, path: Path, writes: bool) -> None:
+        self.path = path
+        self._writes = writes
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FeedrateError(f"the run's folder {path} cannot be made: {error}") from error
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def write_settings(self, config: Config) -> None:
+        """config.toml and env.json."""
+        if not self._writes:
+            return
+        with atomic_file(self.path / "config.toml") as file:
+            file.write(tomli_w.dumps(dataclasses.asdict(config)).encode())
+        with atomic_file(self.path / "env.json") as file:
+            file.write(json.dumps(environment(), indent=2).encode() + b"\n")
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        if self._writes:
+            with open(self._metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def metrics_bytes(self) -> int:
+        """Size of metrics.jsonl, which a checkpoint stores."""
+        return self._metrics.stat().st_size if self._metrics.exists() else 0
+
+    def cut_metrics(self, num_bytes: int) -> None:
+        """Forget what was logged after the checkpoint that the run goes on from."""
+        if self._writes and self._metrics.exists():
+            os.truncate(self._metrics, num_bytes)
+
+    def ids_path(self, rank: int) -> Path:
+        return self.path / f"ids-rank{rank}.i64"
+
+    def log_ids(self, rank: int, ids: torch.Tensor) -> None:
+        """Append int64 [B] ids to this rank's file."""
+        with open(self.ids_path(rank), "ab") as file:
+            file.write(ids.numpy().astype("<i8").tobytes())
+
+    def cut_ids(self, rank: int, num_ids: int) -> None:
+        """Forget the ids that were logged after the checkpoint that the run goes on from."""
+        if self.ids_path(rank).exists():
+            os.truncate(self.ids_path(rank), num_ids * _ID_BYTES)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and hardware, for whoever wants to repeat a run."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "commit": _commit(),
+        "cpus": available_cpus(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "torch_cuda": torch.version.cuda,
+    }
+
+
+def _commit() -> str:
+    """The commit of this source tree, with a mark where the tree differs from it; empty where git knows nothing."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

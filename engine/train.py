@@ -1,0 +1,56 @@
+"""Train an image classifier.
+
+torchrun engine/train.py [--config NAME] [--loader NAME] [--option value …]
+python engine/train.py   [--config NAME] [--loader NAME] [--option value …]
+"""
+
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Python put engine/ first, where modules could hide the standard library's and `loaders` is not found
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from engine.build import build_run
+from engine.command_line import parse_config
+from engine.display import Display
+from engine.dist import start_ranks, stop_ranks
+from engine.interrupt import StopRequest
+from engine.loop import train
+from loaders.api import FeedrateError
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit status: 0 done, 2 bad input, 128 + n stopped by signal n."""
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        config = parse_config(arguments, speaks=rank == 0)
+    except FeedrateError as error:
+        if rank == 0:  # every rank parses the same words
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    stop = StopRequest()
+    try:
+        ranks = start_ranks(config.execution.device)
+        with build_run(config, ranks, Display(ranks.is_main), stop) as run:
+            if train(run):
+                run.display.say(f"done: {run.folder.path}")
+                return 0
+            assert run.stop.signal is not None or ranks.world_size > 1
+            run.display.say(
+                f"stopped in epoch {run.progress.epoch + 1} after batch {run.progress.batch} of {len(run.data.train)};"
+                f" the checkpoint is in {run.folder.checkpoints}: the same command goes on from there"
+            )
+            return 128 + (run.stop.signal or 15)
+    except FeedrateError as error:
+        where = f" (rank {rank})" if rank else ""
+        print(f"error{where}: {error}", file=sys.stderr)
+        return 2
+    finally:
+        stop_ranks()
+        stop.restore()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
