@@ -15,6 +15,7 @@ class Normalize:
     """uint8 [B, 3, H, W] of 0-255 to float32 of mean 0 and standard deviation 1 a channel, in the model's layout."""
 
     def __init__(self, channels: ChannelStatistics, device: torch.device, channels_last: bool) -> None:
+        self.device = device
         self._mean = torch.tensor(channels.mean, dtype=torch.float32, device=device).view(1, 3, 1, 1)
         self._scale = 1 / torch.tensor(channels.std, dtype=torch.float32, device=device).view(1, 3, 1, 1)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 
 from loaders.api import FeedrateError
-from loaders.records import ScanProgress
+from loaders.records import ChannelStatistics, ScanProgress
 
 from .augment import Normalize
 from .checkpoint import newest_checkpoint, refuse_mismatch
 from .config import Config
-from .data import Data, open_data
+from .data import open_data
 from .display import Display
 from .dist import Ranks
 from .interrupt import StopRequest
@@ -38,7 +38,7 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
     data = open_data(config, ranks, display.say, _scan_progress(display))
     try:
         torch.set_num_threads(threads)  # after the loaders: some libraries they open set it
-        step = build_step(config, ranks, data)
+        step = build_step(config, ranks, data.num_classes, data.channels, len(data.train))
         identity = {
             "config": config.numerics(),
             **data.train.identity(),
@@ -64,17 +64,19 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
         data.close()
 
 
-def build_step(config: Config, ranks: Ranks, data: Data) -> TrainStep:
-    """Model, optimizer, schedule and normalisation for these data, on this rank's device."""
+def build_step(
+    config: Config, ranks: Ranks, num_classes: int, channels: ChannelStatistics, steps_per_epoch: int
+) -> TrainStep:
+    """Model, optimizer, schedule and normalisation, on this rank's device."""
     channels_last = uses_channels_last(config, ranks.device)
-    model = build_model(config.model.name, data.num_classes, config.seed).to(ranks.device)
+    model = build_model(config.model.name, num_classes, config.seed).to(ranks.device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     return TrainStep(
         model,
         build_optimizer(config.optim, model),
-        build_schedule(config.optim, config.epochs, len(data.train)),
-        Normalize(data.channels, ranks.device, channels_last),
+        build_schedule(config.optim, config.epochs, steps_per_epoch),
+        Normalize(channels, ranks.device, channels_last),
         config,
         ranks,
     )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -54,7 +55,13 @@ def newest_checkpoint(folder: Path, say: Say) -> dict[str, Any] | None:
     for path in _by_step(folder):
         fault = _fault_of(path)
         if fault is None:
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            try:
+                content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            except UnpicklingError as error:
+                raise FeedrateError(
+                    f"checkpoint {path} is refused, since it holds more than tensors and plain data and could run code:"
+                    " delete it if you did not put it there"
+                ) from error
             return content
         say(f"checkpoint {path} is passed over: {fault}")
     return None

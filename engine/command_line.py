@@ -1,6 +1,9 @@
 """From a preset and the command line to a Config."""
 
+import contextlib
 import dataclasses
+import io
+import itertools
 import tomllib
 import typing
 from collections.abc import Sequence
@@ -19,19 +22,34 @@ PRESETS = Path(__file__).resolve().parent.parent / "configs"
 T = TypeVar("T")
 
 
-def parse_config(arguments: Sequence[str], speaks: bool = True) -> Config:
+def parse_config(arguments: Sequence[str], speaks: bool = True, more_options: Sequence[str] = ()) -> Config:
     """The configuration that `[--config NAME] [--option value …]` asks for: defaults, then the preset, then options.
 
     NAME is a file in configs/ without its ending, or the path of a TOML file. Only a process that `speaks` prints
-    help and usage errors, which exit the process with status 0 and 2. Raises FeedrateError on a bad preset or value.
+    help, which exits the process with status 0. `more_options` are a caller's own, which it took out before and which
+    a misspelling may have meant. Raises FeedrateError on a bad preset, option or value.
     """
     preset, options = _take_preset(list(arguments))
     config = load_preset(preset) if preset else Config(name="default")
-    _refuse_unknown(options)
-    parsed = tyro.cli(
-        Config, default=config, args=options, prog="train.py", description=_DESCRIPTION, console_outputs=speaks
-    )
+    _refuse_unknown(options, more_options)
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            parsed = tyro.cli(
+                Config, default=config, args=options, prog="train.py", description=_DESCRIPTION, console_outputs=speaks
+            )
+    except SystemExit as leaving:
+        if leaving.code in (0, None):
+            raise
+        raise FeedrateError(_sentence(complaint.getvalue())) from leaving
     return parsed if parsed.name else dataclasses.replace(parsed, name=config.name)
+
+
+def _sentence(box: str) -> str:
+    """The first paragraph of the framed message that tyro prints, as one line."""
+    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines() if line.startswith("│")]
+    paragraph = list(itertools.takewhile(lambda line: not line.startswith("─"), lines))
+    return " ".join(paragraph).removeprefix("Error parsing Config: ") or "the command line cannot be read: see --help"
 
 
 _DESCRIPTION = "Train an image classifier. Start from a preset with --config NAME (a file in configs/)."
@@ -94,9 +112,9 @@ def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:
     return None, arguments
 
 
-def _refuse_unknown(options: list[str]) -> None:
+def _refuse_unknown(options: list[str], more_options: Sequence[str]) -> None:
     """One sentence for an option that does not exist; tyro then judges the values."""
-    known = ["--config", "--help", *option_names(Config)]
+    known = ["--config", "--help", *more_options, *option_names(Config)]
     for option in options:
         name = option.split("=")[0].replace("_", "-")
         if name.startswith("--") and name not in known:

@@ -58,7 +58,7 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
     except BaseException:
         train.close()
         raise
-    channels = train_records.channels or IMAGENET_CHANNELS
+    channels = channels_of(train_records)
     say(
         f"data: {len(train_records):,} to train on, {len(eval_records):,} to evaluate,"
         f" {len(train_records.classes)} classes"
@@ -71,6 +71,11 @@ def plan_of(records: Records, config: Config) -> Plan:
     """The plan of training over `records`."""
     order = Shuffled(config.data.batch_size)
     return Plan(records.widths, records.heights, order, config.data.train_view(), config.seed)
+
+
+def channels_of(records: Records) -> ChannelStatistics:
+    """What to normalise by: the set's own statistics where its format carries them, else ImageNet's."""
+    return records.channels or IMAGENET_CHANNELS
 
 
 def loader_options(data: DataConfig, ranks: Ranks) -> LoaderOptions:

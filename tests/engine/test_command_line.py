@@ -1,0 +1,76 @@
+import pytest
+
+from engine.command_line import PRESETS, load_preset, parse_config
+from engine.config import Config, DataConfig, OptimConfig
+from loaders.api import FeedrateError
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.toml")))
+def test_every_shipped_preset_loads_and_states_command_hardware_and_its_own_name(name):
+    config = load_preset(name)
+    assert config.name == name
+    header = (PRESETS / f"{name}.toml").read_text().split("\n\n")[0:2]
+    assert "command" in "".join(header) and "hardware" in "".join(header)
+
+
+def test_options_override_the_preset_which_overrides_the_defaults():
+    config = parse_config(["--config", "cifar10_resnet20", "--data.batch-size", "64", "--loader", "synthetic"])
+    assert config.data.batch_size == 64
+    assert config.loader == "synthetic"
+    assert config.model.name == "cifar_resnet20"
+    assert config.data.workers == DataConfig().workers
+    assert config.name == "cifar10_resnet20"
+
+
+def test_without_a_preset_all_is_default_and_the_run_is_called_so():
+    assert parse_config([]) == Config(name="default")
+    assert parse_config(["--name", "mine"]).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lodaer", "x"], "unknown option --lodaer: did you mean --loader"),
+        (["--batch-size", "3"], "unknown option --batch-size: did you mean --data.batch-size"),
+        (["--config", "cifar10_resnet2"], "no preset 'cifar10_resnet2': did you mean cifar10_resnet20"),
+        (["--config"], "--config needs the name"),
+        (["--epochs", "0"], "epochs is 0: it must be 1 or more"),
+        (["--data.batch-size", "0"], "batch_size is 0"),
+        (["--optim.learning-rate", "nan"], "learning_rate is nan"),
+        (["--optim.nesterov", "--optim.momentum", "0"], "Nesterov"),
+        (["--name", "a/b"], "without a slash"),
+        (["--data.crop", "middle"], "invalid choice 'middle' for argument '--data.crop'. Expected one of"),
+        (["--epochs", "many"], "Error parsing --epochs: invalid literal"),
+        (["stray"], "Unrecognized options: stray"),
+    ],
+)
+def test_a_bad_word_gives_one_sentence_with_the_nearest_good_one(arguments, message):
+    with pytest.raises(FeedrateError) as error:
+        parse_config(arguments)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3", "unknown key 'epoch': did you mean epochs"),
+        ("[data]\nbatchsize = 3", "unknown key 'batchsize': did you mean batch_size"),
+        ("[data]\ncrop = 'middle'", "it must be one of random-resized, pad, center"),
+        ("epochs = 'three'", "must be of type int"),
+        ("data = 3", "must be a table"),
+        ("epochs = ", "is not valid TOML"),
+    ],
+)
+def test_a_bad_preset_gives_one_sentence(tmp_path, text, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(FeedrateError, match="mine.toml") as error:
+        load_preset(str(path))
+    assert message in str(error.value)
+
+
+def test_a_preset_may_be_a_path_and_whole_numbers_stand_for_floats(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[optim]\nlearning_rate = 1\nbetas = [0.8, 0.9]")
+    assert load_preset(str(path)).optim == OptimConfig(learning_rate=1.0, betas=(0.8, 0.9))

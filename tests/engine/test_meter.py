@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from engine.profiler import meter as meter_module
+from engine.profiler.meter import Meter
+from loaders.api import Batch
+
+
+class FakeClock:
+    def __init__(self):
+        self.now = 100.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = FakeClock()
+    monkeypatch.setattr(meter_module, "time", clock)
+    return clock
+
+
+def _batches(clock, waits, num_valid=8):
+    for wait in waits:
+        clock.now += wait
+        yield Batch(torch.empty(8, 3, 1, 1), torch.empty(8), torch.empty(8), num_valid)
+
+
+def test_waiting_and_working_are_told_apart(clock):
+    meter = Meter()
+    for _ in meter.timed(_batches(clock, [5.0, 1.0, 1.0])):
+        clock.now += 3.0
+    reading = meter.read()
+    assert reading.seconds == 16.0
+    assert reading.wait_s == 7.0
+    assert reading.first_batch_s == 5.0
+    assert reading.images_per_s == 24 / 16
+    assert reading.data_wait_share == 7 / 16
+
+
+def test_padding_does_not_count_as_images(clock):
+    meter = Meter()
+    list(meter.timed(_batches(clock, [1.0, 1.0], num_valid=3)))
+    assert meter.read().num_images == 6
+
+
+def test_a_span_is_the_difference_of_two_readings(clock):
+    meter = Meter()
+    batches = meter.timed(_batches(clock, [5.0, 1.0]))
+    next(batches)
+    before = meter.read()
+    next(batches)
+    clock.now += 3.0
+    span = meter.read().since(before)
+    assert (span.seconds, span.wait_s, span.num_images, span.first_batch_s) == (4.0, 1.0, 8, 0.0)
+
+
+def test_nothing_measured_is_zero_not_a_division_by_zero(clock):
+    reading = Meter().read()
+    assert reading.images_per_s == 0 and reading.data_wait_share == 0
