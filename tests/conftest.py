@@ -8,7 +8,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
-from pictures import write_image_folder  # noqa: E402
+from pictures import write_image_folder
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ as fast as it delivers; together is the training loop. The three take turns for 
 grows slower meanwhile slows all of them.
 """
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Generator
@@ -18,8 +19,7 @@ from loaders.api import Batch, Loader
 from ..step import TrainStep
 from .meter import Meter
 
-_WARM_UP_BATCHES = 2  # beside what the loader had ready before anyone asked
-_LEAST_BATCHES = 2
+_WARM_UP_BATCHES = 2
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ Tell = Callable[[str], None]
 
 
 def measure(step: TrainStep, loader: Loader, synthetic: Loader, seconds: float, rounds: int, tell: Tell) -> Measurement:
-    """Measure `rounds` times each, for about `seconds` a time and at least two batches, warm-up not counted.
+    """Measure `rounds` times each, for about `seconds` a time and at least one batch, warm-up not counted.
 
     `synthetic` delivers batches of the loader's shape at no cost. The model is trained meanwhile: pass a throwaway one.
     """
@@ -94,17 +94,19 @@ def _rate(
 ) -> tuple[float, float]:
     """(images per second, share of time waited for batches) of doing `work` on batches, once warm."""
     with closing(batches):
-        for _ in range(_WARM_UP_BATCHES):
-            batch = next(batches)
+        warming = time.perf_counter()
+        for batch in itertools.islice(batches, _WARM_UP_BATCHES):
             if work is not None:
                 work(batch)
+            if time.perf_counter() - warming > seconds:
+                break  # steps this long need no second one to be warm
         _finish(device)
         meter = Meter()
         started = time.perf_counter()
-        for num_batches, batch in enumerate(meter.timed(batches), start=1):
+        for batch in meter.timed(batches):
             if work is not None:
                 work(batch)
-            if num_batches >= _LEAST_BATCHES and time.perf_counter() - started >= seconds:
+            if time.perf_counter() - started >= seconds:
                 break
         _finish(device)
         reading = meter.read()

@@ -1,0 +1,63 @@
+"""Running the commands as a user does: real processes, their exit status and what they print."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import REPOSITORY
+
+TRAIN = str(REPOSITORY / "engine" / "train.py")
+TIMEOUT_S = 240
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """This process's environment without a torchrun's words, and with one thread for every library."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **changes}
+
+
+def python(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    """Run `python ARGUMENTS` to its end."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+
+
+def torchrun(num_ranks: int, *arguments: str) -> list[str]:
+    """The command that runs ARGUMENTS on that many ranks of this machine."""
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}", *arguments]
+
+
+def run(command: list[str], cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own, so that all of it can be signalled."""
+    return subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    """Return as soon as `path` exists; fail if the process ends or the time is up before."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not path.exists():
+        if process.poll() is not None:
+            raise AssertionError(f"ended before {path.name} was there:\n{process.stdout.read()}")
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.002)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """SIGKILL the process and all it started, as when a machine is taken away."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
