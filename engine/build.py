@@ -46,7 +46,7 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
                 "device": ranks.device.type,
                 "world_size": ranks.world_size,
                 "threads": threads,
-                "channels_last": uses_channels_last(config, ranks.device),
+                "channels_last": config.execution.channels_last,
             },
         }
         progress = Progress(ranks.device)
@@ -68,7 +68,7 @@ def build_step(
     config: Config, ranks: Ranks, num_classes: int, channels: ChannelStatistics, steps_per_epoch: int
 ) -> TrainStep:
     """Model, optimizer, schedule and normalisation, on this rank's device."""
-    channels_last = uses_channels_last(config, ranks.device)
+    channels_last = config.execution.channels_last
     model = build_model(config.model.name, num_classes, config.seed).to(ranks.device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -80,12 +80,6 @@ def build_step(
         config,
         ranks,
     )
-
-
-def uses_channels_last(config: Config, device: torch.device) -> bool:
-    """The layout asked for; left to us, channels-last on CUDA only."""
-    choice = config.execution.channels_last
-    return choice == "on" or (choice == "auto" and device.type == "cuda")
 
 
 def _find_checkpoint(config: Config, folder: RunFolder, ranks: Ranks, display: Display) -> dict[str, Any] | None:

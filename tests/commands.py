@@ -61,3 +61,28 @@ def kill_group(process: subprocess.Popen[str]) -> None:
     """SIGKILL the process and all it started, as when a machine is taken away."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+def short_options(images: Path, folder: Path, **more: object) -> list[str]:
+    """Options of engine/train.py for three epochs of six steps on the `image_folder` fixture."""
+    options = {
+        "name": "ddp",
+        "loader": "turbo",
+        "epochs": 3,
+        "data.path": images,
+        "data.batch-size": 6,
+        "data.eval-batch-size-per-rank": 5,
+        "data.size-px": 16,
+        "data.eval-size-px": 16,
+        "data.eval-resize-px": 18,
+        "data.workers": 1,
+        "model.name": "cifar_resnet20",
+        "optim.learning-rate": 0.05,
+        "execution.device": "cpu",
+        "execution.threads": 1,
+        "run.folder": folder,
+        "run.checkpoint-every-steps": 1,
+        "run.checkpoints-kept": 100,
+        **more,
+    }
+    return [word for key, value in options.items() for word in (f"--{key}", str(value))]

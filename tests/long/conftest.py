@@ -1,0 +1,95 @@
+"""`make test-long`: hours of tests that can be interrupted.
+
+Each test that passes is noted in docs/benchmarks/long/ledger.jsonl with a hash of the code it ran on and what it
+measured; it is skipped while that code stays the same. The ledger is committed.
+"""
+
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+
+LEDGER = REPOSITORY / "docs" / "benchmarks" / "long" / "ledger.jsonl"
+# real images are not part of the project: these tests skip, with a reason, where the folder is missing
+REAL_DATA = Path(os.environ.get("FEEDRATE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+UNPACKED = REPOSITORY / "data" / "long"
+
+
+def _code_sha256() -> str:
+    digest = sha256()
+    for folder in ("loaders", "converters", "engine", "configs", "tests/long"):
+        for path in sorted((REPOSITORY / folder).rglob("*")):
+            if path.suffix in (".py", ".toml"):
+                digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _passed_already() -> set[str]:
+    if not LEDGER.exists():
+        return set()
+    lines = [json.loads(line) for line in LEDGER.read_text().splitlines()]
+    code = _code_sha256()
+    return {line["test"] for line in lines if line["code"] == code}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    passed = _passed_already()
+    for item in items:
+        if "tests/long" in str(item.path):
+            item.add_marker(pytest.mark.long)
+            if item.nodeid in passed:
+                item.add_marker(pytest.mark.skip(reason="passed already on this very code: see the ledger"))
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """What a test puts in here is written to the ledger if the test passes."""
+    results: dict[str, Any] = {}
+    started = datetime.now(UTC)
+    yield results
+    report = getattr(request.node, "call_report", None)
+    if report is not None and report.passed:
+        line = {
+            "test": request.node.nodeid,
+            "code": _code_sha256(),
+            "when": started.isoformat(timespec="seconds"),
+            "seconds": round(report.duration, 1),
+            "results": results,
+        }
+        LEDGER.parent.mkdir(parents=True, exist_ok=True)
+        with open(LEDGER, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call":
+        item.call_report = report
+
+
+@pytest.fixture(scope="session")
+def unpacked() -> Callable[[str], Path]:
+    """Unpack one of the archives of real images, once, and give the folder."""
+
+    def unpack(archive: str) -> Path:
+        source = REAL_DATA / archive
+        if not source.exists():
+            pytest.skip(f"{source} is missing; FEEDRATE_TEST_DATA names the folder that holds it")
+        folder = UNPACKED / archive.split(".")[0]
+        if not (folder / ".complete").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tarfile.open(source) as tar:
+                tar.extractall(folder, filter="data")
+            (folder / ".complete").touch()
+        return folder
+
+    return unpack
