@@ -26,10 +26,10 @@ def photo(seed: int, split: str, number: int, subject: str) -> bytes:
     image = _surroundings(rng, width, height)
     if rng.random() < 0.5:  # out of focus
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 3))
-    side = rng.uniform(0.5, 0.95) * min(width, height)
+    side = rng.uniform(0.6, 1.1) * min(width, height)
     _place(rng, image, subject, side)
-    if rng.random() < 0.35:  # a second one, smaller
-        _place(rng, image, subject, side * rng.uniform(0.35, 0.6))
+    if rng.random() < 0.5:  # a second one, smaller
+        _place(rng, image, subject, side * rng.uniform(0.35, 0.7))
     image = _camera(rng, image)
     subsampling = "444" if rng.random() < 0.6 else "420"
     return simplejpeg.encode_jpeg(image, int(rng.integers(88, 96)), "RGB", subsampling)
@@ -76,7 +76,7 @@ def _cut(rng: Rng, bank: NDArray[np.generic], width: int, height: int) -> NDArra
 def _surroundings(rng: Rng, width: int, height: int) -> NDArray[np.uint8]:
     """A few soft areas of random colours with other things in front of them, textured."""
     areas = rng.uniform(40, 225, (int(rng.integers(2, 5)), int(rng.integers(2, 5)), 3)).astype(np.float32)
-    areas = 0.4 * areas + 0.6 * areas.mean(axis=2, keepdims=True)  # nature is not that colourful
+    areas = 0.3 * areas + 0.7 * areas.mean(axis=2, keepdims=True)  # nature is not that colourful
     scene = np.clip(cv2.resize(areas, (width, height), interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
     _clutter(rng, scene)
     texture = _cut(rng, _textures()[rng.integers(4)], width, height) * np.float32(rng.uniform(10, 50))
@@ -88,7 +88,7 @@ def _clutter(rng: Rng, image: NDArray[np.uint8]) -> None:
     height, width = image.shape[:2]
     for _ in range(rng.integers(4, 13)):
         strong = rng.uniform(20, 235, 3)
-        tint = (0.5 * strong + 0.5 * strong.mean()).tolist()
+        tint = (0.3 * strong + 0.7 * strong.mean()).tolist()
         x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
         size = rng.uniform(0.03, 0.22) * min(width, height)
         kind = rng.integers(3)
@@ -107,8 +107,7 @@ def _place(rng: Rng, image: NDArray[np.uint8], subject: str, side_px: float) -> 
     """Draw the subject somewhere, lit from one side, textured, and with a soft shadow."""
     height, width = image.shape[:2]
     side = max(24, int(side_px))
-    x = int(rng.uniform(-0.1 * side, width - 0.9 * side))
-    y = int(rng.uniform(-0.1 * side, height - 0.9 * side))
+    x, y = (int(rng.uniform(*sorted((-0.1 * side, length - 0.9 * side)))) for length in (width, height))
     canvas = make_canvas(side, rng.uniform(0, 2 * np.pi))
     coverage, tint = SUBJECTS[subject](canvas, rng)
     texture = _cut(rng, _textures()[rng.integers(4)], side, side) * np.float32(rng.uniform(0.05, 0.25))
@@ -139,7 +138,7 @@ def _camera(rng: Rng, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     curves = np.empty((1, 256, 3), np.uint8)
     gamma, gain = rng.uniform(0.7, 1.4), rng.uniform(0.8, 1.15)
     for channel in range(3):
-        curve = values**gamma * gain * rng.uniform(0.88, 1.12)
+        curve = values**gamma * gain * rng.uniform(0.92, 1.08)
         curves[0, :, channel] = np.clip(curve * 255, 0, 255)
     image = cv2.LUT(image, curves)
     if rng.random() < 0.5:
