@@ -1,150 +1,145 @@
-"""Photo-like JPEGs of ten things, for the demo and for people without data.
+"""The generated set, for people without data: `train/<class>/<number>.jpg` and `val/<class>/<number>.jpg`."""
 
-Sizes, bytes and texture are those of ImageNet's photos, so that loading them costs the same; a small network learns the
-classes in a few epochs. A photo depends on (seed, split, number) and the class alone.
-"""
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from functools import lru_cache
+from loaders.atomic import PARTIAL_SUFFIX, atomic_file
+from loaders.cpus import available_cpus
+from loaders.errors import FeedrateError
+from loaders.records import SPLITS
 
-import cv2
-import numpy as np
-import simplejpeg
-from numpy.typing import NDArray
+from .crew import run_in_order
+from .progress import Phase, silent_phase
+from .scenes import photo
+from .subjects import SUBJECTS
 
-from .subjects import SUBJECTS, Plane, Rng, make_canvas
-
-_SIZES_PX = [(500, 375), (375, 500), (500, 333), (333, 500), (400, 300), (500, 500)]
-_SIZE_SHARES = [0.42, 0.14, 0.14, 0.06, 0.02, 0.03]  # the rest: any size, one in 20 a large one
-_BANK_PX = 1024  # textures and noise are cut from squares of this side, made once a process
-_LARGEST_PX = 1000
-
-
-def photo(seed: int, split: str, number: int, subject: str) -> bytes:
-    """A JPEG showing `subject`, a key of SUBJECTS."""
-    rng = np.random.default_rng([seed, {"train": 0, "val": 1}[split], number])
-    width, height = _size(rng)
-    image = _surroundings(rng, width, height)
-    if rng.random() < 0.5:  # out of focus
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.8, 3))
-    side = rng.uniform(0.6, 1.1) * min(width, height)
-    _place(rng, image, subject, side)
-    if rng.random() < 0.5:  # a second one, smaller
-        _place(rng, image, subject, side * rng.uniform(0.35, 0.7))
-    image = _camera(rng, image)
-    subsampling = "444" if rng.random() < 0.6 else "420"
-    return simplejpeg.encode_jpeg(image, int(rng.integers(88, 96)), "RGB", subsampling)
+RECIPE_NAME = "recipe.json"
+_RECIPE_VERSION = 1  # to be raised when the same seed gives other photos
+_CHUNK_PHOTOS = 16
+_JPEG_END = b"\xff\xd9"
 
 
-def _size(rng: Rng) -> tuple[int, int]:
-    """Width and height, pixels; 468×401 on average, as ImageNet's."""
-    kind = rng.choice(len(_SIZES_PX) + 1, p=[*_SIZE_SHARES, 1 - sum(_SIZE_SHARES)])
-    if kind < len(_SIZES_PX):
-        return _SIZES_PX[kind]
-    low, high = (600, _LARGEST_PX) if rng.random() < 0.25 else (130, 560)
-    return int(rng.integers(low, high)), int(rng.integers(low, high))
+@dataclass(frozen=True)
+class PhotoWriter:
+    """The work of the crew: write photos [start, stop) of a split, but keep those that are there.
+
+    Photo n belongs to class n modulo `num_classes`, so classes are equally large.
+    """
+
+    root: Path
+    split: str
+    num_classes: int
+    seed: int
+
+    def __call__(self, task: tuple[int, int], begin: Callable[[int], None]) -> tuple[int, int]:
+        """How many were written, and the bytes of all."""
+        num_written = num_bytes = 0
+        for number in range(*task):
+            begin(number)
+            path = self.path(number)
+            if not _is_complete(path):
+                _write(path, photo(self.seed, self.split, number, path.parent.name))
+                num_written += 1
+            num_bytes += path.stat().st_size
+        return num_written, num_bytes
+
+    def path(self, number: int) -> Path:
+        """Where photo `number` belongs."""
+        name = list(SUBJECTS)[number % self.num_classes]
+        return self.root / self.split / name / f"{number // self.num_classes:05d}.jpg"
+
+    def describe(self, item: int) -> str:
+        return str(self.path(item))
 
 
-@lru_cache(maxsize=1)
-def _textures() -> NDArray[np.float32]:
-    """float32 [4, side, side], about -1 … 1: noise whose power falls with frequency, as that of photos does."""
-    rng = np.random.default_rng(2026)
-    planes = []
-    for falloff in (0.5, 0.62, 0.75, 0.9):
-        plane = np.zeros((_BANK_PX, _BANK_PX), np.float32)
-        for octave in range(2, 11):
-            grid = rng.standard_normal((2**octave, 2**octave), np.float32)
-            plane += falloff**octave * cv2.resize(grid, (_BANK_PX, _BANK_PX), interpolation=cv2.INTER_CUBIC)
-        planes.append(plane / (2.5 * plane.std()))
-    return np.stack(planes)
+def write_photos(
+    root: Path,
+    num_photos: Mapping[str, int],
+    seed: int = 0,
+    num_classes: int = len(SUBJECTS),
+    num_workers: int | None = None,
+    phase: Phase = silent_phase,
+) -> tuple[int, int]:
+    """Fill `root` with {split: number} photos, or complete it after an interruption, with all processors unless told.
+
+    Returns how many were written and how many were there. Raises FeedrateError on numbers that cannot be, and where
+    `root` holds something else or photos of another recipe.
+    """
+    check_recipe(num_photos, seed, num_classes)
+    recipe = {"version": _RECIPE_VERSION, "seed": seed, "num_classes": num_classes, "num_photos": dict(num_photos)}
+    _claim(root, recipe)
+    num_written = 0
+    for split, num in num_photos.items():
+        writer = PhotoWriter(root, split, num_classes, seed)
+        for number in range(num_classes):
+            writer.path(number).parent.mkdir(parents=True, exist_ok=True)
+        tasks = [(start, min(start + _CHUNK_PHOTOS, num)) for start in range(0, num, _CHUNK_PHOTOS)]
+        crew = run_in_order(writer, tasks, num_workers or available_cpus())
+        with phase(f"photos {split}", num) as advance, closing(crew) as done:
+            for (start, stop), (written, num_bytes) in zip(tasks, done, strict=True):
+                num_written += written
+                advance(stop - start, num_bytes)
+    return num_written, sum(num_photos.values()) - num_written
 
 
-@lru_cache(maxsize=1)
-def _grain() -> NDArray[np.int16]:
-    """int16 [side, side, 3]: noise of standard deviation 16, a little blurred, as cameras' software leaves it."""
-    noise = np.random.default_rng(2027).standard_normal((_BANK_PX, _BANK_PX, 3), np.float32)
-    noise = cv2.GaussianBlur(noise, (0, 0), 0.6)
-    return np.round(noise * (16 / noise.std())).astype(np.int16)
+def check_recipe(num_photos: Mapping[str, int], seed: int, num_classes: int) -> None:
+    """Raise FeedrateError on numbers that cannot be."""
+    if not 2 <= num_classes <= len(SUBJECTS):
+        raise FeedrateError(f"{num_classes} classes cannot be generated: give --classes 2 … {len(SUBJECTS)}")
+    for split, num in num_photos.items():
+        assert split in SPLITS, split
+        if num < num_classes:
+            raise FeedrateError(f"--num-{split} {num} is too few for {num_classes} classes: give one each at least")
+    if seed < 0:
+        raise FeedrateError(f"--seed {seed} is negative: give 0 or more")
 
 
-def _cut(rng: Rng, bank: NDArray[np.generic], width: int, height: int) -> NDArray[np.generic]:
-    """A random part of a bank, mirrored or not."""
-    top, left = rng.integers(0, _BANK_PX - height + 1), rng.integers(0, _BANK_PX - width + 1)
-    part = bank[top : top + height, left : left + width]
-    return part[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
+def _claim(root: Path, recipe: dict[str, Any]) -> None:
+    """Note the recipe in the folder, or find there the same one."""
+    path = root / RECIPE_NAME
+    if path.exists():
+        try:
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise FeedrateError(f"{path} cannot be read ({error}): remove {root}") from error
+        if found != recipe:
+            odd = next((key for key in recipe if not isinstance(found, dict) or found.get(key) != recipe[key]), "more")
+            raise FeedrateError(
+                f"{root} holds photos of another recipe ('{odd}' differs): remove it, or choose another"
+            )
+        return
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FeedrateError(f"{root} is there and holds no {RECIPE_NAME}: choose an empty or a new folder")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            file.write(json.dumps(recipe, indent=2).encode() + b"\n")
+    except OSError as error:
+        raise FeedrateError(f"{root} cannot be written to ({error.strerror}): choose another folder") from error
 
 
-def _surroundings(rng: Rng, width: int, height: int) -> NDArray[np.uint8]:
-    """A few soft areas of random colours with other things in front of them, textured."""
-    areas = rng.uniform(40, 225, (int(rng.integers(2, 5)), int(rng.integers(2, 5)), 3)).astype(np.float32)
-    areas = 0.3 * areas + 0.7 * areas.mean(axis=2, keepdims=True)  # nature is not that colourful
-    scene = np.clip(cv2.resize(areas, (width, height), interpolation=cv2.INTER_CUBIC), 0, 255).astype(np.uint8)
-    _clutter(rng, scene)
-    texture = _cut(rng, _textures()[rng.integers(4)], width, height) * np.float32(rng.uniform(10, 50))
-    return cv2.add(scene, cv2.merge([texture] * 3), dtype=cv2.CV_8U)
+def _is_complete(path: Path) -> bool:
+    """Whether a JPEG is there up to its end mark."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-len(_JPEG_END), os.SEEK_END)
+            return file.read() == _JPEG_END
+    except OSError:  # missing, or empty
+        return False
 
 
-def _clutter(rng: Rng, image: NDArray[np.uint8]) -> None:
-    """Blobs, bars and corners of other things."""
-    height, width = image.shape[:2]
-    for _ in range(rng.integers(4, 13)):
-        strong = rng.uniform(20, 235, 3)
-        tint = (0.3 * strong + 0.7 * strong.mean()).tolist()
-        x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
-        size = rng.uniform(0.03, 0.22) * min(width, height)
-        kind = rng.integers(3)
-        if kind == 0:
-            axes = (max(1, int(size)), max(1, int(size * rng.uniform(0.3, 1))))
-            cv2.ellipse(image, (x, y), axes, float(rng.uniform(0, 180)), 0, 360, tint, -1, cv2.LINE_AA)
-        elif kind == 1:
-            far = (int(x + rng.normal() * 3 * size), int(y + rng.normal() * 3 * size))
-            cv2.line(image, (x, y), far, tint, max(1, int(size * rng.uniform(0.05, 0.4))), cv2.LINE_AA)
-        else:
-            corners = np.array([x, y]) + rng.normal(size=(4, 2)) * size
-            cv2.fillConvexPoly(image, cv2.convexHull(corners.astype(np.int32)), tint, cv2.LINE_AA)
-
-
-def _place(rng: Rng, image: NDArray[np.uint8], subject: str, side_px: float) -> None:
-    """Draw the subject somewhere, lit from one side, textured, and with a soft shadow."""
-    height, width = image.shape[:2]
-    side = max(24, int(side_px))
-    x, y = (int(rng.uniform(*sorted((-0.1 * side, length - 0.9 * side)))) for length in (width, height))
-    canvas = make_canvas(side, rng.uniform(0, 2 * np.pi))
-    coverage, tint = SUBJECTS[subject](canvas, rng)
-    texture = _cut(rng, _textures()[rng.integers(4)], side, side) * np.float32(rng.uniform(0.05, 0.25))
-    direction = rng.uniform(0, 2 * np.pi)
-    light = np.float32(0.85) + 0.3 * (np.cos(direction) * canvas.u + np.sin(direction) * canvas.v) + texture
-    pixels = tint * (light.astype(np.float32) * 255)[..., None]
-    shadow = cv2.blur(coverage, (side // 8 + 1, side // 8 + 1))
-    shift = max(1, side // 16)
-    _blend(image, np.zeros(3, np.float32), shadow * np.float32(rng.uniform(0.2, 0.6)), x + shift, y + shift)
-    _blend(image, pixels, coverage, x, y)
-
-
-def _blend(image: NDArray[np.uint8], pixels: Plane, coverage: Plane, x: int, y: int) -> None:
-    """Lay `pixels` over the image with their upper left corner at (x, y), as far as they are inside."""
-    height, width = image.shape[:2]
-    rows, columns = slice(max(0, -y), height - y), slice(max(0, -x), width - x)
-    coverage = coverage[rows, columns, None]
-    target = image[max(0, y) :, max(0, x) :][: coverage.shape[0], : coverage.shape[1]]
-    if pixels.ndim == 3:
-        pixels = pixels[rows, columns]
-    target[:] = np.clip(target + coverage * (pixels - target), 0, 255).astype(np.uint8)
-
-
-def _camera(rng: Rng, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Exposure, contrast and white balance; a gradient of light; the sensor's noise."""
-    height, width = image.shape[:2]
-    values = np.arange(256) / 255
-    curves = np.empty((1, 256, 3), np.uint8)
-    gamma, gain = rng.uniform(0.7, 1.4), rng.uniform(0.8, 1.15)
-    for channel in range(3):
-        curve = values**gamma * gain * rng.uniform(0.92, 1.08)
-        curves[0, :, channel] = np.clip(curve * 255, 0, 255)
-    image = cv2.LUT(image, curves)
-    if rng.random() < 0.5:
-        corners = rng.uniform(0.55, 1.15, (2, 2)).astype(np.float32)
-        light = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
-        image = cv2.multiply(image, cv2.merge([light] * 3), dtype=cv2.CV_8U)
-    noise = _cut(rng, _grain(), width, height)
-    strength = rng.uniform(0.25, 0.85)
-    return cv2.addWeighted(image, 1.0, np.ascontiguousarray(noise), strength, 0, dtype=cv2.CV_8U)
+def _write(path: Path, data: bytes) -> None:
+    """Like `atomic_file` without waiting for the disk: what a power cut takes is found incomplete and made again."""
+    partial = path.with_name(path.name + PARTIAL_SUFFIX)
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise FeedrateError(
+            f"{path} cannot be written ({error.strerror}): make room, or choose another folder"
+        ) from error

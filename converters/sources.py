@@ -57,3 +57,9 @@ def _open(path: Path, split: str, phase: Phase) -> Records:
             num_seen = num_scanned
 
         return open_records(path, split, progress)
+
+
+def check_apart(source: Path, out: Path) -> None:
+    """Refuse to pack into the source, where the packed folder would be taken for a class. Raises FeedrateError."""
+    if out.resolve().is_relative_to(source.resolve()):
+        raise FeedrateError(f"{out} lies inside the source {source}: give an --out outside of it")
