@@ -1,0 +1,122 @@
+"""A folder of images: `train/<class>/…` and `val/<class>/…`, or just `<class>/…`."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FeedrateError, LoaderError
+from .folder_scan import FileTable, measured, walk_class
+from .records import ChannelStatistics, ScanProgress
+
+_FOLDERS_OF = {"train": ("train",), "val": ("val", "valid", "validation", "test")}  # the first that exists counts
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is a folder with folders in it, which then are splits or classes."""
+    return path.is_dir() and next(_subfolders(path), None) is not None
+
+
+def list_splits(path: Path) -> tuple[str, ...]:
+    """The splits of the folder: those with a folder of their own, or "train" alone for `<class>/…`."""
+    return tuple(_split_folders(path))
+
+
+def open_split(path: Path, split: str, progress: ScanProgress | None) -> "FolderRecords":
+    """Open one split. Sizes are read once and kept in the user's cache; `progress` hears about it.
+
+    Samples are numbered as torchvision's `ImageFolder` numbers them, except that names beginning with a dot are
+    skipped. A class has the same label in both splits. Raises FeedrateError on a class without images, a class that
+    only the validation split has, and images whose size cannot be read.
+    """
+    folders = _split_folders(path)
+    folder = folders[split]
+    names = sorted(_subfolders(folder))
+    classes = sorted(_subfolders(folders.get("train", folder)))
+    odd = sorted(set(names) - set(classes))
+    if odd:
+        raise FeedrateError(
+            f"{folder / odd[0]} is a class that {folders['train']} does not have: every class of a split must occur in"
+            " the training split, so remove it or add it there"
+        )
+    per_class = [walk_class(folder, name) for name in names]
+    for name, table in zip(names, per_class, strict=True):
+        if not len(table):
+            raise FeedrateError(
+                f"{folder / name} holds no images, but every folder there stands for a class: add some, or remove it"
+            )
+    table = measured(folder, FileTable.joined(per_class), progress)
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = np.repeat([label_of[name] for name in names], [len(table) for table in per_class])
+    return FolderRecords(folder, tuple(classes), labels.astype(np.int64), table)
+
+
+class FolderRecords:
+    """See `records.Records`. Paths are kept in one buffer: 1.28 million take 50 MB instead of 300."""
+
+    def __init__(self, folder: Path, classes: tuple[str, ...], labels: NDArray[np.int64], files: FileTable) -> None:
+        self.classes = classes
+        self.labels = labels
+        self.widths = files.widths
+        self.heights = files.heights
+        self.is_raw = np.zeros(len(files), dtype=np.bool_)
+        self.channels: ChannelStatistics | None = None
+        self._prefix = os.fsencode(folder) + b"/"
+        self._names = files.names
+        self._ends = files.ends
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """uint8 [size]: the file as it is now."""
+        try:
+            descriptor = os.open(self._path(index), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = np.empty(os.fstat(descriptor).st_size, dtype=np.uint8)
+                num_read = 0
+                while num_read < len(data) and (count := os.readv(descriptor, [data[num_read:].data])):
+                    num_read += count
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise LoaderError(f"sample {index} ({self.where(index)}) cannot be read: {error.strerror}") from error
+        if not num_read:
+            raise LoaderError(f"sample {index} ({self.where(index)}) is an empty file")
+        return data[:num_read]
+
+    def where(self, index: int) -> str:
+        return os.fsdecode(self._path(index))
+
+    def close(self) -> None:
+        pass  # files are opened for a moment only
+
+    def _path(self, index: int) -> bytes:
+        start = int(self._ends[index - 1]) if index else 0
+        return self._prefix + self._names[start : int(self._ends[index])]
+
+
+def _split_folders(path: Path) -> dict[str, Path]:
+    """The folder of each split there is.
+
+    A split's folder is told from a class that happens to be called "train" by the folders in it.
+    """
+    found: dict[str, Path] = {}
+    for split, names in _FOLDERS_OF.items():
+        for name in names:
+            if (path / name).is_dir() and recognises(path / name):
+                found.setdefault(split, path / name)
+    if found:
+        return found
+    if all(name in {"train", *_FOLDERS_OF["val"]} for name in _subfolders(path)):
+        raise FeedrateError(f"{path} holds no folders of classes: expected {path}/train/<class>/<image>")
+    return {"train": path}
+
+
+def _subfolders(path: Path) -> Iterator[str]:
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.is_dir():
+                yield entry.name
