@@ -1,0 +1,113 @@
+"""What all loaders do alike: check what they are given, and run one epoch at a time."""
+
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from typing import Any, ClassVar
+
+import torch
+
+from .api import Batch, LoaderOptions, ResizeMode, loader_identity
+from .cpus import available_cpus
+from .errors import FeedrateError
+from .plan import PADDING_ID, Plan, PlanRows
+from .records import Records
+
+
+class EpochLoader(ABC):
+    """A `Loader` whose subclass says only how the batches of one epoch are made (`_batches`)."""
+
+    name: str
+    resize_modes: ClassVar[tuple[ResizeMode, ...]]  # what it can do, its own fastest first
+
+    def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
+        if len(records) != plan.num_samples:
+            raise FeedrateError(f"the plan counts {plan.num_samples} samples and the data {len(records)}")
+        self._records = records
+        self._plan = plan
+        self._options = options
+        self._resize = options.resize or self.resize_modes[0]
+        if self._resize not in self.resize_modes:
+            raise FeedrateError(
+                f"loader '{self.name}' cannot resize in mode '{self._resize}', only '{self.resize_modes[0]}':"
+                " ask for that, or use --loader turbo, which knows both"
+            )
+        self._num_batches = plan.num_batches(options.shard.world_size)
+        self._running: weakref.ref[EpochIterator] | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def epoch(self, index: int, start: int = 0) -> "EpochIterator":
+        if self._closed:
+            raise FeedrateError(f"loader '{self.name}' is closed: open it again")
+        if index < 0 or not 0 <= start <= len(self):
+            raise FeedrateError(f"epoch {index}, batch {start}: an epoch has batches 0 … {len(self) - 1}")
+        self._end_running("another epoch was asked for")
+        iterator = EpochIterator(self._batches(index, start))
+        self._running = weakref.ref(iterator)  # weak, so that dropping the iterator ends its work at once
+        return iterator
+
+    def identity(self) -> dict[str, Any]:
+        return loader_identity(self._records, self._plan, {"loader": self.name, "resize": self._resize})
+
+    def close(self) -> None:
+        self._closed = True
+        self._end_running("its loader was closed")
+
+    @abstractmethod
+    def _batches(self, epoch: int, start: int) -> Generator[Batch]:
+        """Batches on the device. Each is valid until the next is asked for; closing gives everything up.
+
+        Nothing may happen before the first is asked for: until then the epoch before still owns the memory.
+        """
+
+    @property
+    def _num_workers(self) -> int:
+        """As told, else this rank's share of the processors, as if all ranks ran on this machine."""
+        return self._options.num_workers or max(1, available_cpus() // self._options.shard.world_size)
+
+    def _rows(self, epoch: int, batch: int) -> PlanRows:
+        return self._plan.rows(epoch, batch, self._options.shard)
+
+    def _batch(self, images: torch.Tensor, rows: PlanRows) -> Batch:
+        """`images`, uint8 [B, S, S, 3], as the plan's rows."""
+        labels = self._records.labels[rows.ids]
+        labels[rows.ids == PADDING_ID] = -1
+        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(rows.ids), rows.num_valid)
+
+    def _end_running(self, reason: str) -> None:
+        iterator = self._running() if self._running else None
+        if iterator is not None:
+            iterator.end(reason)
+
+
+class EpochIterator(Iterator[Batch]):
+    """The batches of one epoch. An epoch that did not end by itself raises when asked for more, never just stops."""
+
+    def __init__(self, batches: Generator[Batch]) -> None:
+        self._batches = batches
+        self._broken_off: str | None = None
+        self._exhausted = False
+
+    def __next__(self) -> Batch:
+        if self._broken_off:
+            raise FeedrateError(f"this epoch gives no more batches, because {self._broken_off}: ask for it again")
+        try:
+            return next(self._batches)
+        except StopIteration:
+            self._exhausted = True
+            raise
+        except BaseException as error:
+            self._broken_off = f"it failed before ({error})"
+            raise
+
+    def end(self, reason: str) -> None:
+        """Give up what the epoch holds. Idempotent."""
+        if not self._exhausted and not self._broken_off:
+            self._broken_off = reason
+        self._batches.close()
+
+    def close(self) -> None:
+        self.end("it was closed")

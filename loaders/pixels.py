@@ -1,0 +1,151 @@
+"""Stored bytes to RGB pixels, and a rectangle of them to a square: cut, resize, flip, in this order in every loader."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from .errors import LoaderError
+from .records import Records
+
+Pixels = NDArray[np.uint8]  # [height, width, 3], red, green, blue
+
+_JPEG_START = b"\xff\xd8\xff"
+_FAST_COLOURS = ("YCbCr", "Gray", "RGB")  # what simplejpeg turns into RGB exactly as Pillow does
+
+
+def decode_image(data: Pixels) -> Image.Image:
+    """An encoded image as an RGB image of Pillow's, exactly as torchvision's `ImageFolder` loads it.
+
+    Pillow decides what is readable: bytes cut short raise OSError. EXIF rotation is ignored.
+    """
+    return Image.open(io.BytesIO(data.data)).convert("RGB")
+
+
+def decode_rgb(data: Pixels) -> Pixels:
+    """`decode_image` as uint8 [H, W, 3]: the plain reference for `Decoder`."""
+    return np.asarray(decode_image(data))
+
+
+class Decoder:
+    """The bits of `decode_rgb`, faster for JPEG. One thread's own: the result lies in memory that the next call reuses.
+
+    Its memory is that of the largest image seen.
+    """
+
+    def __init__(self) -> None:
+        self._scratch = np.empty(0, dtype=np.uint8)
+
+    def __call__(self, data: Pixels) -> Pixels:
+        """uint8 [H, W, 3], valid until the next call."""
+        if data[:3].tobytes() != _JPEG_START:
+            return decode_rgb(data)
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            num_bytes = 3 * height * width
+            if colours in _FAST_COLOURS and height * width <= (Image.MAX_IMAGE_PIXELS or num_bytes):
+                if num_bytes > len(self._scratch):
+                    self._scratch = np.empty(num_bytes, dtype=np.uint8)
+                pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", buffer=self._scratch)
+                return pixels
+        except ValueError:
+            pass  # simplejpeg refuses all that libjpeg warns of; Pillow tells harmless oddities from bytes cut short
+        return decode_rgb(data)
+
+
+def load_rgb(records: Records, index: int, decode: Decoder) -> Pixels:
+    """Sample `index` as uint8 [H, W, 3]; where stored raw, a view of what is stored.
+
+    Raises LoaderError, naming the sample and its place, if it cannot be read or is not of the recorded size.
+    """
+    data = records.read(index)
+    with _naming(records, index):
+        if records.is_raw[index]:
+            return _raw_rgb(records, index, data)
+        pixels = decode(data)
+        _check_size(records, index, pixels.shape[1], pixels.shape[0])
+        return pixels
+
+
+def load_image(records: Records, index: int) -> Image.Image:
+    """Sample `index` as an RGB image of Pillow's. Raises as `load_rgb` does."""
+    data = records.read(index)
+    with _naming(records, index):
+        if records.is_raw[index]:
+            return Image.fromarray(_raw_rgb(records, index, data))
+        image = decode_image(data)
+        _check_size(records, index, *image.size)
+        return image
+
+
+def cut(pixels: Pixels, rect: Sequence[int], fill: Sequence[int]) -> Pixels:
+    """The rectangle (left, top, width, height) of `pixels`: a view if inside, else a filled copy."""
+    left, top, width, height = rect
+    right, bottom = left + width, top + height
+    sample_h, sample_w = pixels.shape[:2]
+    if left >= 0 and top >= 0 and right <= sample_w and bottom <= sample_h:
+        return pixels[top:bottom, left:right]
+    part = np.empty((height, width, 3), dtype=np.uint8)
+    part[:] = fill
+    x0, x1 = max(left, 0), min(right, sample_w)
+    y0, y1 = max(top, 0), min(bottom, sample_h)
+    if x0 < x1 and y0 < y1:
+        part[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
+    return part
+
+
+class Renderer:
+    """Cuts, resizes and flips into given memory. One thread's own.
+
+    size_px  side of the square output;  fill  uint8 value per channel beyond the sample's border
+    exact    antialiased bilinear resizing by Pillow, the bits of torchvision's; otherwise OpenCV's INTER_AREA
+    """
+
+    def __init__(self, size_px: int, fill: Sequence[int], exact: bool) -> None:
+        self._size = (size_px, size_px)
+        self._fill = fill
+        self._exact = exact
+        self._unflipped = np.empty((size_px, size_px, 3), dtype=np.uint8)
+
+    def __call__(self, pixels: Pixels, rect: Sequence[int], flip: bool, out: Pixels) -> None:
+        """Write `rect` of `pixels`, uint8 [H, W, 3], to `out`, uint8 [size_px, size_px, 3], contiguous."""
+        part = cut(pixels, rect, self._fill)
+        if part.shape != out.shape:
+            part = self._resized(part, self._unflipped if flip else out)
+        if flip:
+            cv2.flip(part, 1, dst=out)
+        elif part is not out:
+            out[:] = part
+
+    def _resized(self, part: Pixels, out: Pixels) -> Pixels:
+        if self._exact:
+            out[:] = np.asarray(Image.fromarray(part).resize(self._size, Image.Resampling.BILINEAR))
+        else:
+            cv2.resize(part, self._size, dst=out, interpolation=cv2.INTER_AREA)
+        return out
+
+
+def _raw_rgb(records: Records, index: int, data: Pixels) -> Pixels:
+    return data.reshape(int(records.heights[index]), int(records.widths[index]), 3)
+
+
+def _check_size(records: Records, index: int, width: int, height: int) -> None:
+    recorded = int(records.widths[index]), int(records.heights[index])
+    if (width, height) != recorded:
+        raise ValueError(
+            f"it is {width}×{height} px and was recorded as {recorded[0]}×{recorded[1]}: scan or pack again"
+        )
+
+
+@contextmanager
+def _naming(records: Records, index: int) -> Iterator[None]:
+    """Whatever goes wrong with a sample's bytes becomes a LoaderError that says which sample and where it is."""
+    try:
+        yield
+    except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, …
+        raise LoaderError(f"sample {index} ({records.where(index)}) cannot be delivered: {error}") from error

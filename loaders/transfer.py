@@ -1,0 +1,98 @@
+"""Host to device, in one place."""
+
+from collections.abc import Generator
+from dataclasses import replace
+
+import torch
+
+from .api import Batch
+
+
+def to_device(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:
+    """The same batches on `device`; closing the result closes `batches`.
+
+    A batch taken from `batches` may be overwritten once the next one is asked for. On the CPU batches are handed
+    through as they are; on CUDA they are copied one batch ahead, beside the computation.
+    """
+    if device.type == "cpu":
+        return batches
+    return _copied_ahead(batches, device) if device.type == "cuda" else _copied(batches, device)
+
+
+def _copied(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:
+    """For devices without side streams: a plain copy that has ended when the batch is handed out."""
+    try:
+        for host in batches:
+            yield replace(host, images=host.images.to(device), labels=host.labels.to(device))
+    finally:
+        batches.close()
+
+
+def _copied_ahead(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:
+    """Hand out batch k while batch k + 1 is copied on a stream of its own.
+
+    Who owns which memory, and until when:
+
+    * The host's pixels belong to `batches` and stay as they are until it is asked for the next batch. So before asking
+      we wait on the host for the copy from them. That copy was started a whole training step ago on a stream that
+      waits for nothing else: this does not wait for the computation.
+    * The device's tensors are allocated on, and so belong to, the copying stream. The consumer's stream waits for
+      the copy's event before it may read them; `record_stream` tells the allocator not to give the memory to a later
+      copy before that stream's work, as submitted when the tensor is dropped, has ended.
+    """
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    staging = _Staging()
+    ahead: tuple[Batch, torch.cuda.Event] | None = None
+    try:
+        while True:
+            if ahead:
+                ahead[1].synchronize()  # from here on `batches` and `staging` may overwrite what was copied
+            host = next(batches, None)
+            current, ahead = ahead, None
+            if host is not None:
+                ahead = _start_copy(host, staging, copying, device)
+            if current is not None:
+                yield _ready(*current, device)
+            if host is None:
+                return
+    finally:
+        if ahead:
+            ahead[1].synchronize()  # the copy still reads the slab that closing `batches` gives up
+        batches.close()
+
+
+def _start_copy(
+    host: Batch, staging: "_Staging", copying: torch.cuda.Stream, device: torch.device
+) -> tuple[Batch, torch.cuda.Event]:
+    images = host.images if host.images.is_pinned() else staging.pinned_copy(host.images)
+    with torch.cuda.stream(copying):
+        # labels are few and pageable: the driver has taken its own copy of such when the call returns
+        batch = replace(
+            host,
+            images=images.to(device, non_blocking=True),
+            labels=host.labels.to(device, non_blocking=True),
+        )
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copied.record(copying)
+    return batch, copied
+
+
+def _ready(batch: Batch, copied: torch.cuda.Event, device: torch.device) -> Batch:
+    """The batch, once the stream of whoever asks for it has been told to wait for its copy."""
+    consumer = torch.cuda.current_stream(device)
+    consumer.wait_event(copied)
+    for tensor in (batch.images, batch.labels):
+        tensor.record_stream(consumer)
+    return batch
+
+
+class _Staging:
+    """Page-locked memory for loaders without any of their own. One slab is enough: see who waits for the copy above."""
+
+    def __init__(self) -> None:
+        self._slab: torch.Tensor | None = None
+
+    def pinned_copy(self, images: torch.Tensor) -> torch.Tensor:
+        if self._slab is None or self._slab.shape != images.shape:
+            self._slab = torch.empty_like(images, pin_memory=True)  # keeps channels-last strides
+        return self._slab.copy_(images)
