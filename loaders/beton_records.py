@@ -19,6 +19,7 @@ from .manifest import MANIFEST_NAME, Manifest, read_manifest
 from .records import SPLITS, ChannelStatistics, ScanProgress
 
 SUFFIXES = (".beton", ".ffcv")
+_MOST_CLASSES = 1 << 20  # a name is made for each label of a bare file: a damaged label must not take all memory
 _REMEDY = "pack the data set again (python tools/convert.py)"
 
 
@@ -69,6 +70,8 @@ class BetonRecords:
         self.sizes = columns.sizes
         self._num_bytes = columns.num_bytes
         highest = int(self.labels.max())
+        if highest >= _MOST_CLASSES:
+            raise FeedrateError(f"{path} has label {highest}, {_MOST_CLASSES:,} or more: it is damaged, {_REMEDY}")
         self.classes = tuple(str(label) for label in range(highest + 1)) if classes is None else classes
         if highest >= len(self.classes):
             raise FeedrateError(f"{path} has label {highest} and only {len(self.classes)} classes: {_REMEDY}")
