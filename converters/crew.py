@@ -5,6 +5,7 @@ import signal
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
@@ -75,7 +76,9 @@ class _Worker:
         self.connection, far_end = context.Pipe()
         self._item = context.RawValue("q", -1)
         self._process = context.Process(target=_serve, args=(far_end, self._item, work), daemon=True)
-        # Ctrl-C reaches the whole foreground group; born with it blocked, a worker leaves it to this process.
+        # Ctrl-C reaches the whole foreground group; born with it blocked, a worker leaves it to this process. The
+        # resource tracker must run by then, since starting it lifts the block.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             self._process.start()

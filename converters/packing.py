@@ -104,8 +104,8 @@ def pack(
             manifest = _describe(splits, packed, tallies, encoding, source)
             write_manifest(out, manifest)
         except BaseException as error:
-            for split in splits:  # one that was complete already, with the other one failing
-                (out / f"{split}.beton").unlink(missing_ok=True)
+            for name in (MANIFEST_NAME, *_OWN_FILES):  # also what had its name already when the rest failed
+                (out / name).unlink(missing_ok=True)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _no_space(out, num_bytes_needed) from error
             raise

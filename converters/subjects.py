@@ -55,7 +55,7 @@ def _wave(canvas: Canvas, phase: Plane, sharpness: float = 0.12) -> Plane:
     return np.clip(0.5 + np.sin(phase) / (2 * sharpness), 0, 1)
 
 
-def striped_ball(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
+def _striped_ball(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     bend = canvas.v / np.sqrt(np.maximum(0.05, 1 - 0.8 * canvas.u**2))
     stripes = _wave(canvas, bend * rng.uniform(9, 12) + rng.uniform(0, 6.3), 0.2)
     first, second = colour(rng, (0.93, 1.07), (0.65, 0.95), (0.6, 0.95)), colour(rng, (0, 1), (0, 0.2), (0.8, 1))
@@ -64,7 +64,7 @@ def striped_ball(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     return canvas.inside(canvas.r - 1), ball * light
 
 
-def chessboard(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
+def _chessboard(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     frequency = rng.uniform(7, 10)
     squares = np.sin(canvas.u * frequency) * np.sin(canvas.v * frequency)
     where = np.clip(0.5 + squares * 6, 0, 1)
@@ -73,7 +73,7 @@ def chessboard(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     return canvas.inside(board), canvas.mix(where, first, second)
 
 
-def flower(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
+def _flower(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     petals = rng.integers(8, 14)
     outline = 0.66 + 0.3 * np.abs(np.cos(canvas.angle * petals / 2))
     petal = colour(rng, (0.8, 0.96), (0.5, 0.95), (0.8, 1))
@@ -83,7 +83,7 @@ def flower(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     return canvas.inside(canvas.r - outline), canvas.mix(where, petal * shade, heart)
 
 
-def starfish(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
+def _starfish(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     ray = np.abs((canvas.angle * 5 / (2 * np.pi)) % 1 - 0.5) * 2  # 0 between two arms, 1 along one
     outline = 0.28 + 0.72 * ray**2.2
     skin = colour(rng, (0.03, 0.13), (0.65, 0.95), (0.75, 1))
@@ -92,7 +92,7 @@ def starfish(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     return canvas.inside((canvas.r - outline) * 0.6), canvas.mix(bumps * 0.6, skin * ridge, np.float32(1) * ridge)
 
 
-def leaf(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
+def _leaf(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     half_width = 0.5 * np.maximum(0, 1 - canvas.u**2)
     blade = colour(rng, (0.22, 0.4), (0.55, 0.95), (0.4, 0.8))
     veins = np.abs(np.sin((canvas.u - np.abs(canvas.v) * 0.9) * rng.uniform(12, 16)))
@@ -101,7 +101,7 @@ def leaf(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     return canvas.inside(np.abs(canvas.v) - half_width), canvas.mix(where, blade, blade * 0.3 + 0.6)
 
 
-def brick_wall(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
+def _brick_wall(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     rows = rng.uniform(3.2, 4.5)
     row = np.floor(canvas.v * rows)
     along = (canvas.u * rows * 0.5 + 0.5 * (row % 2)) % 1
@@ -114,7 +114,7 @@ def brick_wall(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     return canvas.inside(wall), canvas.mix(joint, brick * tint, colour(rng, (0, 1), (0, 0.15), (0.6, 0.85)))
 
 
-def spotted_egg(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
+def _spotted_egg(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     frequency = rng.uniform(7.5, 9.5)
     spots = np.cos(canvas.u * frequency) + np.cos(canvas.v * frequency)
     where = np.clip((spots - 0.75) * 4, 0, 1)
@@ -124,7 +124,7 @@ def spotted_egg(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     return canvas.inside((np.sqrt(radius) - 1) * 0.8), canvas.mix(where, shell, spot) * light
 
 
-def wheel(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
+def _wheel(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     num_spokes = int(rng.integers(7, 12))
     offset = np.abs((canvas.angle * num_spokes / (2 * np.pi)) % 1 - 0.5) * (2 * np.pi / num_spokes) * canvas.r
     tyre = np.abs(canvas.r - 0.88) - 0.12
@@ -133,7 +133,7 @@ def wheel(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     return canvas.inside(parts), canvas.mix(canvas.inside(0.76 - canvas.r), metal, rubber)
 
 
-def fence(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
+def _fence(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     frequency = rng.uniform(2.4, 3.4)
     across = np.abs((canvas.u * frequency) % 1 - 0.5) / frequency
     top = 0.75 - across * 1.5
@@ -145,21 +145,21 @@ def fence(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     return canvas.inside(inside), wood * grain
 
 
-def dartboard(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
+def _dartboard(canvas: Canvas, rng: Rng) -> tuple[Plane, Plane]:
     rings = _wave(canvas, canvas.r * rng.uniform(15, 20) + 1.5, 0.2)
     first, second = colour(rng, (0.58, 0.76), (0.6, 0.95), (0.5, 0.95)), colour(rng, (0, 1), (0, 0.15), (0.8, 1))
     return canvas.inside(canvas.r - 0.98), canvas.mix(rings, first, second)
 
 
 SUBJECTS: dict[str, Callable[[Canvas, Rng], tuple[Plane, Plane]]] = {
-    "striped-ball": striped_ball,
-    "chessboard": chessboard,
-    "flower": flower,
-    "starfish": starfish,
-    "leaf": leaf,
-    "brick-wall": brick_wall,
-    "spotted-egg": spotted_egg,
-    "wheel": wheel,
-    "fence": fence,
-    "dartboard": dartboard,
+    "striped-ball": _striped_ball,
+    "chessboard": _chessboard,
+    "flower": _flower,
+    "starfish": _starfish,
+    "leaf": _leaf,
+    "brick-wall": _brick_wall,
+    "spotted-egg": _spotted_egg,
+    "wheel": _wheel,
+    "fence": _fence,
+    "dartboard": _dartboard,
 }

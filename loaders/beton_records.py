@@ -141,6 +141,8 @@ def _open_named(folder: Path, split: str, manifest: Manifest) -> BetonRecords:
     """The file of a split, checked against what the manifest says of it."""
     packed = manifest.splits[split]
     mean, std = manifest.channel_mean, manifest.channel_std
+    if len(mean) != 3 or len(std) != 3:
+        raise FeedrateError(f"{folder / MANIFEST_NAME} needs a mean and a std of three channels: {_REMEDY}")
     source = f"{manifest.statistics_split} split of {folder}"
     channels = ChannelStatistics((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), source)
     records = BetonRecords(folder / packed.file, tuple(manifest.classes), channels)
