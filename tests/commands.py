@@ -1,12 +1,13 @@
 """Running the commands as a user does: real processes, their exit status and what they print."""
 
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 from conftest import REPOSITORY
 
 TRAIN = str(REPOSITORY / "engine" / "train.py")
@@ -35,7 +36,7 @@ def run(command: list[str], cwd: Path = REPOSITORY) -> subprocess.CompletedProce
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own, so that all of it can be signalled."""
+    """Start a command, its output kept for `communicate`."""
     return subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -43,7 +44,6 @@ def start(command: list[str]) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
     )
 
 
@@ -57,9 +57,12 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.002)
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
+def kill_all(process: subprocess.Popen[str]) -> None:
     """SIGKILL the process and all it started, as when a machine is taken away."""
-    os.killpg(process.pid, signal.SIGKILL)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
     process.communicate()
 
 

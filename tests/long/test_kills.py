@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from commands import TRAIN, kill_group, run, short_options, start, torchrun, wait_for
+from commands import TRAIN, kill_all, run, short_options, start, torchrun, wait_for
 from short_runs import outcome
 
 NUM_KILLS = 8
@@ -29,7 +29,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_never_killed(
         wait_for(folder / f"step-{min(36, reached + 1):08d}.pt", process)
         time.sleep(moments.uniform(0, 0.3))  # also while a checkpoint is being written
         finished = process.poll() is not None
-        kill_group(process)
+        kill_all(process)
         if finished:
             break
         kills += 1

@@ -1,0 +1,163 @@
+"""The training step against the same arithmetic written out plainly."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from short_runs import ONE_RANK
+from torch import nn
+
+from engine.augment import Normalize
+from engine.config import Config, ExecutionConfig, OptimConfig
+from engine.dist import Ranks
+from engine.optim import build_optimizer
+from engine.step import TrainStep
+from loaders.records import ChannelStatistics
+
+CHANNELS = ChannelStatistics((120.0, 110.0, 100.0), (60.0, 50.0, 40.0), "this test")
+
+
+def _model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5))
+
+
+def _batch(seed=0, device="cpu"):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (6, 8, 8, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
+    return images.to(device), torch.randint(0, 5, (6,), generator=generator).to(device)
+
+
+def _step(model, optim, precision="fp32", ranks=ONE_RANK, channels_last=True):
+    config = Config(optim=optim, execution=ExecutionConfig(precision=precision))
+    normalize = Normalize(CHANNELS, ranks.device, channels_last)
+    return TrainStep(model, build_optimizer(optim, model), lambda step: 0.1 * (step + 1), normalize, config, ranks)
+
+
+def _plain_step(model, optim, momentum_buffers, images, labels, step):
+    """SGD with momentum, decay on matrices, label smoothing and clipping by norm, from their definitions."""
+    mean, std = torch.tensor(CHANNELS.mean), torch.tensor(CHANNELS.std)
+    inputs = (images.permute(0, 2, 3, 1).float() - mean) / std
+    log_probabilities = torch.log_softmax(model(inputs.permute(0, 3, 1, 2)), dim=1)
+    smooth = optim.label_smoothing
+    target = torch.full_like(log_probabilities, smooth / 5)
+    target[torch.arange(6), labels] += 1 - smooth
+    loss = -(target * log_probabilities).sum(dim=1).mean()
+    parameters = list(model.parameters())
+    gradients = torch.autograd.grad(loss, parameters)
+    norm = torch.sqrt(sum((gradient**2).sum() for gradient in gradients))
+    scale = min(1.0, optim.clip_norm / (norm.item() + 1e-6)) if optim.clip_norm else 1.0
+    with torch.no_grad():
+        for i, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+            update = gradient * scale + (optim.weight_decay * parameter if parameter.ndim > 1 else 0)
+            momentum_buffers[i] = update if i not in momentum_buffers else optim.momentum * momentum_buffers[i] + update
+            parameter -= 0.1 * (step + 1) * momentum_buffers[i]
+    return loss.item()
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.3])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_three_steps_are_the_plain_arithmetic(clip_norm, label_smoothing):
+    optim = OptimConfig(weight_decay=0.01, label_smoothing=label_smoothing, clip_norm=clip_norm)
+    model, plain, buffers = _model(), _model(), {}
+    step = _step(model, optim)
+    for number in range(3):
+        images, labels = _batch(number)
+        loss, _ = step(images, labels, number)
+        assert loss.item() == pytest.approx(_plain_step(plain, optim, buffers, images, labels, number), rel=1e-4)
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_clipping_makes_a_difference_where_gradients_are_large():
+    weights = []
+    for clip_norm in (0.0, 0.01):
+        model = _model()
+        _step(model, OptimConfig(clip_norm=clip_norm))(*_batch(), 0)
+        weights.append(model[4].weight.detach().clone())
+    assert not torch.equal(*weights)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.3])
+def test_fp16_clips_true_gradients_not_scaled_ones(clip_norm):
+    optim = OptimConfig(clip_norm=clip_norm, weight_decay=0.0)
+    mixed, full = _model(), _model()
+    _step(mixed, optim, "fp16")(*_batch(), 0)
+    _step(full, optim, "fp32")(*_batch(), 0)
+    for ours, theirs in zip(mixed.parameters(), full.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=2e-3)
+
+
+def test_fp16_skips_a_step_that_overflows_and_lowers_its_scale():
+    model = _model()
+    before = copy.deepcopy(model.state_dict())
+    step = _step(model, OptimConfig(), "fp16")
+    scale = step.precision.scaler.get_scale()
+    nn.init.constant_(model[4].weight, 3e4)  # overflows float16
+    before["4.weight"].fill_(3e4)
+    step(*_batch(), 0)
+    assert step.precision.scaler.get_scale() < scale
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
+def test_bf16_stays_near_float32():
+    losses = [_step(_model(), OptimConfig(), precision)(*_batch(), 0)[0].item() for precision in ("fp32", "bf16")]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
+
+
+def test_the_count_of_right_answers_is_of_the_weights_before_the_update():
+    model = _model()
+    images, labels = _batch()
+    reference = copy.deepcopy(model).train()
+    expected = (reference(Normalize(CHANNELS, torch.device("cpu"), True)(images)).argmax(1) == labels).sum()
+    assert _step(model, OptimConfig())(images, labels, 0)[1] == expected
+
+
+def test_both_layouts_normalise_to_the_same_numbers():
+    images, _ = _batch()
+    inputs = [Normalize(CHANNELS, torch.device("cpu"), channels_last)(images) for channels_last in (False, True)]
+    assert torch.equal(*inputs)
+    assert inputs[0].is_contiguous() and inputs[1].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_dropout_depends_on_seed_step_and_rank_alone():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3 * 64, 5)
+
+        def forward(self, images):
+            return self.linear(nn.functional.dropout(images.flatten(1), 0.5, training=True))
+
+    def loss_of(step, rank):
+        torch.manual_seed(1)
+        model = Noisy()
+        torch.rand(rank * 7 + 3)  # whatever ran before must not matter
+        return _step(model, OptimConfig(), ranks=dataclasses.replace(ONE_RANK, rank=rank))(*_batch(), step)[0].item()
+
+    assert loss_of(4, 0) == loss_of(4, 0)
+    assert len({loss_of(4, 0), loss_of(5, 0), loss_of(4, 1)}) == 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+def test_a_step_on_cuda_never_makes_the_host_wait_and_agrees_with_the_cpu(precision):
+    device = torch.device("cuda", 0)
+    cuda_rank = Ranks(0, 1, 0, 1, device)
+    model = _model().to(device, memory_format=torch.channels_last)
+    step = _step(model, OptimConfig(), precision, cuda_rank)
+    step(*_batch(device=device), 0)  # the first allocates the optimizer's state
+    images, labels = _batch(1, device)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss, _ = step(images, labels, 1)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    plain = _step(_model(), OptimConfig())
+    plain(*_batch(), 0)
+    tolerance = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 0.1, "fp16": 0.1}[precision]
+    assert loss.item() == pytest.approx(plain(*_batch(1), 1)[0].item(), rel=tolerance)

@@ -1,0 +1,130 @@
+"""engine/train.py as a user runs it: a process, its words and its exit status."""
+
+import signal
+import sys
+
+import pytest
+from commands import REPOSITORY, TRAIN, kill_all, python, run, short_options, start, torchrun, wait_for
+from short_runs import outcome
+
+
+def _command(images, folder, **more):
+    return [sys.executable, TRAIN, *short_options(images, folder, **more)]
+
+
+def test_it_trains_from_another_folder_and_says_what_it_does(image_folder, tmp_path):
+    result = run(_command(image_folder, "runs", epochs=1), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert "loader: turbo (asked for)" in lines
+    summary = next(line for line in lines if line.startswith("epoch 1/1"))
+    for part in ("loss ", "train top-1 ", "eval top-1 ", "top-5 ", " s ", " img/s", "data-wait ", "RAM "):
+        assert part in summary
+    folder = tmp_path / "runs" / "ddp"
+    assert {path.name for path in folder.iterdir()} >= {"config.toml", "env.json", "metrics.jsonl", "checkpoints"}
+
+
+def test_the_written_configuration_is_a_preset_that_repeats_the_run(image_folder, tmp_path):
+    assert run(_command(image_folder, tmp_path / "one", epochs=1)).returncode == 0
+    config = tmp_path / "one" / "ddp" / "config.toml"
+    again = python(TRAIN, "--config", str(config), "--run.folder", str(tmp_path / "two"))
+    assert again.returncode == 0, again.stderr
+    assert outcome(tmp_path / "two" / "ddp") == outcome(tmp_path / "one" / "ddp")
+
+
+def test_torchrun_starts_it_as_the_readme_says(image_folder, tmp_path):
+    result = run(torchrun(1, "engine/train.py", *short_options(image_folder, tmp_path, epochs=1)))
+    assert result.returncode == 0, result.stderr
+    assert "done: " in result.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_mid_epoch_saves_and_the_same_command_goes_on_to_the_same_bits(image_folder, tmp_path, number):
+    assert run(_command(image_folder, tmp_path / "whole")).returncode == 0
+    command = _command(image_folder, tmp_path / "stopped", **{"run.checkpoint-every-steps": 5})
+    process = start(command)
+    folder = tmp_path / "stopped" / "ddp"
+    wait_for(folder / "checkpoints" / "step-00000005.pt", process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert "the same command goes on from there" in output
+    assert not list(folder.rglob("*.partial"))
+    again = run(command)
+    assert again.returncode == 0 and "going on in epoch" in again.stdout
+    assert outcome(folder) == outcome(tmp_path / "whole" / "ddp")
+
+
+def test_a_second_start_of_a_finished_run_says_so(image_folder, tmp_path):
+    assert run(_command(image_folder, tmp_path, epochs=1)).returncode == 0
+    again = run(_command(image_folder, tmp_path, epochs=1))
+    assert again.returncode == 0
+    assert "all 1 epochs are done already; another --name starts anew" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loader": "torchvison"}, "unknown loader 'torchvison': did you mean 'torchvision'?"),
+        ({"loader": "dali"}, "loader 'dali'"),
+        ({"loader": "ffcv"}, "loader 'ffcv'"),
+        ({"data.path": "no/such/folder"}, "no/such/folder does not exist"),
+        ({"model.name": "resnet19"}, "unknown model 'resnet19'"),
+        ({"data.batch-size": "1000"}, "do not fill one batch of 1000"),
+        ({"data.eval-split": "test"}, "has no 'test' split"),
+        ({"optim.learning-rate": "-1"}, "learning_rate is -1.0: it must be above 0"),
+        ({"execution.device": "cuda"}, "cuda"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(image_folder, tmp_path, options, message):
+    if options == {"execution.device": "cuda"} and _has_cuda():
+        pytest.skip("this machine has a CUDA device")
+    result = run(_command(image_folder, tmp_path, **options))
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ") and len(result.stderr.strip().splitlines()) == 1
+
+
+def _has_cuda():
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def test_an_empty_folder_is_one_sentence(tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run(_command(tmp_path / "empty", tmp_path))
+    assert result.returncode == 2 and result.stderr.startswith("error: ") and "empty" in result.stderr
+
+
+def test_a_corrupt_image_met_in_training_is_named(tmp_path):
+    from pictures import write_image_folder
+
+    images = write_image_folder(tmp_path / "images", {"train": {"a": 6, "b": 6}, "val": {"a": 2, "b": 2}})
+    broken = images / "train" / "b" / "003.jpg"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    for loader in ("turbo", "torchvision"):
+        result = run(_command(images, tmp_path / loader, loader=loader))
+        assert result.returncode == 2, result.stdout
+        assert str(broken) in result.stderr and result.stderr.startswith("error: ")
+
+
+def test_killing_a_rank_ends_the_others_and_nothing_hangs(image_folder, tmp_path):
+    process = start(torchrun(2, TRAIN, *short_options(image_folder, tmp_path, epochs=500)))
+    wait_for(tmp_path / "ddp" / "checkpoints" / "step-00000003.pt", process)
+    ranks = run(["pgrep", "-P", str(process.pid)]).stdout.split()
+    assert len(ranks) == 2
+    run(["kill", "-9", ranks[1]])
+    try:
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+    finally:
+        if process.poll() is None:
+            kill_all(process)
+
+
+def test_help_lists_every_setting():
+    result = python(TRAIN, "--help", cwd=REPOSITORY)
+    assert result.returncode == 0
+    for option in ("--loader", "--data.batch-size", "--optim.learning-rate", "--execution.precision", "--run.resume"):
+        assert option in result.stdout
