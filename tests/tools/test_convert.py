@@ -5,17 +5,27 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from commands import environment, python
-from conftest import REPOSITORY
 from pictures import smooth_picture, write_image_folder
 from PIL import Image
 
 from loaders.manifest import read_manifest
 from loaders.records import open_records
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 CONVERT = str(REPOSITORY / "tools" / "convert.py")
+
+
+def environment():
+    return {**os.environ, "COLUMNS": "200"}
+
+
+def python(*arguments, cwd=REPOSITORY):
+    """Run `python ARGUMENTS` to its end."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120)
 
 
 def refused(*arguments, cwd=REPOSITORY):
