@@ -236,12 +236,16 @@ class Plan:
         }
 
     def _epoch_ids(self, epoch: int) -> NDArray[np.int64]:
-        """The epoch's order; the last two are kept, since a loader may run ahead into the next epoch."""
-        if epoch not in self._ids_of_epoch:
-            self._ids_of_epoch[epoch] = self.order.ids(self.num_samples, Draws(self.seed, epoch))
+        """The epoch's order; the last two are kept, since a loader may run ahead into the next epoch.
+
+        Loaders that share a plan may ask at the same time: what is found here is never looked up twice.
+        """
+        ids = self._ids_of_epoch.get(epoch)
+        if ids is None:
+            ids = self._ids_of_epoch[epoch] = self.order.ids(self.num_samples, Draws(self.seed, epoch))
             while len(self._ids_of_epoch) > 2:
                 self._ids_of_epoch.popitem(last=False)
-        return self._ids_of_epoch[epoch]
+        return ids
 
 
 def _fields(settings: Any) -> dict[str, Any]:
