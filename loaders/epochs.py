@@ -88,25 +88,28 @@ class EpochIterator(Iterator[Batch]):
 
     def __init__(self, batches: Generator[Batch]) -> None:
         self._batches = batches
-        self._broken_off: str | None = None
         self._exhausted = False
+        self._error: Exception | None = None
 
     def __next__(self) -> Batch:
-        if self._broken_off:
-            raise FeedrateError(f"this epoch gives no more batches, because {self._broken_off}: ask for it again")
+        if self._error:
+            raise self._error
         try:
             return next(self._batches)
         except StopIteration:
             self._exhausted = True
             raise
-        except BaseException as error:
-            self._broken_off = f"it failed before ({error})"
+        except Exception as error:
+            self._error = error
+            raise
+        except BaseException:  # Ctrl-C
+            self.end("it was interrupted")
             raise
 
     def end(self, reason: str) -> None:
         """Give up what the epoch holds. Idempotent."""
-        if not self._exhausted and not self._broken_off:
-            self._broken_off = reason
+        if not self._exhausted and not self._error:
+            self._error = FeedrateError(f"this epoch gives no more batches, because {reason}: ask for it again")
         self._batches.close()
 
     def close(self) -> None:
