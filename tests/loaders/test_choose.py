@@ -1,0 +1,55 @@
+"""A loader by name, and what is said when there is none."""
+
+import pytest
+
+from loaders import choose
+from loaders.api import LoaderOptions
+from loaders.choose import LOADER_NAMES, choose_loader, open_loader
+from loaders.errors import FeedrateError
+from loaders.plan import Plan, Sequential, View
+from loaders.synthetic_records import SyntheticRecords
+
+
+@pytest.mark.parametrize("name", ["torchvision", "turbo", "synthetic"])
+def test_a_name_opens_its_loader(name):
+    records = SyntheticRecords(10, 3, 40, 30)
+    plan = Plan(records.widths, records.heights, Sequential(4), View())
+    loader = open_loader(name, records, plan, LoaderOptions())
+    assert (loader.name, len(loader)) == (name, 3)
+    loader.close()
+
+
+def test_auto_gives_the_fastest_that_is_installed_and_says_why(monkeypatch):
+    name, reason = choose_loader("auto")
+    assert name == "turbo" and reason
+    find_spec = choose.importlib.util.find_spec
+    monkeypatch.setattr(choose.importlib.util, "find_spec", lambda name: None if name == "cv2" else find_spec(name))
+    name, reason = choose_loader("auto")
+    assert name == "torchvision" and "cv2" in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("turob", "did you mean 'turbo'"), ("", "known are"), ("xyz", "torchvision")]
+)
+def test_an_unknown_name_is_told_the_near_ones(name, says):
+    with pytest.raises(FeedrateError, match=says):
+        choose_loader(name)
+
+
+@pytest.mark.parametrize("name", [name for name in LOADER_NAMES if name in ("ffcv", "dali")])
+def test_a_loader_that_is_not_built_yet_is_refused_with_another(name):
+    with pytest.raises(FeedrateError, match="turbo"):
+        choose_loader(name)
+
+
+def test_a_resize_mode_that_a_loader_lacks_is_refused_with_a_remedy():
+    records = SyntheticRecords(10, 3, 40, 30)
+    plan = Plan(records.widths, records.heights, Sequential(4), View())
+    with pytest.raises(FeedrateError, match=r"'area'.*--loader turbo"):
+        open_loader("torchvision", records, plan, LoaderOptions(resize="area"))
+
+
+@pytest.mark.parametrize("options", [{"num_workers": 0}, {"num_ahead": 0}])
+def test_options_that_make_no_sense_are_refused(options):
+    with pytest.raises(FeedrateError, match="at least 1"):
+        LoaderOptions(**options)

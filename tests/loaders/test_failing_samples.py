@@ -1,0 +1,134 @@
+"""A sample or a worker that fails is an error that says which, in every loader, and never a hang or a grey picture."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from pictures import smooth_picture
+from PIL import Image
+from stored_samples import READING_LOADERS
+
+from loaders.crops import CenterCrop
+from loaders.errors import LoaderError
+from loaders.plan import Sequential, View
+from loaders.records import open_records
+
+reading_loaders = pytest.mark.parametrize(("name", "resize"), READING_LOADERS, ids=lambda value: value)
+BAD = 21
+
+
+def cut_short(path: Path, keep: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+
+
+def other_size(path: Path) -> None:
+    Image.fromarray(smooth_picture(41, 43, 1)).save(path)
+
+
+WAYS_TO_FAIL = {
+    "half": (lambda path: cut_short(path, 0.5), "truncated"),
+    "without its last bytes": (lambda path: cut_short(path, 0.995), "truncated"),
+    "header only": (lambda path: path.write_bytes(path.read_bytes()[:200]), "cannot be delivered"),
+    "noise": (lambda path: path.write_bytes(bytes(range(256)) * 20), "cannot identify"),
+    "empty": (lambda path: path.write_bytes(b""), "empty file"),
+    "missing": (Path.unlink, "No such file"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "directory"),
+    "another size": (other_size, "41×43"),
+}
+
+
+@pytest.fixture
+def own_folder(image_folder, tmp_path):
+    """Records over a copy that may be damaged."""
+    shutil.copytree(image_folder / "train", tmp_path / "train")
+    return open_records(tmp_path, "train")
+
+
+@reading_loaders
+@pytest.mark.parametrize("way", WAYS_TO_FAIL)
+def test_a_sample_that_cannot_be_delivered_is_named_with_its_place(own_folder, name, resize, way, open_one):
+    damage, reason = WAYS_TO_FAIL[way]
+    damage(Path(own_folder.where(BAD)))
+    loader = open_one(own_folder, name, resize, order=Sequential(8), view=View(CenterCrop(28, 32), 32))
+    batches = loader.epoch(0)
+    for first in range(0, BAD - 8, 8):  # those before it arrive
+        assert next(batches).ids.tolist() == list(range(first, first + 8))
+    with pytest.raises(LoaderError, match=f"sample {BAD} ") as caught:
+        next(batches)
+    message = str(caught.value)
+    assert own_folder.where(BAD) in message and reason in message and "\n" not in message
+    with pytest.raises(LoaderError, match=f"sample {BAD} "):
+        next(batches)  # not StopIteration: it would look like a short epoch
+    assert next(loader.epoch(0)).num_valid == 8  # the loader itself goes on
+
+
+@reading_loaders
+def test_of_several_bad_samples_the_first_in_the_batch_is_named(own_folder, name, resize, open_one):
+    for index in (29, 18, 23):
+        Path(own_folder.where(index)).unlink()
+    for num_workers in (1, 3):
+        loader = open_one(own_folder, name, resize, order=Sequential(37), num_workers=num_workers)
+        with pytest.raises(LoaderError, match="sample 18 "):
+            next(loader.epoch(0))
+
+
+@reading_loaders
+def test_a_bug_keeps_its_own_kind_of_error(folder, name, resize, open_one, monkeypatch):
+    def broken(index: int):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(folder, "read", broken)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        next(open_one(folder, name, resize).epoch(0))
+
+
+def test_a_worker_that_is_killed_becomes_an_error_soon(folder, open_one):
+    loader = open_one(folder, "torchvision", order=Sequential(1), num_ahead=2)
+    batches = loader.epoch(0)
+    next(batches)
+    handler = signal.getsignal(signal.SIGCHLD)
+    os.kill(psutil.Process().children()[0].pid, signal.SIGKILL)
+    time.sleep(0.2)  # no exception may strike here, in the middle of somebody's training step
+    started = time.monotonic()
+    with pytest.raises(LoaderError, match="died"):
+        for _ in batches:
+            pass
+    assert time.monotonic() - started < 15
+    assert not psutil.Process().children()
+    assert signal.getsignal(signal.SIGCHLD) is handler is signal.SIG_DFL
+    assert len(list(loader.epoch(1))) == 37
+
+
+def test_workers_leave_ctrl_c_to_their_parent(folder, open_one):
+    batches = open_one(folder, "torchvision", order=Sequential(1)).epoch(0)
+    next(batches)
+    workers = psutil.Process().children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGINT)
+    assert len(list(batches)) == 36
+
+
+def test_a_thread_that_cannot_even_begin_is_an_error(folder, open_one, monkeypatch):
+    from loaders import turbo_loader
+
+    monkeypatch.setattr(turbo_loader, "Decoder", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(open_one(folder, "turbo").epoch(0))
+
+
+def test_a_plan_for_other_data_is_refused(folder, open_one):
+    from loaders.api import LoaderOptions
+    from loaders.choose import open_loader
+    from loaders.errors import FeedrateError
+    from loaders.plan import Plan
+
+    plan = Plan(folder.widths[:-1], folder.heights[:-1], Sequential(4), View(CenterCrop(28, 32), 32))
+    with pytest.raises(FeedrateError, match="36 samples and the data 37"):
+        open_loader("turbo", folder, plan, LoaderOptions(device=torch.device("cpu")))

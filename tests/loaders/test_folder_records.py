@@ -1,0 +1,243 @@
+"""Image folders: numbered as torchvision numbers them, sizes scanned once, refusals in one sentence."""
+
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import smooth_picture, write_image_folder
+from PIL import Image
+from torchvision.datasets import ImageFolder
+
+from loaders import folder_scan
+from loaders.errors import FeedrateError
+from loaders.records import list_splits, open_records
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "feedrate"
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return write_image_folder(tmp_path / "data", {"train": {"ant": 4, "bee": 3}, "val": {"ant": 2, "bee": 2}})
+
+
+@pytest.fixture
+def scanned(monkeypatch) -> list[str]:
+    """Names of files whose header is read from now on."""
+    names = []
+    original = folder_scan.image_size
+    monkeypatch.setattr(folder_scan, "image_size", lambda path: names.append(os.fsdecode(path)) or original(path))
+    return names
+
+
+def add(path: Path, width: int = 20, height: int = 10) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(smooth_picture(width, height, 0)).save(path)
+    return path
+
+
+def refused(path: Path, split: str = "train") -> str:
+    with pytest.raises(FeedrateError) as caught:
+        open_records(path, split)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def paths(records) -> list[str]:
+    return [records.where(index) for index in range(len(records))]
+
+
+def test_samples_labels_and_order_are_those_of_torchvisions_image_folder(root):
+    add(root / "train" / "bee" / "deep" / "er" / "x.png")
+    add(root / "train" / "bee" / "deep b" / "y.JPG")
+    add(root / "train" / "Äpfel und Birnen" / "0.webp")
+    add(root / "train" / "ant" / "Z.BMP")
+    (root / "train" / "ant" / "notes.txt").write_text("no image")
+    elsewhere = add(root.parent / "elsewhere" / "linked.png")
+    (root / "train" / "ant" / "link.png").symlink_to(elsewhere)
+    (root / "train" / "cat").symlink_to(elsewhere.parent)
+    records, reference = open_records(root, "train"), ImageFolder(root / "train")
+    assert list(zip(paths(records), records.labels.tolist(), strict=True)) == reference.samples
+    assert list(records.classes) == reference.classes
+    for index, (path, _) in enumerate(reference.samples):
+        with Image.open(path) as image:
+            assert (records.widths[index], records.heights[index]) == image.size
+        assert records.read(index).tobytes() == Path(path).read_bytes()
+    assert (records.labels.dtype, records.widths.dtype, records.heights.dtype) == (np.int64, np.int32, np.int32)
+    assert not records.is_raw.any() and records.channels is None
+
+
+def test_hidden_names_are_skipped(root):
+    before = paths(open_records(root, "train"))
+    add(root / "train" / "ant" / "._000.jpg")
+    add(root / "train" / "ant" / ".thumbnails" / "0.jpg")
+    add(root / "train" / ".ipynb_checkpoints" / "0.jpg")
+    assert paths(open_records(root, "train")) == before
+
+
+def test_a_link_to_a_folder_above_ends(root):
+    (root / "train" / "ant" / "loop").symlink_to(root / "train" / "ant")
+    assert len(open_records(root, "train")) == 7
+
+
+@pytest.mark.parametrize("folder", ["val", "valid", "validation", "test"])
+def test_the_validation_split_goes_by_four_names(root, folder):
+    (root / "val").rename(root / folder)
+    assert list_splits(root) == ("train", "val")
+    assert len(open_records(root, "val")) == 4
+
+
+def test_val_is_preferred_to_test(root):
+    add(root / "test" / "ant" / "0.jpg")
+    assert len(open_records(root, "val")) == 4
+
+
+def test_folders_of_classes_alone_are_a_training_split(root):
+    assert list_splits(root / "train") == ("train",)
+    assert len(open_records(root / "train", "train")) == 7
+    assert "has no 'val' split" in refused(root / "train", "val")
+
+
+def test_a_class_called_train_is_not_taken_for_a_split(root):
+    for name in ("car", "train"):
+        add(root.parent / "vehicles" / name / "0.jpg")
+    records = open_records(root.parent / "vehicles", "train")
+    assert records.classes == ("car", "train") and len(records) == 2
+
+
+def test_a_label_means_the_same_class_in_both_splits(root):
+    shutil.rmtree(root / "val" / "ant")
+    records = open_records(root, "val")
+    assert records.classes == ("ant", "bee") and records.labels.tolist() == [1, 1]
+
+
+def test_a_class_that_training_lacks_is_refused(root):
+    add(root / "val" / "cow" / "0.jpg")
+    assert str(root / "val" / "cow") in refused(root, "val")
+
+
+def test_a_class_without_images_is_refused(root):
+    (root / "train" / "cow").mkdir()
+    assert str(root / "train" / "cow") in refused(root)
+
+
+def test_empty_and_misplaced_folders_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "holds nothing this reads" in refused(tmp_path / "empty")
+    assert "does not exist" in refused(tmp_path / "nowhere")
+    add(tmp_path / "flat" / "train" / "0.jpg")
+    assert "train/<class>/<image>" in refused(tmp_path / "flat")
+
+
+def test_unreadable_headers_are_refused_naming_the_first_and_the_number_of_others(root, scanned):
+    good = (root / "train" / "bee" / "000.jpg").read_bytes()
+    (root / "train" / "ant" / "002.jpg").write_bytes(b"not an image")
+    (root / "train" / "bee" / "000.jpg").write_bytes(b"")
+    message = refused(root)
+    assert str(root / "train" / "ant" / "002.jpg") in message and "1 more" in message
+    (root / "train" / "bee" / "000.jpg").write_bytes(good)
+    scanned.clear()
+    assert "more" not in refused(root)
+    assert len(scanned) == 2  # those that were read before are remembered all the same
+
+
+def test_a_broken_link_is_refused(root):
+    (root / "train" / "ant" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    assert "gone.jpg" in refused(root)
+
+
+def test_sizes_are_read_once_and_again_only_for_what_changed(root, scanned):
+    first = open_records(root, "train")
+    assert len(scanned) == 7
+    scanned.clear()
+    assert paths(open_records(root, "train")) == paths(first) and not scanned
+
+    changed, added = add(root / "train" / "bee" / "001.jpg", 31, 17), add(root / "train" / "ant" / "002b.jpg", 9, 8)
+    touched = root / "train" / "ant" / "000.jpg"
+    os.utime(touched, ns=(1, touched.stat().st_mtime_ns + 1))
+    (root / "train" / "bee" / "000.jpg").unlink()
+    again = open_records(root, "train")
+    assert sorted(scanned) == sorted(map(str, (changed, added, touched)))
+    for index, path in enumerate(paths(again)):
+        with Image.open(path) as image:
+            assert (again.widths[index], again.heights[index]) == image.size
+
+
+def test_the_scan_tells_its_progress(root):
+    told = []
+    open_records(root, "train", lambda done, total: told.append((done, total)))
+    assert told[-1] == (7, 7)
+    told.clear()
+    open_records(root, "train", lambda done, total: told.append((done, total)))
+    assert not told
+
+
+def test_splits_are_cached_apart_and_by_their_real_path(root, cache, scanned, tmp_path):
+    open_records(root, "train")
+    open_records(root, "val")
+    assert len(list(cache.iterdir())) == 2
+    scanned.clear()
+    (tmp_path / "alias").symlink_to(root)
+    records = open_records(tmp_path / "alias", "train")
+    assert not scanned and records.where(0).startswith(str(tmp_path / "alias"))
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "flipped byte", "pickle", "wrong shape"])
+def test_a_damaged_cache_is_made_again(root, cache, scanned, damage):
+    expected = open_records(root, "train").widths.tolist()
+    (file,) = cache.iterdir()
+    content = file.read_bytes()
+    if damage == "pickle":
+        np.savez(file, names=np.array([{"an": "object"}], dtype=object))
+    elif damage == "wrong shape":
+        with np.load(file) as stored:
+            columns = dict(stored)
+        np.savez(file, **{**columns, "widths": columns["widths"][:-1]})
+    else:
+        middle = content.index(b"widths") + 165  # among the widths themselves
+        flipped = content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+        file.write_bytes({"cut short": content[: len(content) // 2], "empty": b"", "flipped byte": flipped}[damage])
+    scanned.clear()
+    assert open_records(root, "train").widths.tolist() == expected and len(scanned) == 7
+    scanned.clear()
+    assert open_records(root, "train").widths.tolist() == expected and not scanned
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(root, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="XDG_CACHE_HOME"):
+        assert len(open_records(root, "train")) == 7
+
+
+def test_sizes_are_pillows_for_odd_files(tmp_path):
+    picture = Image.fromarray(smooth_picture(90, 70, 3))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    saved = {
+        "turned.jpg": lambda path: picture.save(path, exif=turned),
+        "profile.jpg": lambda path: picture.save(path, icc_profile=bytes(50_000)),
+        "progressive.jpg": lambda path: picture.save(path, progressive=True),
+        "grey.jpg": lambda path: picture.convert("L").save(path),
+        "cmyk.jpg": lambda path: picture.convert("CMYK").save(path),
+        "lies.jpg": lambda path: picture.save(path, format="PNG"),
+        "palette.png": lambda path: picture.convert("P").save(path),
+        "lies.png": lambda path: picture.save(path, format="JPEG"),
+    }  # fmt: skip
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    for name, save in saved.items():
+        save(tmp_path / "data" / "a" / name)
+    records = open_records(tmp_path / "data", "train")
+    assert set(zip(records.widths.tolist(), records.heights.tolist(), strict=True)) == {(90, 70)}
+
+
+def test_records_can_be_pickled(root):
+    records = open_records(root, "train")
+    again = pickle.loads(pickle.dumps(records))
+    assert paths(again) == paths(records) and again.read(3).tobytes() == records.read(3).tobytes()

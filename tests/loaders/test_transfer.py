@@ -1,0 +1,64 @@
+"""Host to device: nothing copied on the CPU, nothing overwritten or mixed up on CUDA."""
+
+import pytest
+import torch
+
+from loaders.api import Batch
+from loaders.transfer import to_device
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+class Source:
+    """Batches in one slab that is overwritten when the next is asked for, as the contract allows."""
+
+    def __init__(self, num_batches: int, pinned: bool) -> None:
+        self.slab = torch.zeros(64, 128, 128, 3, dtype=torch.uint8, pin_memory=pinned)
+        self.num_batches = num_batches
+        self.closed = False
+
+    def batches(self):
+        try:
+            for number in range(self.num_batches):
+                self.slab.fill_(number)
+                ids = torch.arange(64) + number
+                yield Batch(self.slab.permute(0, 3, 1, 2), ids % 7, ids, 64)
+        finally:
+            self.closed = True
+
+
+def test_on_the_cpu_batches_are_handed_through():
+    source = Source(3, pinned=False)
+    batches = to_device(source.batches(), torch.device("cpu"))
+    assert next(batches).images.data_ptr() == source.slab.data_ptr()
+    batches.close()
+    assert source.closed
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("pinned", [True, False])
+def test_on_cuda_batches_are_whole_though_their_slab_is_overwritten_and_the_device_is_busy(pinned):
+    device = torch.device("cuda")
+    source = Source(20, pinned)
+    work = torch.randn(2048, 2048, device=device)
+    sums = []
+    for number, batch in enumerate(to_device(source.batches(), device)):
+        assert batch.images.device.type == batch.labels.device.type == "cuda" and batch.ids.device.type == "cpu"
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        assert batch.ids.tolist() == [n + number for n in range(64)]
+        for _ in range(10):
+            work = torch.tanh(work @ work)
+        sums.append(batch.images.float().mean() + 0 * work[0, 0])  # read long after the next copy was started
+    assert [round(value.item()) for value in sums] == list(range(20))
+    assert source.closed
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_on_cuda_leaving_early_closes_the_source():
+    source = Source(20, pinned=True)
+    batches = to_device(source.batches(), torch.device("cuda"))
+    next(batches)
+    batches.close()
+    assert source.closed
