@@ -1,11 +1,13 @@
-"""A model by name."""
+"""A model by name.
+
+torchvision is imported where it is needed: that takes seconds, and bad input is told before.
+"""
 
 from collections.abc import Callable
 from difflib import get_close_matches
 
 import torch
 from torch import nn
-from torchvision import models
 
 from loaders.api import FeedrateError
 
@@ -16,6 +18,8 @@ _CIFAR_DEPTHS = {f"cifar_resnet{depth}": depth for depth in (20, 32, 56)}
 
 def model_names() -> list[str]:
     """What `build_model` knows."""
+    from torchvision import models
+
     torchvision_resnets = [
         name for name in models.list_models(module=models) if name.startswith(("resnet", "resnext", "wide_resnet"))
     ]
@@ -29,6 +33,8 @@ def build_model(name: str, num_classes: int, seed: int) -> nn.Module:
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise FeedrateError(f"unknown model '{name}': {hint}known are {', '.join(known)}")
+    from torchvision import models
+
     torch.manual_seed(seed)
     if name in _CIFAR_DEPTHS:
         return CifarResNet(_CIFAR_DEPTHS[name], num_classes)

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import psutil
-from conftest import REPOSITORY
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 TRAIN = str(REPOSITORY / "engine" / "train.py")
 TIMEOUT_S = 240
 

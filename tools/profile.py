@@ -34,7 +34,7 @@ NUM_GENERATED = {"train": 1024, "val": 64}
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     own.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default 5)")
     own.add_argument("--rounds", type=int, default=3, help="of the three measurements (default 3)")
     if {"-h", "--help"} & set(arguments):
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         ranks = start_ranks(config.execution.device)
         with console.status("profiling") as status:
             measured, verdict = profile(config, ranks, chosen.seconds, chosen.rounds, _teller(console, status))
-    except FeedrateError as error:
+    except (FeedrateError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

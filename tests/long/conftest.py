@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from commands import REPOSITORY
 
 LEDGER = REPOSITORY / "docs" / "benchmarks" / "long" / "ledger.jsonl"
 # real images are not part of the project: these tests skip, with a reason, where the folder is missing

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from commands import REPOSITORY
 
 from loaders.api import LoaderOptions
 from loaders.choose import open_loader

@@ -4,8 +4,14 @@ import signal
 import sys
 
 import pytest
-from commands import REPOSITORY, TRAIN, kill_all, python, run, short_options, start, torchrun, wait_for
+import torch
+from commands import TRAIN, kill_all, run, short_options, start, torchrun, wait_for
+from pictures import write_image_folder
 from short_runs import outcome
+
+from engine.command_line import option_names
+from engine.config import Config
+from engine.train import main
 
 
 def _command(images, folder, **more):
@@ -25,10 +31,9 @@ def test_it_trains_from_another_folder_and_says_what_it_does(image_folder, tmp_p
 
 
 def test_the_written_configuration_is_a_preset_that_repeats_the_run(image_folder, tmp_path):
-    assert run(_command(image_folder, tmp_path / "one", epochs=1)).returncode == 0
+    assert main(short_options(image_folder, tmp_path / "one", epochs=1)) == 0
     config = tmp_path / "one" / "ddp" / "config.toml"
-    again = python(TRAIN, "--config", str(config), "--run.folder", str(tmp_path / "two"))
-    assert again.returncode == 0, again.stderr
+    assert main(["--config", str(config), "--run.folder", str(tmp_path / "two")]) == 0
     assert outcome(tmp_path / "two" / "ddp") == outcome(tmp_path / "one" / "ddp")
 
 
@@ -40,7 +45,7 @@ def test_torchrun_starts_it_as_the_readme_says(image_folder, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_mid_epoch_saves_and_the_same_command_goes_on_to_the_same_bits(image_folder, tmp_path, number):
-    assert run(_command(image_folder, tmp_path / "whole")).returncode == 0
+    assert main(short_options(image_folder, tmp_path / "whole")) == 0
     command = _command(image_folder, tmp_path / "stopped", **{"run.checkpoint-every-steps": 5})
     process = start(command)
     folder = tmp_path / "stopped" / "ddp"
@@ -50,16 +55,15 @@ def test_a_signal_in_mid_epoch_saves_and_the_same_command_goes_on_to_the_same_bi
     assert process.returncode == 128 + number, output
     assert "the same command goes on from there" in output
     assert not list(folder.rglob("*.partial"))
-    again = run(command)
-    assert again.returncode == 0 and "going on in epoch" in again.stdout
+    assert main(command[2:]) == 0
     assert outcome(folder) == outcome(tmp_path / "whole" / "ddp")
 
 
-def test_a_second_start_of_a_finished_run_says_so(image_folder, tmp_path):
-    assert run(_command(image_folder, tmp_path, epochs=1)).returncode == 0
-    again = run(_command(image_folder, tmp_path, epochs=1))
-    assert again.returncode == 0
-    assert "all 1 epochs are done already; another --name starts anew" in again.stdout
+def test_a_second_start_of_a_finished_run_says_so(image_folder, tmp_path, capfd):
+    assert main(short_options(image_folder, tmp_path, epochs=1)) == 0
+    capfd.readouterr()
+    assert main(short_options(image_folder, tmp_path, epochs=1)) == 0
+    assert "all 1 epochs are done already; another --name starts anew" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -76,37 +80,30 @@ def test_a_second_start_of_a_finished_run_says_so(image_folder, tmp_path):
         ({"execution.device": "cuda"}, "cuda"),
     ],
 )
-def test_bad_input_is_one_sentence_and_status_2(image_folder, tmp_path, options, message):
-    if options == {"execution.device": "cuda"} and _has_cuda():
+def test_bad_input_is_one_sentence_and_status_2(image_folder, tmp_path, capfd, options, message):
+    if options == {"execution.device": "cuda"} and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    result = run(_command(image_folder, tmp_path, **options))
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert message in result.stderr
-    assert result.stderr.startswith("error: ") and len(result.stderr.strip().splitlines()) == 1
+    assert main(short_options(image_folder, tmp_path, **options)) == 2
+    told = capfd.readouterr().err
+    assert message in told
+    assert told.startswith("error: ") and len(told.strip().splitlines()) == 1
 
 
-def _has_cuda():
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def test_an_empty_folder_is_one_sentence(tmp_path):
+def test_a_process_given_an_empty_folder_says_one_sentence_and_ends_with_status_2(tmp_path):
     (tmp_path / "empty").mkdir()
     result = run(_command(tmp_path / "empty", tmp_path))
     assert result.returncode == 2 and result.stderr.startswith("error: ") and "empty" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
-def test_a_corrupt_image_met_in_training_is_named(tmp_path):
-    from pictures import write_image_folder
-
+def test_a_corrupt_image_met_in_training_is_named(tmp_path, capfd):
     images = write_image_folder(tmp_path / "images", {"train": {"a": 6, "b": 6}, "val": {"a": 2, "b": 2}})
     broken = images / "train" / "b" / "003.jpg"
     broken.write_bytes(broken.read_bytes()[:-200])
     for loader in ("turbo", "torchvision"):
-        result = run(_command(images, tmp_path / loader, loader=loader))
-        assert result.returncode == 2, result.stdout
-        assert str(broken) in result.stderr and result.stderr.startswith("error: ")
+        assert main(short_options(images, tmp_path / loader, loader=loader)) == 2
+        told = capfd.readouterr().err
+        assert str(broken) in told and told.startswith("error: ") and len(told.strip().splitlines()) == 1
 
 
 def test_killing_a_rank_ends_the_others_and_nothing_hangs(image_folder, tmp_path):
@@ -123,8 +120,10 @@ def test_killing_a_rank_ends_the_others_and_nothing_hangs(image_folder, tmp_path
             kill_all(process)
 
 
-def test_help_lists_every_setting():
-    result = python(TRAIN, "--help", cwd=REPOSITORY)
-    assert result.returncode == 0
-    for option in ("--loader", "--data.batch-size", "--optim.learning-rate", "--execution.precision", "--run.resume"):
-        assert option in result.stdout
+def test_help_lists_every_setting(capfd):
+    with pytest.raises(SystemExit) as leaving:
+        main(["--help"])
+    assert leaving.value.code == 0
+    told = capfd.readouterr().out
+    for option in option_names(Config):
+        assert option in told
