@@ -29,7 +29,7 @@ from engine.run_folder import environment
 from loaders.api import FeedrateError
 
 GENERATED = Path("data/generated")
-NUM_GENERATED = {"train": 1024, "val": 64}
+NUM_GENERATED = {"train": 512, "val": 64}
 
 
 def main(arguments: list[str]) -> int:
