@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 import simplejpeg
@@ -212,8 +213,10 @@ def _save(cache: Path, table: FileTable) -> None:
     columns = {name: getattr(table, name) for name in _COLUMNS}
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(cache) as file:
+        own = cache.with_name(f"{cache.name}.{token_hex(8)}")  # several ranks may be scanning the same folder
+        with atomic_file(own) as file:
             np.savez(file, names=np.frombuffer(table.names, dtype=np.uint8), **columns)
+        os.replace(own, cache)
     except OSError as error:
         warnings.warn(
             f"{cache} cannot be written ({error.strerror}), so image sizes will be read again next time:"

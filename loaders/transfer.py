@@ -47,18 +47,28 @@ def _copied_ahead(batches: Generator[Batch], device: torch.device) -> Generator[
         while True:
             if ahead:
                 ahead[1].synchronize()  # from here on `batches` and `staging` may overwrite what was copied
-            host = next(batches, None)
+            host, failure = _next_or_failure(batches)
             current, ahead = ahead, None
             if host is not None:
                 ahead = _start_copy(host, staging, copying, device)
             if current is not None:
                 yield _ready(*current, device)
+            if failure is not None:
+                raise failure
             if host is None:
                 return
     finally:
         if ahead:
             ahead[1].synchronize()  # the copy still reads the slab that closing `batches` gives up
         batches.close()
+
+
+def _next_or_failure(batches: Generator[Batch]) -> tuple[Batch | None, Exception | None]:
+    """An error waits for the batch before it to be handed out: it belongs to the one after."""
+    try:
+        return next(batches, None), None
+    except Exception as error:
+        return None, error
 
 
 def _start_copy(

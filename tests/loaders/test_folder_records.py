@@ -3,6 +3,8 @@
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from torchvision.datasets import ImageFolder
 from loaders import folder_scan
 from loaders.errors import FeedrateError
 from loaders.records import list_splits, open_records
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -214,6 +218,15 @@ def test_a_cache_that_cannot_be_written_is_a_warning(root, monkeypatch, tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="XDG_CACHE_HOME"):
         assert len(open_records(root, "train")) == 7
+
+
+def test_processes_that_scan_at_once_do_not_disturb_each_other(root, cache):
+    script = f"from loaders.records import open_records; print(len(open_records({str(root)!r}, 'train')))"
+    command = [sys.executable, "-W", "error::UserWarning", "-c", script]
+    processes = [subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE) for _ in range(4)]
+    for process in processes:
+        assert process.communicate()[0] == b"7\n" and process.returncode == 0
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_sizes_are_pillows_for_odd_files(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from loaders.api import Batch
+from loaders.api import Batch, LoaderError
 from loaders.transfer import to_device
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -52,6 +52,19 @@ def test_on_cuda_batches_are_whole_though_their_slab_is_overwritten_and_the_devi
         sums.append(batch.images.float().mean() + 0 * work[0, 0])  # read long after the next copy was started
     assert [round(value.item()) for value in sums] == list(range(20))
     assert source.closed
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_on_cuda_an_error_comes_after_the_batches_before_it():
+    def failing():
+        yield from Source(3, pinned=True).batches()
+        raise LoaderError("sample 7")
+
+    batches = to_device(failing(), torch.device("cuda"))
+    assert [next(batches).ids[0].item() for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(LoaderError, match="sample 7"):
+        next(batches)
 
 
 @pytest.mark.gpu
