@@ -31,4 +31,4 @@ lock: setup
 		--extra dev --extra ffcv --python-version 3.11 pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv .venv-uv build runs/demo* data/demo
+	rm -rf .venv .venv-uv .venv-setup.log build runs/demo* data/demo

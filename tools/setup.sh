@@ -1,43 +1,56 @@
 #!/usr/bin/env bash
 # Everything a machine must have: uv, the pinned Python packages in .venv, this project, and FFCV where it can be built.
-# Idempotent. FEEDRATE_SKIP_FFCV=1 goes without FFCV.
+# Idempotent. FEEDRATE_SKIP_FFCV=1 goes without FFCV. What apt and the compiler print goes to .venv-setup.log.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+log=.venv-setup.log
+: >"$log"
 
-say() { printf '\033[1m%s\033[0m\n' "$*"; }
+say() { printf '%s\n' "$*" >&2; }
 
-# Run apt as root or through sudo; where neither is possible, name the command and fail.
+# Install Debian packages as root or through sudo; where neither is possible, name the command and fail.
 apt_install() {
-    if [ "$(id -u)" = 0 ]; then as_root=()
-    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then as_root=(sudo)
-    else
-        say "needs system packages; please run: sudo apt-get install -y --no-install-recommends $*"
+    local as_root=()
+    if ! command -v apt-get >/dev/null; then
+        say "needs the packages $*, and this machine has no apt-get to install them with"
         return 1
+    elif [ "$(id -u)" != 0 ]; then
+        if ! { command -v sudo && sudo -n true; } >>"$log" 2>&1; then
+            say "needs system packages; please run: sudo apt-get install -y --no-install-recommends $*"
+            return 1
+        fi
+        as_root=(sudo)
     fi
-    command -v apt-get >/dev/null || { say "needs the packages $*, and this machine has no apt-get to install them with"; return 1; }
-    "${as_root[@]}" apt-get update -qq
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    say "installing system packages: $*"
+    "${as_root[@]}" apt-get update -qq >>"$log" 2>&1 &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >>"$log" 2>&1 ||
+        { say "apt-get failed: see $log"; return 1; }
 }
 
+# Print the path of uv, installing it beside the project if there is none.
 find_uv() {
-    if command -v uv >/dev/null; then echo uv; return; fi
+    if command -v uv; then return; fi
     if [ ! -x .venv-uv/bin/uv ]; then
-        say "installing uv into .venv-uv" >&2
-        python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv >&2
+        say "installing uv into .venv-uv"
+        python3 -c 'import ensurepip' 2>>"$log" || apt_install python3-venv
         python3 -m venv .venv-uv
-        .venv-uv/bin/python -m pip install -q --disable-pip-version-check uv
+        .venv-uv/bin/python -m pip install -q --disable-pip-version-check uv >>"$log" 2>&1
     fi
     echo .venv-uv/bin/uv
 }
 
+has_ffcv() { .venv/bin/python -c 'import ffcv' >>"$log" 2>&1; }
+
 install_ffcv() {
-    local packages=(libopencv-dev libturbojpeg0-dev pkg-config g++)
-    .venv/bin/python -c 'import ffcv' 2>/dev/null && return
-    say "building FFCV (an optional loader's backend)"
-    pkg-config --exists opencv4 libturbojpeg 2>/dev/null && command -v g++ >/dev/null || apt_install "${packages[@]}" || return 1
+    local missing=()
+    pkg-config --exists opencv4 libturbojpeg 2>>"$log" || missing+=(libopencv-dev libturbojpeg0-dev pkg-config)
+    command -v g++ >>"$log" || missing+=(g++)
+    .venv/bin/python -c 'import pathlib, sysconfig; assert pathlib.Path(sysconfig.get_path("include"), "Python.h").exists()' \
+        2>>"$log" || missing+=(python3-dev)
+    if [ ${#missing[@]} -gt 0 ]; then apt_install "${missing[@]}" || return 1; fi
+    say "building FFCV (the backend of an optional loader)"
     # --no-deps: its metadata asks for opencv-python, which would overwrite the headless build
-    "$uv" pip install -q --python .venv/bin/python --no-deps ffcv==1.0.2 || return 1
-    .venv/bin/python -c 'import ffcv'
+    "$uv" pip install -q --python .venv/bin/python --no-deps ffcv==1.0.2 >>"$log" 2>&1 && has_ffcv
 }
 
 command -v python3 >/dev/null || apt_install python3 python3-venv
@@ -46,8 +59,10 @@ uv=$(find_uv)
 say "installing the Python packages that requirements.lock pins"
 "$uv" pip install -q --python .venv/bin/python --require-hashes -r requirements.lock
 "$uv" pip install -q --python .venv/bin/python --no-deps -e .
-if [ "${FEEDRATE_SKIP_FFCV:-}" = 1 ]; then
+if has_ffcv; then
+    say "FFCV is there"
+elif [ "${FEEDRATE_SKIP_FFCV:-}" = 1 ]; then
     say "FFCV is left out, as FEEDRATE_SKIP_FFCV asks"
 elif ! install_ffcv; then
-    say "FFCV could not be built here: going on without it (every other loader works)"
+    say "FFCV could not be built here (see $log): going on without it, all other loaders work"
 fi
