@@ -41,6 +41,7 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
         step = build_step(config, ranks, data.num_classes, data.channels, len(data.train))
         identity = {
             "config": config.numerics(),
+            "normalize": {"mean": list(data.channels.mean), "std": list(data.channels.std)},
             **data.train.identity(),
             "execution": {
                 "device": ranks.device.type,

@@ -38,7 +38,8 @@ class Precision:
 
 
 class TrainStep:
-    """Moves a model by one batch. Never waits for the device: what it returns stays there.
+    """Moves a model by one batch. What it returns stays on the device, and it never waits for one, except in fp16,
+    where torch's GradScaler looks on the host whether gradients overflowed.
 
     The randomness of a step (dropout and its like) is seeded by (seed, step, rank), so none has to be saved.
     """

@@ -15,7 +15,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 from engine.build import build_run
 from engine.command_line import parse_config
 from engine.display import Display
-from engine.dist import start_ranks, stop_ranks
+from engine.dist import end_process, start_ranks, stop_ranks
 from engine.interrupt import StopRequest
 from engine.loop import train
 from loaders.api import FeedrateError
@@ -53,4 +53,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """The wall between loading and training: `Batch`, `Loader`, and nothing else crosses it."""
 
-from collections.abc import Generator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -10,7 +10,16 @@ from .errors import FeedrateError, LoaderError
 from .plan import Plan, Shard
 from .records import Records, records_fingerprint
 
-__all__ = ["Batch", "FeedrateError", "Loader", "LoaderError", "LoaderOptions", "ResizeMode", "loader_identity"]
+__all__ = [
+    "Batch",
+    "BatchIterator",
+    "FeedrateError",
+    "Loader",
+    "LoaderError",
+    "LoaderOptions",
+    "ResizeMode",
+    "loader_identity",
+]
 
 ResizeMode = Literal["area", "exact"]
 
@@ -56,6 +65,14 @@ class LoaderOptions:
             raise FeedrateError(f"{self.num_ahead} batches ahead: at least 1 is needed")
 
 
+class BatchIterator(Iterator[Batch], Protocol):
+    """The batches of one epoch. Closing it, or dropping it, ends the work on it; one that failed stays failed."""
+
+    def close(self) -> None:
+        """Give up what the epoch holds. Idempotent."""
+        ...
+
+
 class Loader(Protocol):
     """A stream of batches made as the plan says. What every implementation owes:
 
@@ -78,11 +95,8 @@ class Loader(Protocol):
         """Batches an epoch."""
         ...
 
-    def epoch(self, index: int, start: int = 0) -> Generator[Batch, None, None]:
-        """The batches of epoch `index` from batch number `start` on, none if `start` is `len()`.
-
-        Closing the generator ends its work.
-        """
+    def epoch(self, index: int, start: int = 0) -> BatchIterator:
+        """The batches of epoch `index` from batch number `start` on, none if `start` is `len()`."""
         ...
 
     def identity(self) -> dict[str, Any]:

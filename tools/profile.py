@@ -47,6 +47,8 @@ def main(arguments: list[str]) -> int:
         config = parse_config(others, more_options=["--seconds", "--rounds"])
         config = _with_data(config, console)
         ranks = start_ranks(config.execution.device)
+        if ranks.world_size > 1:
+            raise FeedrateError("tools/profile.py measures one rank: start it with python, not with torchrun")
         with console.status("profiling") as status:
             measured, verdict = profile(config, ranks, chosen.seconds, chosen.rounds, _teller(console, status))
     except (FeedrateError, argparse.ArgumentError) as error:

@@ -18,7 +18,7 @@ from torch import nn
 from engine.augment import IMAGENET_CHANNELS, Normalize
 from engine.config import ExecutionConfig, OptimConfig
 from engine.data import open_data
-from engine.dist import start_ranks, stop_ranks
+from engine.dist import end_process, start_ranks, stop_ranks
 from engine.optim import build_optimizer
 from engine.schedule import build_schedule
 from engine.step import TrainStep
@@ -62,3 +62,4 @@ def main(images: str) -> None:
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    end_process(0)

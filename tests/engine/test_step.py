@@ -152,7 +152,8 @@ def test_a_step_on_cuda_never_makes_the_host_wait_and_agrees_with_the_cpu(precis
     step = _step(model, OptimConfig(), precision, cuda_rank)
     step(*_batch(device=device), 0)  # the first allocates the optimizer's state
     images, labels = _batch(1, device)
-    torch.cuda.set_sync_debug_mode("error")
+    # fp16 is the exception: torch's GradScaler looks on the host, once a step, whether gradients overflowed
+    torch.cuda.set_sync_debug_mode("default" if precision == "fp16" else "error")
     try:
         loss, _ = step(images, labels, 1)
     finally:

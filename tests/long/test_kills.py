@@ -7,7 +7,7 @@ import pytest
 from commands import TRAIN, kill_all, run, short_options, start, torchrun, wait_for
 from short_runs import outcome
 
-NUM_KILLS = 8
+NUM_KILLS = 5
 
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3])
