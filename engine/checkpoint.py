@@ -70,18 +70,26 @@ def newest_checkpoint(folder: Path, say: Say) -> dict[str, Any] | None:
 def refuse_mismatch(saved: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...]) -> list[str]:
     """Compare two identities (nested plain data) and raise FeedrateError naming what differs and how to accept it.
 
-    Returns the differences that `allowed` accepts, as sentences.
+    Another stream is never accepted: a position in one order means nothing in another. Returns the differences that
+    `allowed` accepts, as sentences.
     """
     before, now = _flat(saved), _flat(current)
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     told = {key: f"{key} was {_short(before.get(key))} and is {_short(now.get(key))}" for key in differing}
-    refused = [key for key in differing if not any(key == name or key.startswith(name + ".") for name in allowed)]
+    of_stream = [key for key in differing if _is_within(key, "stream")]
+    refused = [key for key in differing if key in of_stream or not any(_is_within(key, name) for name in allowed)]
     if refused:
+        accept = "" if of_stream else f", or accept it with --run.allow-change {' '.join(refused)}"
         raise FeedrateError(
             f"the checkpoint is of another configuration: {'; '.join(told[key] for key in refused)}."
-            f" Start another run with --name, or accept it with --run.allow-change {' '.join(refused)}"
+            f" Start another run with --name{accept}"
         )
     return [told[key] for key in differing]
+
+
+def _is_within(key: str, name: str) -> bool:
+    """Whether `name` is the dotted `key` or a section that holds it."""
+    return key == name or key.startswith(name + ".")
 
 
 def _by_step(folder: Path) -> list[Path]:

@@ -129,7 +129,8 @@ class RunConfig:
     resume: Literal["auto", "never"] = "auto"
     """auto: go on from the newest valid checkpoint of the same configuration."""
     allow_change: tuple[str, ...] = ()
-    """Differences from the checkpoint to accept, by the name the refusal gives, such as pixels.loader."""
+    """Differences from the checkpoint to accept, by the name the refusal gives, such as pixels.loader.
+    Another order, seed or crop is never accepted."""
     checkpoint_every_steps: int = 0
     """0: by time alone, and after each epoch."""
     checkpoint_every_s: float = 600.0

@@ -104,12 +104,7 @@ def _obey(run: Run, clock: "_CheckpointClock", num_steps: int) -> bool:
 
 def _log_step(run: Run, batch: Batch, loss: torch.Tensor, step: int, recent: Reading) -> None:
     value = loss.item()
-    if not math.isfinite(value):
-        ids = batch.ids[:8].tolist()
-        raise FeedrateError(
-            f"the loss is {value} at step {step} (epoch {run.progress.epoch + 1}, samples {ids} and following):"
-            " lower --optim.learning-rate, clip gradients with --optim.clip-norm, or use --execution.precision bf16"
-        )
+    _refuse_non_finite(value, f"at step {step} (epoch {run.progress.epoch + 1}, samples {batch.ids[:8].tolist()} …)")
     run.folder.log(
         {
             "kind": "step",
@@ -123,12 +118,22 @@ def _log_step(run: Run, batch: Batch, loss: torch.Tensor, step: int, recent: Rea
     )
 
 
+def _refuse_non_finite(loss: float, where: str) -> None:
+    if not math.isfinite(loss):
+        raise FeedrateError(
+            f"the loss is {loss} {where}: lower --optim.learning-rate, clip gradients with --optim.clip-norm,"
+            " or use --execution.precision bf16"
+        )
+
+
 def _finish_epoch(run: Run, reading: Reading, used: dict[str, Any], evaluation: Evaluation) -> None:
     """Log and show the epoch, and move to the next."""
+    totals = run.progress.totals(run.ranks)
+    _refuse_non_finite(totals["train_loss"], f"in epoch {run.progress.epoch + 1}")
     record = {
         "kind": "epoch",
         "epoch": run.progress.epoch,
-        **run.progress.totals(run.ranks),
+        **totals,
         "eval_loss": evaluation.loss,
         "eval_top1": evaluation.top1,
         "eval_top5": evaluation.top5,

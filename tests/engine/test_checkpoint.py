@@ -91,14 +91,19 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
 
 
 def test_what_differs_is_named_with_both_values_and_how_to_accept_it():
-    saved = {"stream": {"seed": 1, "order": {"kind": "Shuffled"}}, "pixels": {"loader": "turbo"}}
-    current = {"stream": {"seed": 2, "order": {"kind": "Shuffled"}}, "pixels": {"loader": "torchvision"}}
-    with pytest.raises(FeedrateError, match="pixels.loader was turbo and is torchvision; stream.seed was 1 and is 2"):
+    saved = {"config": {"epochs": 1, "optim": {"name": "sgd"}}, "pixels": {"loader": "turbo"}}
+    current = {"config": {"epochs": 2, "optim": {"name": "sgd"}}, "pixels": {"loader": "torchvision"}}
+    with pytest.raises(FeedrateError, match="config.epochs was 1 and is 2; pixels.loader was turbo and is torchvision"):
         refuse_mismatch(saved, current, ())
-    with pytest.raises(FeedrateError, match="--run.allow-change stream.seed$"):
+    with pytest.raises(FeedrateError, match="--run.allow-change config.epochs$"):
         refuse_mismatch(saved, current, ("pixels",))
-    assert len(refuse_mismatch(saved, current, ("pixels.loader", "stream.seed"))) == 2
+    assert len(refuse_mismatch(saved, current, ("pixels.loader", "config.epochs"))) == 2
     assert refuse_mismatch(saved, saved, ()) == []
+
+
+def test_another_stream_cannot_be_accepted_by_any_name():
+    with pytest.raises(FeedrateError, match="stream.seed was 1 and is 2. Start another run with --name$"):
+        refuse_mismatch({"stream": {"seed": 1}}, {"stream": {"seed": 2}}, ("stream", "stream.seed"))
 
 
 def test_allowing_a_name_does_not_allow_one_that_merely_begins_like_it():

@@ -87,7 +87,6 @@ def test_the_ids_trained_on_are_written_once_each_in_order(image_folder, tmp_pat
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"seed": 4}, "stream.seed"),
         ({"loader": "synthetic"}, "pixels.loader"),
         ({"epochs": 3}, "config.epochs"),
     ],
@@ -105,6 +104,14 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_name(image_folder, 
     )
     run_to_end(allowed)
     assert outcome(tmp_path / "short") != before
+
+
+def test_a_checkpoint_of_another_stream_is_refused_and_left_as_it_was(image_folder, tmp_path):
+    config = dataclasses.replace(short_config(image_folder, tmp_path), epochs=1)
+    before = run_to_end(config)
+    with pytest.raises(FeedrateError, match="stream.seed was 3 and is 4"):
+        run_to_end(dataclasses.replace(config, seed=4))
+    assert run_to_end(config) == before
 
 
 def test_never_resuming_refuses_a_folder_that_holds_a_run(image_folder, tmp_path):

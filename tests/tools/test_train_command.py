@@ -106,6 +106,12 @@ def test_a_corrupt_image_met_in_training_is_named(tmp_path, capfd):
         assert str(broken) in told and told.startswith("error: ") and len(told.strip().splitlines()) == 1
 
 
+def test_a_loss_that_is_no_number_ends_the_run_by_a_sentence(image_folder, tmp_path, capfd):
+    assert main(short_options(image_folder, tmp_path, **{"optim.learning-rate": 1e9, "optim.warmup-epochs": 0})) == 2
+    told = capfd.readouterr().err
+    assert "error: the loss is nan in epoch 1: lower --optim.learning-rate" in told
+
+
 def test_killing_a_rank_ends_the_others_and_nothing_hangs(image_folder, tmp_path):
     process = start(torchrun(2, TRAIN, *short_options(image_folder, tmp_path, epochs=500)))
     wait_for(tmp_path / "ddp" / "checkpoints" / "step-00000003.pt", process)
