@@ -6,8 +6,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from pictures import smooth_picture
 from PIL import Image
+
+from loaders.errors import FeedrateError
+from loaders.records import open_records
 
 # every loader, in every way of resizing it has; those that read samples
 LOADERS = [("torchvision", "exact"), ("turbo", "area"), ("turbo", "exact"), ("synthetic", "area")]
@@ -101,3 +105,11 @@ def plain_image(records, index, rect, flip, size_px, fill=(0, 0, 0), resize="exa
     elif part.size != (size_px, size_px):
         part = Image.fromarray(cv2.resize(np.asarray(part), (size_px, size_px), interpolation=cv2.INTER_AREA))
     return np.asarray(part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else part)
+
+
+def refused(path: Path, split: str = "train") -> str:
+    """The one sentence with which this split is refused."""
+    with pytest.raises(FeedrateError) as caught:
+        open_records(path, split)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

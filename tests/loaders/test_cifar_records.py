@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stored_samples import CIFAR_COUNTS, cifar_batch, cifar_pixels, python2_pickle, write_cifar10
+from stored_samples import CIFAR_COUNTS, cifar_batch, cifar_pixels, python2_pickle, refused, write_cifar10
 
-from loaders.errors import FeedrateError
 from loaders.records import list_splits, open_records
 
 
@@ -34,13 +33,6 @@ def packed(folder: Path) -> Path:
     with tarfile.open(path, "w:gz") as tar:
         tar.add(folder, folder.name)
     return path
-
-
-def refused(path: Path, split: str = "train") -> str:
-    with pytest.raises(FeedrateError) as caught:
-        open_records(path, split)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def expect_cifar10(records, files: dict[str, int], first_seed: int) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from pictures import smooth_picture, write_image_folder
 from PIL import Image
+from stored_samples import refused
 from torchvision.datasets import ImageFolder
 
 from loaders import folder_scan
-from loaders.errors import FeedrateError
 from loaders.records import list_splits, open_records
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,13 +44,6 @@ def add(path: Path, width: int = 20, height: int = 10) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(smooth_picture(width, height, 0)).save(path)
     return path
-
-
-def refused(path: Path, split: str = "train") -> str:
-    with pytest.raises(FeedrateError) as caught:
-        open_records(path, split)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def paths(records) -> list[str]:

@@ -6,6 +6,8 @@ measured; it is skipped while that code stays the same. The ledger is committed.
 
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -77,19 +79,23 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(scope="session")
-def unpacked() -> Callable[[str], Path]:
-    """Unpack one of the archives of real images, once, and give the folder."""
+def packed_from() -> Callable[[str, str], Path]:
+    """Unpack one of the archives of real images and pack it with `tools/convert.py DATASET`, once; give the folder."""
 
-    def unpack(archive: str) -> Path:
+    def pack(archive: str, dataset: str) -> Path:
         source = REAL_DATA / archive
         if not source.exists():
             pytest.skip(f"{source} is missing; FEEDRATE_TEST_DATA names the folder that holds it")
-        folder = UNPACKED / archive.split(".")[0]
-        if not (folder / ".complete").exists():
-            folder.mkdir(parents=True, exist_ok=True)
+        images = UNPACKED / archive.split(".")[0]
+        if not (images / ".complete").exists():
+            images.mkdir(parents=True, exist_ok=True)
             with tarfile.open(source) as tar:
-                tar.extractall(folder, filter="data")
-            (folder / ".complete").touch()
-        return folder
+                tar.extractall(images, filter="data")
+            (images / ".complete").touch()
+        out = images.with_name(f"{images.name}-packed")
+        if not (out / "manifest.json").exists():
+            command = ["tools/convert.py", dataset, "--source", str(images), "--out", str(out)]
+            subprocess.run([sys.executable, *command], cwd=REPOSITORY, check=True)
+        return out
 
-    return unpack
+    return pack

@@ -14,13 +14,8 @@ FOLDER = REPOSITORY / "runs" / "long-cifar10"
 
 
 @pytest.fixture(scope="module")
-def packed(unpacked):
-    images = unpacked("cifar10-jpeg.tar.xz")
-    out = images.with_name("cifar10-packed")
-    if not (out / "manifest.json").exists():
-        command = [sys.executable, "tools/convert.py", "cifar10", "--source", str(images), "--out", str(out)]
-        subprocess.run(command, cwd=REPOSITORY, check=True)
-    return out
+def packed(packed_from):
+    return packed_from("cifar10-jpeg.tar.xz", "cifar10")
 
 
 def _train(packed, loader, seed):

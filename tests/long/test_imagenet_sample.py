@@ -1,12 +1,8 @@
 """500 real ImageNet files: every loader delivers each of them, at any batch size on any number of ranks."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
-from commands import REPOSITORY
 
 from loaders.api import LoaderOptions
 from loaders.choose import open_loader
@@ -19,13 +15,8 @@ VIEW = View(CenterCrop(224, 256), 224)
 
 
 @pytest.fixture(scope="module")
-def packed(unpacked):
-    images = unpacked("imagenet-sample-500.tar")
-    out = images.with_name("imagenet-sample-packed")
-    if not (out / "manifest.json").exists():
-        command = [sys.executable, "tools/convert.py", "imagenet", "--source", str(images), "--out", str(out)]
-        subprocess.run(command, cwd=REPOSITORY, check=True)
-    return out
+def packed(packed_from):
+    return packed_from("imagenet-sample-500.tar", "imagenet")
 
 
 @pytest.mark.parametrize("loader", ["torchvision", "turbo", "synthetic"])
