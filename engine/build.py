@@ -58,7 +58,7 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
         batch_per_rank = config.data.batch_size // ranks.world_size
         step.warm_up(torch.Size((batch_per_rank, 3, size, size)), data.num_classes)
         _announce(run, resumed=checkpoint is not None)
-        folder.write_settings(config)
+        folder.open(config)
         yield run
         assert torch.get_num_threads() == threads, "a loader changed torch's number of threads, which changes bits"
     finally:

@@ -34,15 +34,14 @@ CLOCK_FIELDS = ("seconds", "images_per_s", "data_wait_share", "first_batch_s", "
 
 
 class RunFolder:
-    """The files of one run. Every rank has one; only the main rank's writes, apart from each rank's own ids."""
+    """The files of one run. Every rank has one; only the main rank's writes, apart from each rank's own ids.
+
+    The folder is made by `open`, once all that could be wrong with a run has been checked.
+    """
 
     def __init__(self, path: Path, writes: bool) -> None:
         self.path = path
         self._writes = writes
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FeedrateError(f"the run's folder {path} cannot be made: {error}") from error
 
     @property
     def checkpoints(self) -> Path:
@@ -52,8 +51,12 @@ class RunFolder:
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
-    def write_settings(self, config: Config) -> None:
-        """config.toml and env.json."""
+    def open(self, config: Config) -> None:
+        """Make the folder, and write config.toml and env.json."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FeedrateError(f"the run's folder {self.path} cannot be made: {error}") from error
         if not self._writes:
             return
         with atomic_file(self.path / "config.toml") as file:

