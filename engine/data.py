@@ -28,8 +28,6 @@ class Data:
     evaluation: Loader
     num_classes: int
     channels: ChannelStatistics
-    num_train: int
-    num_eval: int
 
     def close(self) -> None:
         self.train.close()
@@ -64,7 +62,7 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
         f" {len(train_records.classes)} classes"
     )
     say(f"normalised by the mean and deviation of {channels.source}")
-    return Data(train, evaluation, len(train_records.classes), channels, len(train_records), len(eval_records))
+    return Data(train, evaluation, len(train_records.classes), channels)
 
 
 def plan_of(records: Records, config: Config) -> Plan:
