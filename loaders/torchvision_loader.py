@@ -63,7 +63,7 @@ class TorchvisionLoader(EpochLoader):
             multiprocessing_context="fork",
             generator=torch.Generator(),  # else every epoch would draw from, and so change, torch's global generator
         )
-        with _own_child_handler():
+        with _own_child_handler(), _born_deaf_to_interrupts():
             return iter(loader)
 
 
@@ -118,6 +118,16 @@ def _next_result(results: Iterator[torch.Tensor | LoaderError]) -> torch.Tensor:
 def _ignore_interrupts(_worker: int) -> None:
     """Ctrl-C reaches every process of the terminal; the parent alone decides what it means."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _born_deaf_to_interrupts() -> Iterator[None]:
+    """Processes forked in here have SIGINT blocked, so that one which comes before they can ignore it kills none."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

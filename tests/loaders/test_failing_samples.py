@@ -120,6 +120,19 @@ def test_workers_leave_ctrl_c_to_their_parent(folder, open_one):
     assert len(list(batches)) == 36
 
 
+def test_ctrl_c_does_not_reach_a_worker_that_is_just_being_born(folder, open_one, monkeypatch):
+    from loaders import torchvision_loader
+
+    ignore = torchvision_loader._ignore_interrupts
+
+    def interrupted_first(worker):
+        os.kill(os.getpid(), signal.SIGINT)
+        ignore(worker)
+
+    monkeypatch.setattr(torchvision_loader, "_ignore_interrupts", interrupted_first)
+    assert len(list(open_one(folder, "torchvision", order=Sequential(1)).epoch(0))) == 37
+
+
 def test_a_thread_that_cannot_even_begin_is_an_error(folder, open_one, monkeypatch):
     from loaders import turbo_loader
 
