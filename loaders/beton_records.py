@@ -124,7 +124,7 @@ def _manifest_beside(path: Path) -> tuple[str, Manifest] | None:
         return None
     manifest = read_manifest(path.parent)
     for name, split in manifest.splits.items():
-        if split.file == path.name:
+        if path.name in (file.name for file in split.formats.get("beton", [])):
             return name, manifest
     return None
 
@@ -140,12 +140,14 @@ def _split_of_file(path: Path) -> str:
 def _open_named(folder: Path, split: str, manifest: Manifest) -> BetonRecords:
     """The file of a split, checked against what the manifest says of it."""
     packed = manifest.splits[split]
-    mean, std = manifest.channel_mean, manifest.channel_std
-    if len(mean) != 3 or len(std) != 3:
-        raise FeedrateError(f"{folder / MANIFEST_NAME} needs a mean and a std of three channels: {_REMEDY}")
-    source = f"{manifest.statistics_split} split of {folder}"
+    if "beton" not in packed.formats:
+        raise FeedrateError(
+            f"{folder} holds its '{split}' split as {', '.join(packed.formats)}, not as .beton: {_REMEDY}"
+        )
+    mean, std = manifest.statistics.mean, manifest.statistics.std
+    source = f"{manifest.statistics.split} split of {folder}"
     channels = ChannelStatistics((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), source)
-    records = BetonRecords(folder / packed.file, tuple(manifest.classes), channels)
+    records = BetonRecords(folder / packed.formats["beton"][0].name, tuple(manifest.classes), channels)
     counts = np.bincount(records.labels, minlength=len(manifest.classes))
     if counts.tolist() != packed.samples_per_class or len(records) != packed.num_samples:
         raise FeedrateError(

@@ -1,7 +1,7 @@
 """`manifest.json`: what a packed folder holds. The one format that converters and loaders share."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,35 +9,63 @@ from .atomic import atomic_file
 from .errors import FeedrateError
 
 MANIFEST_NAME = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_REMEDY = "pack the data set again"
+
+
+@dataclass(frozen=True)
+class PackedFile:
+    """A file by its name inside the folder, and how to tell that it is whole: bytes and SHA-256 (hexadecimal)."""
+
+    name: str
+    num_bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """One packed file: its name inside the folder, what it counts, and how to tell that it is whole."""
+    """One split.
 
-    file: str
+    num_samples        that are in every format;  samples_per_class  as many as there are classes
+    num_bad            of the source that are in none, listed in `bad_samples.jsonl`
+    samples            the table of the samples (`loaders.sample_table`)
+    formats            files a format: "beton": one;  "shards": .tar and .idx files in order;  "raw": one .npy
+    """
+
     num_samples: int
-    num_bytes: int
-    sha256: str
+    num_bad: int
     samples_per_class: list[int]
+    samples: PackedFile
+    formats: dict[str, list[PackedFile]]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of red, green and blue, 0-255, and how they came about.
+
+    split  whose pixels were counted;  num_samples  of it that were;  method  in one sentence
+    """
+
+    mean: list[float]
+    std: list[float]
+    split: str
+    num_samples: int
+    method: str
 
 
 @dataclass(frozen=True)
 class Manifest:
     """The contents of `manifest.json`.
 
-    classes       names, one a label
-    splits        by name ("train", "val")
-    channel_mean  of red, green, blue over all stored pixels of `statistics_split`, 0-255; channel_std likewise
-    settings      how it was packed;  source  what it was packed from;  versions  of the tools that did it
+    classes      what the source calls them, one a label;  class_names  for people, as many
+    splits       by name ("train", "val")
+    settings     how it was packed;  source  what it was packed from;  versions  of the tools that did it
     """
 
     classes: list[str]
+    class_names: list[str]
     splits: dict[str, PackedSplit]
-    channel_mean: list[float]
-    channel_std: list[float]
-    statistics_split: str
+    statistics: Statistics
     settings: dict[str, Any]
     source: dict[str, Any]
     versions: dict[str, str]
@@ -60,24 +88,57 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_NAME
     try:
         content = json.loads(path.read_bytes())
-        if content["schema_version"] != SCHEMA_VERSION:
-            raise FeedrateError(
-                f"{path} has schema version {content['schema_version']}, this reads {SCHEMA_VERSION}: pack it again"
-            )
-        content["splits"] = {name: PackedSplit(**split) for name, split in content["splits"].items()}
-        manifest = Manifest(**content)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise FeedrateError(f"{path} is not a manifest ({error}): pack the data set again") from error
+        version = content["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise FeedrateError(f"{path} has schema version {version}, this reads {SCHEMA_VERSION}: {_REMEDY}")
+        manifest = _manifest_of(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, FeedrateError):
+            raise
+        raise FeedrateError(f"{path} is not a manifest ({error}): {_REMEDY}") from error
     for split in manifest.splits.values():
-        _check_file(folder / split.file, split)
+        for file in (split.samples, *(file for files in split.formats.values() for file in files)):
+            _check_file(folder / file.name, file)
     return manifest
 
 
-def _check_file(path: Path, split: PackedSplit) -> None:
+def _manifest_of(content: dict[str, Any]) -> Manifest:
+    """Build it from JSON. Raises KeyError, TypeError or ValueError on what does not belong."""
+    splits = {}
+    for name, split in content["splits"].items():
+        formats = {kind: [_typed(PackedFile, file) for file in files] for kind, files in split["formats"].items()}
+        splits[name] = _typed(
+            PackedSplit, {**split, "samples": _typed(PackedFile, split["samples"]), "formats": formats}
+        )
+        if len(splits[name].samples_per_class) != len(content["classes"]):
+            raise ValueError(f"split '{name}' does not count every class")
+    statistics = _typed(Statistics, content["statistics"])
+    if not len(statistics.mean) == len(statistics.std) == 3:
+        raise ValueError("its statistics are not of three channels")
+    manifest: Manifest = _typed(Manifest, {**content, "splits": splits, "statistics": statistics})
+    if len(manifest.classes) != len(manifest.class_names):
+        raise ValueError("it has not one name for each class")
+    return manifest
+
+
+def _typed(kind: Any, content: dict[str, Any]) -> Any:
+    """An instance of the dataclass `kind`, with the outermost type of each value checked."""
+    made = kind(**content)
+    for item in fields(kind):
+        expected: Any = getattr(item.type, "__origin__", item.type)
+        value = getattr(made, item.name)
+        if expected is not Any and (not isinstance(value, expected) or isinstance(value, bool)):
+            raise TypeError(f"'{item.name}' is {value!r:.40}")
+    return made
+
+
+def _check_file(path: Path, file: PackedFile) -> None:
+    if path.parent.name == ".." or "/" in file.name:
+        raise FeedrateError(f"{MANIFEST_NAME} names '{file.name}', which is not a file beside it: {_REMEDY}")
     if not path.is_file():
-        raise FeedrateError(f"{path} is named in {MANIFEST_NAME} but missing: pack the data set again")
-    if path.stat().st_size != split.num_bytes:
+        raise FeedrateError(f"{path} is named in {MANIFEST_NAME} but missing: {_REMEDY}")
+    if path.stat().st_size != file.num_bytes:
         raise FeedrateError(
-            f"{path} has {path.stat().st_size:,} bytes and {MANIFEST_NAME} says {split.num_bytes:,}:"
-            " it was cut short or replaced, pack the data set again"
+            f"{path} has {path.stat().st_size:,} bytes and {MANIFEST_NAME} says {file.num_bytes:,}:"
+            f" it was cut short or replaced, {_REMEDY}"
         )

@@ -1,0 +1,89 @@
+"""`<split>.samples.npz`: one row a sample of a packed split, beside the files that hold the bytes.
+
+An uncompressed NumPy archive, so `numpy.load` reads it without us, and only those columns that are asked for:
+
+    labels         int64 [N]
+    widths         int32 [N], pixels;  heights  int32 [N], pixels: as stored
+    source_index   int64 [N], the sample's number in the source's own order
+    names          uint8 [bytes], what the source calls the samples, one after the other, UTF-8 with surrogateescape
+    name_ends      int64 [N], where in `names` each ends
+    shard          int32 [N], number of the .tar it is in          \\
+    shard_position int64 [N], where in the .tar its image begins    > where shards were written
+    shard_bytes    int64 [N], the size of its image there          /
+    raw_position   int64 [N], where in the .npy's data its pixels begin, height × width × 3 of them: raw alone
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FeedrateError
+
+COLUMNS = {
+    "labels": np.int64,
+    "widths": np.int32,
+    "heights": np.int32,
+    "source_index": np.int64,
+    "name_ends": np.int64,
+    "shard": np.int32,
+    "shard_position": np.int64,
+    "shard_bytes": np.int64,
+    "raw_position": np.int64,
+}
+_REMEDY = "pack the data set again (python tools/convert.py)"
+
+
+def table_name(split: str) -> str:
+    """The file's name in the packed folder."""
+    return f"{split}.samples.npz"
+
+
+def write_table(file: BinaryIO, columns: Mapping[str, NDArray[np.generic]], names: Iterable[str]) -> None:
+    """Write the columns (of those above, the same length each) and the names, one a sample. The bytes hold no time."""
+    joined, ends = bytearray(), []
+    for name in names:
+        joined += name.encode("utf-8", "surrogateescape")
+        ends.append(len(joined))
+    stored = {name: np.asarray(column, COLUMNS[name]) for name, column in columns.items()}
+    stored["name_ends"] = np.array(ends, np.int64)
+    assert len({len(column) for column in stored.values()}) == 1, "columns of different lengths"
+    np.savez(file, names=np.frombuffer(joined, np.uint8), **stored)
+
+
+class SampleTable:
+    """Reads `<split>.samples.npz`; a column is read when first asked for."""
+
+    def __init__(self, path: Path, num_samples: int) -> None:
+        self.path = path
+        self._num_samples = num_samples
+
+    def column(self, name: str) -> NDArray[np.generic]:
+        """[N] of the type above. Raises FeedrateError where it is not there or not sound."""
+        kind = COLUMNS[name]
+        try:
+            with np.load(self.path, allow_pickle=False) as stored:
+                column: NDArray[np.generic] = stored[name]
+        except Exception as error:  # zipfile, zlib and NumPy raise many kinds of errors on damaged files
+            raise FeedrateError(f"{self.path} has no column '{name}' ({error}): {_REMEDY}") from error
+        if column.dtype != kind or column.shape != (self._num_samples,):
+            raise FeedrateError(
+                f"{self.path}: column '{name}' is {column.dtype} {list(column.shape)} instead of"
+                f" {np.dtype(kind)} [{self._num_samples}]: it is damaged, {_REMEDY}"
+            )
+        return column
+
+    def names(self) -> list[str]:
+        """What the source calls the samples, [N]."""
+        ends = self.column("name_ends")
+        with np.load(self.path, allow_pickle=False) as stored:
+            names = stored["names"].tobytes()
+        if len(ends) and (int(ends[-1]) != len(names) or bool((np.diff(ends, prepend=0) < 0).any())):  # type: ignore[operator]
+            raise FeedrateError(f"{self.path}: its names are damaged, {_REMEDY}")
+        starts = [0, *ends[:-1].tolist()]
+        return [
+            names[start:end].decode("utf-8", "surrogateescape")
+            for start, end in zip(starts, ends.tolist(), strict=True)
+        ]
