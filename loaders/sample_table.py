@@ -15,7 +15,7 @@ An uncompressed NumPy archive, so `numpy.load` reads it without us, and only tho
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +47,11 @@ def write_table(file: BinaryIO, columns: Mapping[str, NDArray[np.generic]], name
     for name in names:
         joined += name.encode("utf-8", "surrogateescape")
         ends.append(len(joined))
-    stored = {name: np.asarray(column, COLUMNS[name]) for name, column in columns.items()}
+    stored: dict[str, NDArray[Any]] = {name: np.asarray(column, COLUMNS[name]) for name, column in columns.items()}
     stored["name_ends"] = np.array(ends, np.int64)
     assert len({len(column) for column in stored.values()}) == 1, "columns of different lengths"
-    np.savez(file, names=np.frombuffer(joined, np.uint8), **stored)
+    stored["names"] = np.frombuffer(joined, np.uint8)
+    np.savez(file, allow_pickle=False, **stored)
 
 
 class SampleTable:
@@ -80,7 +81,7 @@ class SampleTable:
         ends = self.column("name_ends")
         with np.load(self.path, allow_pickle=False) as stored:
             names = stored["names"].tobytes()
-        if len(ends) and (int(ends[-1]) != len(names) or bool((np.diff(ends, prepend=0) < 0).any())):  # type: ignore[operator]
+        if len(ends) and (int(ends[-1]) != len(names) or bool((np.diff(ends, prepend=0) < 0).any())):
             raise FeedrateError(f"{self.path}: its names are damaged, {_REMEDY}")
         starts = [0, *ends[:-1].tolist()]
         return [
