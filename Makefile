@@ -2,13 +2,15 @@
 # make test   set everything up, then check style and types and run the tests (no GPU, no data set needed)
 
 PYTHON := .venv/bin/python
+# where uv is not on the PATH, tools/setup.sh has put it beside the project
+UV := $(or $(shell command -v uv),.venv-uv/bin/uv)
 
 .PHONY: setup demo test test-long lock clean
 
 setup: .venv/.ready
 
 # rebuilt when what it installs changes
-.venv/.ready: tools/setup.sh requirements.lock pyproject.toml
+.venv/.ready: tools/setup.sh requirements.lock requirements-dali.lock pyproject.toml
 	@tools/setup.sh
 	@touch $@
 
@@ -25,10 +27,15 @@ test: setup
 test-long: setup
 	$(PYTHON) -m pytest -m long tests/long --durations=0
 
-# renew requirements.lock after a change of dependencies in pyproject.toml
+# renew both locks after a change of dependencies in pyproject.toml. DALI's holds what the extra `dali` adds, at the
+# versions of the other where they share a package
+COMPILE := pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade \
+	--python-version 3.11
+DALI := import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+	print(*extras["dali"], sep="\n")
 lock: setup
-	uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url --upgrade \
-		--extra dev --extra ffcv --python-version 3.11 pyproject.toml -o requirements.lock
+	$(UV) $(COMPILE) --extra dev --extra ffcv pyproject.toml -o requirements.lock
+	$(PYTHON) -c '$(DALI)' | $(UV) $(COMPILE) --constraints requirements.lock - -o requirements-dali.lock
 
 clean:
 	rm -rf .venv .venv-uv .venv-setup.log build runs/demo* data/demo

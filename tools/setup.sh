@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Everything a machine must have: uv, the pinned Python packages in .venv, this project, and FFCV where it can be built.
-# Idempotent. FEEDRATE_SKIP_FFCV=1 goes without FFCV. What apt and the compiler print goes to .venv-setup.log.
+# Everything a machine must have: uv, the pinned Python packages in .venv, this project, and, where they can be had, DALI
+# and FFCV. Idempotent. FEEDRATE_SKIP_DALI=1 goes without DALI, FEEDRATE_SKIP_FFCV=1 without FFCV. What apt, the compiler
+# and a DALI that cannot be installed print goes to .venv-setup.log.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 log=.venv-setup.log
@@ -39,6 +40,12 @@ find_uv() {
     echo .venv-uv/bin/uv
 }
 
+install_dali() {
+    say "installing DALI (its readers test our files; an optional loader will use it)"
+    "$uv" pip install -q --python .venv/bin/python --require-hashes -r requirements-dali.lock >>"$log" 2>&1 &&
+        .venv/bin/python -c 'import nvidia.dali' >>"$log" 2>&1
+}
+
 has_ffcv() { .venv/bin/python -c 'import ffcv' >>"$log" 2>&1; }
 
 install_ffcv() {
@@ -59,6 +66,11 @@ uv=$(find_uv)
 say "installing the Python packages that requirements.lock pins"
 "$uv" pip install -q --python .venv/bin/python --require-hashes -r requirements.lock
 "$uv" pip install -q --python .venv/bin/python --no-deps -e .
+if [ "${FEEDRATE_SKIP_DALI:-}" = 1 ]; then
+    say "DALI is left out, as FEEDRATE_SKIP_DALI asks"
+elif ! install_dali; then
+    say "DALI could not be installed here (see $log): going on without it, all other loaders work"
+fi
 if has_ffcv; then
     say "FFCV is there"
 elif [ "${FEEDRATE_SKIP_FFCV:-}" = 1 ]; then
