@@ -7,13 +7,12 @@ import itertools
 import tomllib
 import typing
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError, did_you_mean
 
 from .config import Config
 
@@ -60,7 +59,7 @@ def load_preset(name: str) -> Config:
     path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
     if not path.is_file():
         known = sorted(file.stem for file in PRESETS.glob("*.toml"))
-        raise FeedrateError(f"no preset '{name}': {_did_you_mean(name, known)}known are {', '.join(known)}")
+        raise FeedrateError(f"no preset '{name}': {did_you_mean(name, known)}known are {', '.join(known)}")
     try:
         content = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
@@ -76,7 +75,7 @@ def build(kind: type[T], values: dict[str, Any], where: str) -> T:
     for key, value in values.items():
         if key not in hints:
             raise FeedrateError(
-                f"{where}: unknown key '{key}': {_did_you_mean(key, list(hints))}known are {', '.join(hints)}"
+                f"{where}: unknown key '{key}': {did_you_mean(key, list(hints))}known are {', '.join(hints)}"
             )
         default = getattr(defaults, key)
         checked[key] = _converted(hints[key], default, value, f"{where}: {key}")
@@ -118,7 +117,7 @@ def _refuse_unknown(options: list[str], more_options: Sequence[str]) -> None:
     for option in options:
         name = option.split("=")[0].replace("_", "-")
         if name.startswith("--") and name not in known:
-            raise FeedrateError(f"unknown option {name}: {_did_you_mean(name, known)}--help lists them all")
+            raise FeedrateError(f"unknown option {name}: {did_you_mean(name, known)}--help lists them all")
 
 
 def option_names(kind: type, prefix: str = "--") -> list[str]:
@@ -133,10 +132,3 @@ def option_names(kind: type, prefix: str = "--") -> list[str]:
             if hint is bool:
                 names.append(f"{prefix}no-{name.replace('_', '-')}")
     return names
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    # a forgotten section is the likeliest slip: --batch-size for --data.batch-size
-    near = near or [option for option in known if option.endswith("." + name.lstrip("-"))][:1]
-    return f"did you mean {near[0]}? " if near else ""

@@ -4,12 +4,11 @@ torchvision is imported where it is needed: that takes seconds, and bad input is
 """
 
 from collections.abc import Callable
-from difflib import get_close_matches
 
 import torch
 from torch import nn
 
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError, did_you_mean
 
 from .cifar_resnet import CifarResNet
 
@@ -30,9 +29,7 @@ def build_model(name: str, num_classes: int, seed: int) -> nn.Module:
     """The model, its weights drawn from `seed` alone. Raises FeedrateError for a name that is not known."""
     known = model_names()
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise FeedrateError(f"unknown model '{name}': {hint}known are {', '.join(known)}")
+        raise FeedrateError(f"unknown model '{name}': {did_you_mean(name, known)}known are {', '.join(known)}")
     from torchvision import models
 
     torch.manual_seed(seed)

@@ -3,10 +3,9 @@
 import importlib
 import importlib.util
 from collections.abc import Callable
-from difflib import get_close_matches
 
 from .api import Loader, LoaderOptions
-from .errors import FeedrateError
+from .errors import FeedrateError, did_you_mean
 from .plan import Plan
 from .records import Records
 
@@ -39,9 +38,7 @@ def choose_loader(name: str) -> tuple[str, str]:
         )
     if name not in _LOADERS:
         known = ["auto", *LOADER_NAMES]
-        near = get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise FeedrateError(f"unknown loader '{name}': {hint}known are {', '.join(known)}")
+        raise FeedrateError(f"unknown loader '{name}': {did_you_mean(name, known)}known are {', '.join(known)}")
     return name, "asked for"
 
 

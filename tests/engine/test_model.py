@@ -47,5 +47,5 @@ def test_weights_depend_on_the_seed_and_on_nothing_else():
 
 
 def test_an_unknown_model_names_the_nearest():
-    with pytest.raises(FeedrateError, match="unknown model 'resnet19': did you mean 'resnet1"):
+    with pytest.raises(FeedrateError, match="unknown model 'resnet19': did you mean resnet1"):
         build_model("resnet19", 10, 0)

@@ -69,7 +69,7 @@ def test_a_second_start_of_a_finished_run_says_so(image_folder, tmp_path, capfd)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loader": "torchvison"}, "unknown loader 'torchvison': did you mean 'torchvision'?"),
+        ({"loader": "torchvison"}, "unknown loader 'torchvison': did you mean torchvision?"),
         ({"loader": "dali"}, "loader 'dali'"),
         ({"loader": "ffcv"}, "loader 'ffcv'"),
         ({"data.path": "no/such/folder"}, "no/such/folder does not exist"),
