@@ -1,70 +1,179 @@
-"""A crew of worker processes: tasks in, results out in the order of the tasks, and no way to wait for ever."""
+"""A crew of worker processes: each does its part, tells how large the outcome is, and writes it where it is told.
+
+So the bytes never travel through the first process, which only says in turn who writes where: the outcome does not
+depend on the number of workers, and one process can keep many busy. Nothing waits for ever: a worker that dies or
+stops is an error that names what it was at.
+"""
 
 import multiprocessing
+import queue
 import signal
-import traceback
+import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-import cv2
-
 from loaders.errors import FeedrateError
 
-_PRELOADED = ["numpy", "cv2", "simplejpeg", "PIL.Image"]  # imported once, in the process that forks the workers
-_IN_FLIGHT = 2  # tasks a worker: one being worked on, one whose result waits for its turn
+from .crew_worker import PRELOADED, serve
+
+IN_FLIGHT = 3  # tasks a worker: one encoded and waiting for its turn, one being worked on, one being read ahead
+STUCK_S = 300.0  # at one item: no image takes that long, and a network file system that does will not come back
+_LOOK_INTERVAL_S = 1.0
 
 
 class Work(Protocol):
-    """What a crew does. It is pickled once to each worker."""
+    """What a crew does, in two steps. It is pickled once to each worker.
 
-    def __call__(self, task: Any, begin: Callable[[int], None]) -> Any:
-        """Do one task; call `begin(item)` before each of its items. FeedrateError is told to the user."""
-        ...
-
-    def describe(self, item: int) -> str:
-        """An item, for people."""
-        ...
-
-
-def run_in_order(work: Work, tasks: Sequence[Any], num_workers: int) -> Generator[Any, None, None]:
-    """Yield `work(task)` for each task, in order, computed by `num_workers` processes (1: by this one).
-
-    At most two tasks a worker are under way or wait for their turn, so memory stays bounded. A worker that dies, for
-    lack of memory say, raises FeedrateError with the item it was at. Closing the iterator ends all workers.
+    Any exception of it ends the pass; FeedrateError and OSError are told to the user by the caller.
     """
-    num_workers = min(num_workers, len(tasks))
-    if num_workers <= 1:
-        for task in tasks:
-            yield work(task, lambda item: None)
+
+    def read_ahead(self, task: Any) -> None:
+        """Hint that `task` comes soon; called from another thread than the rest. Must not raise."""
+        ...
+
+    def prepare(self, task: Any, at: Callable[[int], None]) -> tuple[Any, Any]:
+        """Do the work; call `at(i)` before the task's item i. Returns (report for the first process, what to keep)."""
+        ...
+
+    def write(self, kept: Any, place: Any) -> None:
+        """Put what was kept where the first process says."""
+        ...
+
+
+@dataclass
+class _Done:
+    """A task whose report has come, and later its being written."""
+
+    worker: "_Worker"
+    report: Any
+    written: bool = False
+
+
+def run_in_order(
+    work: Work,
+    tasks: Sequence[Any],
+    num_workers: int,
+    place: Callable[[Any, Any], Any],
+    describe: Callable[[int, int], str],
+    stuck_s: float = STUCK_S,
+) -> Generator[int, None, None]:
+    """Work through the tasks; yields the number of each once it and all before it are written.
+
+    place(task, report) -> place   called in the order of the tasks, in this process
+    describe(number, item)         names an item of task `number`, for the sentence about a worker that died there
+    num_workers                    0: all is done in this process
+
+    At most IN_FLIGHT tasks a worker are under way or wait for their turn, so memory stays bounded. Closing the
+    iterator ends all workers at once. Raises FeedrateError for a dead or stuck worker, and what the work raised.
+    """
+    if num_workers == 0:
+        for number, task in enumerate(tasks):
+            report, kept = work.prepare(task, lambda item: None)
+            work.write(kept, place(task, report))
+            yield number
         return
-    crew: list[_Worker] = []
+    crew = _Crew(describe, stuck_s)
     try:
-        crew.extend(_Worker(work) for _ in range(num_workers))
-        yield from _dispatch(crew, tasks, work)
+        for _ in range(min(num_workers, len(tasks))):
+            crew.workers.append(_Worker(work))
+        yield from _dispatch(crew, tasks, place)
     finally:
-        for worker in crew:
-            worker.end()
+        crew.end()
 
 
-def _dispatch(crew: list["_Worker"], tasks: Sequence[Any], work: Work) -> Generator[Any, None, None]:
-    """Hand out tasks, collect results, yield them in order."""
-    idle, results = list(crew), {}
-    num_given = 0
-    for turn in range(len(tasks)):
-        while turn not in results:
-            while idle and num_given < min(len(tasks), turn + _IN_FLIGHT * len(crew)):
-                idle.pop().give(num_given, tasks[num_given])
+def _dispatch(crew: "_Crew", tasks: Sequence[Any], place: Callable[[Any, Any], Any]) -> Generator[int, None, None]:
+    """Hand out tasks, give each its place in turn, and tell which are written."""
+    under_way: dict[int, _Done] = {}
+    num_given = num_placed = num_yielded = 0
+    while num_yielded < len(tasks):
+        for worker in crew.workers:  # each has the same number of tasks, so that none runs dry
+            while len(worker.tasks) < IN_FLIGHT and num_given < min(
+                len(tasks), num_yielded + IN_FLIGHT * len(crew.workers)
+            ):
+                crew.send(worker, ("prepare", num_given, tasks[num_given]))
+                worker.tasks.append(num_given)
                 num_given += 1
-            ready = wait([worker.connection for worker in crew if worker not in idle])
-            for worker in crew:
-                if worker.connection in ready:
-                    number, result = worker.take(work)
-                    results[number] = result
-                    idle.append(worker)
-        yield results.pop(turn)
+        for worker, (what, number, result) in crew.receive():
+            if what == "prepared":
+                under_way[number] = _Done(worker, result)
+            else:
+                under_way[number].written = True
+                worker.tasks.remove(number)
+        while num_placed in under_way:
+            done = under_way[num_placed]
+            crew.send(done.worker, ("write", num_placed, place(tasks[num_placed], done.report)))
+            num_placed += 1
+        while num_yielded in under_way and under_way[num_yielded].written:
+            del under_way[num_yielded]
+            yield num_yielded
+            num_yielded += 1
+
+
+@dataclass
+class _Crew:
+    """The workers, and a thread that speaks to them, since a pipe that is full would hold this process up."""
+
+    describe: Callable[[int, int], str]
+    stuck_s: float
+    workers: list["_Worker"] = field(default_factory=list)
+    _outbox: "queue.SimpleQueue[tuple[Connection, Any] | None]" = field(default_factory=queue.SimpleQueue)
+    _sender: threading.Thread | None = None
+
+    def send(self, worker: "_Worker", message: Any) -> None:
+        if self._sender is None:
+            self._sender = threading.Thread(target=self._send_all, name="feedrate-crew", daemon=True)
+            self._sender.start()
+        self._outbox.put((worker.connection, message))
+
+    def _send_all(self) -> None:
+        while (item := self._outbox.get()) is not None:
+            with suppress(OSError):  # it has died: `receive` will say so
+                item[0].send(item[1])
+
+    def receive(self) -> list[tuple["_Worker", Any]]:
+        """Wait for at least one message. Raises what a worker raised, or FeedrateError when one died or is stuck."""
+        while True:
+            ready = wait([worker.connection for worker in self.workers], _LOOK_INTERVAL_S)
+            for worker in self.workers:
+                if worker.connection not in ready and worker.seconds_at_one_item() > self.stuck_s:
+                    raise FeedrateError(
+                        f"a worker process is stuck at {self._doing(worker)} for {self.stuck_s:.0f} s:"
+                        " look at that image and the disk it is on, then give the same command again"
+                    )
+            if ready:
+                return [(worker, self._take(worker)) for worker in self.workers if worker.connection in ready]
+
+    def _take(self, worker: "_Worker") -> Any:
+        try:
+            what, number, result = worker.connection.recv()
+        except (EOFError, ConnectionResetError) as end:
+            cause = worker.cause_of_death()
+            raise FeedrateError(
+                f"a worker process died ({cause}) at {self._doing(worker)}: try fewer --workers, or look at that image;"
+                " the same command goes on where this one stopped"
+            ) from end
+        if what == "failed":
+            raise result
+        return what, number, result
+
+    def _doing(self, worker: "_Worker") -> str:
+        number, item, _ = worker.state
+        return self.describe(number, item) if number >= 0 else "its start"
+
+    def end(self) -> None:
+        """End all workers, by force: whatever they have not reported is not wanted."""
+        for worker in self.workers:
+            worker.kill()
+        if self._sender is not None:
+            self._outbox.put(None)
+            self._sender.join()
+        for worker in self.workers:
+            worker.connection.close()
 
 
 class _Worker:
@@ -72,10 +181,12 @@ class _Worker:
 
     def __init__(self, work: Work) -> None:
         context = multiprocessing.get_context("forkserver")  # safe whatever threads this process has
-        context.set_forkserver_preload(_PRELOADED)
+        context.set_forkserver_preload(PRELOADED)
         self.connection, far_end = context.Pipe()
-        self._item = context.RawValue("q", -1)
-        self._process = context.Process(target=_serve, args=(far_end, self._item, work), daemon=True)
+        self.tasks: list[int] = []
+        self.state = context.RawArray("q", [-1, -1, 0])  # task, item in it, and a count of all items begun
+        self._seen, self._since_s = -1, 0.0
+        self._process = context.Process(target=serve, args=(far_end, self.state, work), daemon=True)
         # Ctrl-C reaches the whole foreground group; born with it blocked, a worker leaves it to this process. The
         # resource tracker must run by then, since starting it lifts the block.
         resource_tracker.ensure_running()
@@ -86,58 +197,22 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         far_end.close()
 
-    def give(self, number: int, task: Any) -> None:
-        with suppress(BrokenPipeError):  # it has died: `take` will say so
-            self.connection.send((number, task))
+    def seconds_at_one_item(self) -> float:
+        """How long it has been busy with the same item, as far as anyone looked; 0 while it has nothing to do."""
+        if self.state[2] != self._seen or not self.tasks or self.state[0] < 0:
+            self._seen, self._since_s = self.state[2], time.monotonic()
+        return time.monotonic() - self._since_s
 
-    def take(self, work: Work) -> tuple[int, Any]:
-        """The number and the result of the task it had. Raises what the task raised, or that the worker died."""
-        try:
-            number, result, error = self.connection.recv()
-        except (EOFError, ConnectionResetError) as end:
-            self._process.join()
-            item = self._item.value
-            doing = work.describe(item) if item >= 0 else "it had hardly started"
-            raise FeedrateError(
-                f"a worker process died ({_cause(self._process.exitcode)}) at {doing}:"
-                " try fewer --workers, or look at that image"
-            ) from end
-        if error is not None:
-            raise error
-        return number, result
-
-    def end(self) -> None:
-        """End the process, by force if it does not listen."""
-        self._process.terminate()
+    def cause_of_death(self) -> str:
+        """In words, once its pipe has ended."""
         self._process.join(timeout=5)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self.connection.close()
+        exit_code = self._process.exitcode
+        if exit_code is None or exit_code >= 0:
+            return f"exit status {exit_code}"
+        name = signal.Signals(-exit_code).name
+        return f"{name}, often for lack of memory" if name == "SIGKILL" else name
 
-
-def _cause(exit_code: int | None) -> str:
-    if exit_code is None or exit_code >= 0:
-        return f"exit status {exit_code}"
-    name = signal.Signals(-exit_code).name
-    return f"{name}, often for lack of memory" if name == "SIGKILL" else name
-
-
-def _serve(connection: Connection, item: Any, work: Work) -> None:
-    """The life of a worker: until the pipe ends, which it also does when the first process is gone."""
-
-    def begin(number: int) -> None:
-        item.value = number
-
-    cv2.setNumThreads(1)  # the crew is what runs in parallel
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            number, task = connection.recv()
-            reply: tuple[int, Any, Exception | None]
-            try:
-                reply = (number, work(task, begin), None)
-            except Exception as error:
-                if not isinstance(error, FeedrateError):
-                    error.add_note(traceback.format_exc())  # a bug: say where, since tracebacks cannot travel
-                reply = (number, None, error)
-            connection.send(reply)
+    def kill(self) -> None:
+        """End the process at once; one that was stopped too."""
+        self._process.kill()
+        self._process.join()

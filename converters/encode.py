@@ -1,5 +1,6 @@
-"""One stored image in, the bytes to pack out. Every image is decoded on the way: that is how a broken one is found."""
+"""One stored image in, the bytes to pack out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Literal
@@ -8,108 +9,202 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from loaders.errors import FeedrateError
 
-_LARGEST_SIDE_PX = 65_535  # the format stores sides in 16 bits
+from .jpeg_structure import JPEG_START, JpegHead, NotAJpeg, is_whole, read_head
+
+_LARGEST_SIDE_PX = 65_535  # .beton stores sides in 16 bits
+_MOST_PIXELS = 178_956_970  # beyond which Pillow takes an image for a decompression bomb: half a gigabyte of RGB
 _EXACT_COUNTS_PX = 1 << 23  # cv2.calcHist counts in float32, exact below 2**24
 _SUBSAMPLINGS = ("444", "422", "420", "440", "411", "Gray")  # those every libjpeg-turbo decodes, FFCV's old one too
 _COLORSPACES = ("RGB", "YCbCr", "Gray")  # CMYK and YCCK do not decode to RGB there
+_REDUCTIONS = (8, 4, 2)  # scales at which libjpeg-turbo's inverse DCT is faster than the full one
 # Flaws of the header alone, over which a strict decoder stumbles: every pixel is there, and the file is re-encoded.
 _HARMLESS = ("Invalid SOS parameters", "Unknown Adobe color transform", "unrecognized JFIF revision")
-JPEG_START = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How images are stored: as JPEG or as raw RGB, and no side longer than `max_side_px` (None: as they come).
+    """How images are stored.
 
-    A JPEG that needs no shrinking keeps its bytes. `quality` is for those that have to be encoded.
+    write_mode   in .beton: as JPEG, as raw RGB, or "mix": each image one of both (`jpeg_share` of them as JPEG)
+    limit_px     of the `limited` side: larger images shrink to it (None: all stay as they come)
+    quality      of JPEGs that have to be encoded; a baseline JPEG that needs no shrinking keeps its bytes
+    apply_exif   turn images as EXIF says; readers of image folders, torchvision's too, ignore it
+    check        of bytes that are kept: "full" decodes each image once, "structure" reads its markers alone
     """
 
-    write_mode: Literal["jpg", "raw"] = "jpg"
-    max_side_px: int | None = None
+    write_mode: Literal["jpg", "raw", "mix"] = "jpg"
+    limit_px: int | None = None
+    limited: Literal["longest", "shortest"] = "longest"
     quality: int = 90
+    jpeg_share: float = 0.5
+    apply_exif: bool = False
+    check: Literal["full", "structure"] = "full"
 
     def __post_init__(self) -> None:
-        if self.write_mode not in ("jpg", "raw"):
-            raise FeedrateError(f"write mode '{self.write_mode}' is unknown: give jpg or raw")
-        if self.max_side_px is not None and not 1 <= self.max_side_px <= _LARGEST_SIDE_PX:
-            raise FeedrateError(
-                f"--max-side {self.max_side_px} is outside 1 … {_LARGEST_SIDE_PX}: give pixels, say 500"
-            )
+        if self.write_mode not in ("jpg", "raw", "mix"):
+            raise FeedrateError(f"write mode '{self.write_mode}' is unknown: give jpg, raw or mix")
+        if self.limit_px is not None and not 1 <= self.limit_px <= _LARGEST_SIDE_PX:
+            raise FeedrateError(f"a limit of {self.limit_px} px is outside 1 … {_LARGEST_SIDE_PX}: give say 500")
         if not 1 <= self.quality <= 100:
             raise FeedrateError(f"--quality {self.quality} is outside 1 … 100: give a JPEG quality, say 90")
+        if not 0 <= self.jpeg_share <= 1:
+            raise FeedrateError(f"--jpeg-share {self.jpeg_share} is outside 0 … 1: give a share, say 0.5")
+
+    def may_keep(self) -> bool:
+        """Whether images may be stored with the bytes they came with."""
+        return self.write_mode != "raw"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of one image: its JPEG, its pixels, and its pixels' values counted."""
+
+    jpeg: bool
+    pixels: bool
+    histogram: bool = False
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What to store of one image: its bytes, its size in pixels, and whether the bytes are those it came with."""
+    """What was wanted of one image, at the size it is stored in (pixels).
 
-    data: bytes
-    is_raw: bool
+    jpeg       encoded;  is_original  whether these are the bytes it came with
+    pixels     uint8 [height, width, 3], before they were encoded
+    histogram  int64 [3, 256], how often each value occurs in red, green and blue of those pixels
+    """
+
     width: int
     height: int
+    jpeg: bytes | None
     is_original: bool
+    pixels: NDArray[np.uint8] | None
+    histogram: NDArray[np.int64] | None
 
 
 class UndecodableImage(Exception):
-    """The reason why an image cannot be decoded; the caller knows which image it is."""
+    """The reason why an image cannot be used; the caller knows which image it is."""
 
 
-def encode(
-    stored: NDArray[np.uint8], raw_size: tuple[int, int] | None, encoding: Encoding
-) -> tuple[Encoded, NDArray[np.int64]]:
-    """What to pack for one image, and int64 [3, 256]: how often each value occurs in its stored red, green and blue.
+def encode(stored: NDArray[np.uint8], raw_size: tuple[int, int] | None, encoding: Encoding, wanted: Wanted) -> Encoded:
+    """What to pack for one image.
 
     stored    uint8 [size]: an encoded image or, where `raw_size` (width, height) is given, RGB pixels row by row
 
-    EXIF orientation is ignored, and transparency dropped, as torchvision's readers do. Raises UndecodableImage.
+    Transparency is dropped, as torchvision's readers do. Raises UndecodableImage.
     """
+    if not len(stored):
+        raise UndecodableImage("it is empty")
     if raw_size is not None:
-        pixels, may_keep = stored.reshape(raw_size[1], raw_size[0], 3), False
-    else:
-        pixels, may_keep = _decode(stored)
-    height, width = pixels.shape[:2]
-    new_width, new_height = _shrunk_size(width, height, encoding.max_side_px)
-    if (new_width, new_height) != (width, height):
-        resized = cv2.resize(pixels, (new_width, new_height), interpolation=cv2.INTER_AREA)
-        pixels, may_keep = resized.astype(np.uint8, copy=False), False
-    elif max(width, height) > _LARGEST_SIDE_PX:
-        raise UndecodableImage(f"it is {width}×{height} px and a side may have {_LARGEST_SIDE_PX}, set --max-side")
-    if encoding.write_mode == "raw":
-        data = pixels.tobytes()
-    elif may_keep:
-        data = stored.tobytes()
-    else:  # 4:2:0, as most photos have it: about a quarter fewer bytes, and faster to decode, than 4:4:4
-        pixels = np.ascontiguousarray(pixels)
-        data = simplejpeg.encode_jpeg(pixels, quality=encoding.quality, colorspace="RGB", colorsubsampling="420")
-        pixels = simplejpeg.decode_jpeg(data, "RGB")  # the statistics are those of the pixels that will be read
-    is_original = may_keep and encoding.write_mode == "jpg"
-    encoded = Encoded(data, encoding.write_mode == "raw", new_width, new_height, is_original)
-    return encoded, _histogram(pixels)
-
-
-def _decode(stored: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
-    """RGB pixels, and whether these very bytes can be stored as a JPEG that all our readers decode."""
+        if len(stored) != 3 * raw_size[0] * raw_size[1]:
+            raise UndecodableImage(
+                f"it has {len(stored):,} bytes, and its pixels need {3 * raw_size[0] * raw_size[1]:,}"
+            )
+        return _from_pixels(stored.reshape(raw_size[1], raw_size[0], 3), encoding, wanted)
     if stored[:3].tobytes() != JPEG_START:
-        return _decode_with_pillow(stored), False
+        return _from_pixels(_decode_with_pillow(stored, encoding), encoding, wanted)
     try:
-        _, _, colorspace, subsampling = simplejpeg.decode_jpeg_header(stored)
-        if colorspace not in _COLORSPACES:
-            return _decode_with_pillow(stored), False
-        return simplejpeg.decode_jpeg(stored, "RGB", strict=True), subsampling in _SUBSAMPLINGS
+        return _from_jpeg(stored, read_head(stored.tobytes()), encoding, wanted)
+    except NotAJpeg as error:
+        raise UndecodableImage(str(error)) from error
     except ValueError as error:
         if any(flaw in str(error) for flaw in _HARMLESS):
-            return _decode_with_pillow(stored), False
+            return _from_pixels(_decode_with_pillow(stored, encoding), encoding, wanted)
         raise UndecodableImage(str(error)) from error
 
 
-def _decode_with_pillow(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _from_jpeg(stored: NDArray[np.uint8], head: JpegHead, encoding: Encoding, wanted: Wanted) -> Encoded:
+    """Raises ValueError where simplejpeg finds the file damaged."""
+    height, width, colorspace, subsampling = simplejpeg.decode_jpeg_header(stored)
+    if colorspace not in _COLORSPACES:
+        return _from_pixels(_decode_with_pillow(stored, encoding), encoding, wanted)
+    size = shrunk_size(width, height, encoding)
+    turned = encoding.apply_exif and head.orientation != 1
+    if size != (width, height) or turned or not head.is_baseline or subsampling not in _SUBSAMPLINGS:
+        pixels = _decode_jpeg(stored, width, height, size)
+        if turned:
+            pixels = _turned(pixels, head.orientation)
+            size = size[::-1] if head.orientation > 4 else size
+        return _from_pixels(pixels, encoding, wanted, size)
+    _check_size(width, height)
+    pixels = None
+    if wanted.pixels or wanted.histogram:
+        pixels = simplejpeg.decode_jpeg(stored, "RGB", strict=True)
+    elif encoding.check == "full" or not is_whole(stored, head):
+        _decode_jpeg(stored, width, height, (1, 1))  # reads all the data, at an eighth of the size
+    return Encoded(
+        width,
+        height,
+        jpeg=stored.tobytes() if wanted.jpeg else None,
+        is_original=wanted.jpeg,
+        pixels=pixels if wanted.pixels else None,
+        histogram=_histogram(pixels) if wanted.histogram and pixels is not None else None,
+    )
+
+
+def _from_pixels(
+    pixels: NDArray[np.uint8], encoding: Encoding, wanted: Wanted, size: tuple[int, int] | None = None
+) -> Encoded:
+    """Shrink and encode; `size` (width, height) where it is known already, from before a reduced decoding."""
+    height, width = pixels.shape[:2]
+    new_width, new_height = size or shrunk_size(width, height, encoding)
+    _check_size(new_width, new_height)
+    if (new_width, new_height) != (width, height):
+        pixels = cv2.resize(pixels, (new_width, new_height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+    jpeg = None
+    if wanted.jpeg:  # 4:2:0, as most photos have it: about a quarter fewer bytes, and faster to decode, than 4:4:4
+        pixels = np.ascontiguousarray(pixels)
+        jpeg = simplejpeg.encode_jpeg(pixels, quality=encoding.quality, colorspace="RGB", colorsubsampling="420")
+    return Encoded(
+        new_width,
+        new_height,
+        jpeg,
+        is_original=False,
+        pixels=pixels if wanted.pixels else None,
+        histogram=_histogram(pixels) if wanted.histogram else None,
+    )
+
+
+def shrunk_size(width: int, height: int, encoding: Encoding) -> tuple[int, int]:
+    """The size (width, height) at which an image is stored: in integers, halves rounded up, no side below one pixel."""
+    side = max(width, height) if encoding.limited == "longest" else min(width, height)
+    limit = encoding.limit_px
+    if limit is None or side <= limit:
+        return width, height
+    new_width, new_height = ((2 * length * limit + side) // (2 * side) for length in (width, height))
+    return max(1, new_width), max(1, new_height)
+
+
+def _check_size(width: int, height: int) -> None:
+    """Refuse what could be stored and hardly be read again. Raises UndecodableImage."""
+    if width * height > _MOST_PIXELS or max(width, height) > _LARGEST_SIDE_PX:
+        raise UndecodableImage(
+            f"it is {width}×{height} px, above {_MOST_PIXELS:,} or with a side above {_LARGEST_SIDE_PX:,}:"
+            " shrink it (--max-side)"
+        )
+
+
+def _decode_jpeg(stored: NDArray[np.uint8], width: int, height: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """RGB of at least `size` (width, height), reduced while decoding where that is half or less."""
+    for reduction in _REDUCTIONS:
+        reduced = -(-width // reduction), -(-height // reduction)
+        if reduced[0] >= size[0] and reduced[1] >= size[1]:
+            _check_size(*reduced)
+            return simplejpeg.decode_jpeg(stored, "RGB", min_width=reduced[0], min_height=reduced[1], strict=True)
+    _check_size(width, height)
+    return simplejpeg.decode_jpeg(stored, "RGB", strict=True)
+
+
+def _decode_with_pillow(stored: NDArray[np.uint8], encoding: Encoding) -> NDArray[np.uint8]:
     """uint8 [height, width, 3] of anything Pillow reads."""
     try:
         with Image.open(BytesIO(stored.tobytes())) as image:
+            _check_size(*image.size)
+            if encoding.apply_exif:
+                image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):  # Pillow clips 16 bits to 8 instead of scaling them
                 grey = (np.asarray(image.convert("I")) >> 8).astype(np.uint8)
                 return np.repeat(grey[:, :, None], 3, axis=2)
@@ -119,13 +214,20 @@ def _decode_with_pillow(stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
         raise UndecodableImage(reason) from error
 
 
-def _shrunk_size(width: int, height: int, max_side_px: int | None) -> tuple[int, int]:
-    """The size with the longest side at most `max_side_px`, in integers, halves rounded up."""
-    longest = max(width, height)
-    if max_side_px is None or longest <= max_side_px:
-        return width, height
-    new_width, new_height = ((2 * side * max_side_px + longest) // (2 * longest) for side in (width, height))
-    return max(1, new_width), max(1, new_height)
+_TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {  # what makes a picture upright
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels.transpose(1, 0, 2)[:, ::-1],
+    7: lambda pixels: pixels.transpose(1, 0, 2)[::-1, ::-1],
+    8: lambda pixels: pixels.transpose(1, 0, 2)[::-1],
+}
+
+
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Upright, where EXIF says that it was stored otherwise."""
+    return np.ascontiguousarray(_TURNS[orientation](pixels))
 
 
 def _histogram(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:

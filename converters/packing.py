@@ -1,226 +1,222 @@
-"""The packing pass: samples in their source's order, encoded by many processes, into one folder, all or nothing."""
+"""The packing pass: every split in every format asked for, in one reading, into one folder, resumable to the byte."""
 
-import errno
-import fcntl
 import hashlib
-import os
+import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.atomic import PARTIAL_SUFFIX, atomic_file
+from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
-from loaders.manifest import MANIFEST_NAME, Manifest, PackedSplit, write_manifest
-from loaders.records import SPLITS, Records, records_fingerprint
+from loaders.manifest import Manifest, PackedFile, PackedSplit, Statistics, write_manifest
+from loaders.sample_table import table_name, write_table
 
-from .beton import BetonWriter
-from .crew import run_in_order
-from .encode import Encoded, Encoding, UndecodableImage, encode
+from .beton import BetonOutput
+from .encode import Encoding
+from .estimate import Estimate, estimate
+from .folder import BAD_SAMPLES_NAME, WORK_FOLDER, begin, claimed, is_full_disk, no_space, publish
+from .outputs import Output
+from .pack_work import PackWork
 from .progress import Phase, silent_phase
+from .raw_array import RawOutput
+from .samples import BadSample, Samples
+from .shards import SHARD_BYTES, ShardOutput
+from .split_pass import BadPolicy, SplitPass, check_bad, counted_every
 
-_CHUNK_PIXEL_BYTES = 4 << 20  # what one task decodes to, about: bounds the memory of the whole pass
-_CHUNK_SAMPLES = 256
-_NUM_PROBED = 32  # samples encoded beforehand, to estimate the space needed
-_SURELY = 0.7  # of the estimate: only a disk with less free is refused, since the estimate is from so few
+FORMATS = ("beton", "shards", "raw")
 _HASH_BLOCK_BYTES = 8 << 20
-_OWN_FILES = [f"{split}.beton{suffix}" for split in SPLITS for suffix in ("", PARTIAL_SUFFIX)]
+_HASH_THREADS = 4
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """All that the packed bytes depend on, beside the source.
+
+    formats  of "beton", "shards", "raw", one or more
+    seed     of the order in which samples are stored (None: the source's own order), and of write mode "mix"
+    """
+
+    encoding: Encoding = field(default_factory=Encoding)
+    formats: tuple[str, ...] = ("beton",)
+    seed: int | None = 0
+    shard_bytes: int = SHARD_BYTES
+
+    def __post_init__(self) -> None:
+        for name in self.formats:
+            if name not in FORMATS:
+                raise FeedrateError(f"format '{name}' is unknown: known are {', '.join(FORMATS)}")
+        if not self.formats or len(set(self.formats)) < len(self.formats):
+            raise FeedrateError(f"--to {','.join(self.formats)} makes no sense: name each format once")
+        if self.shard_bytes < 1 << 20:
+            raise FeedrateError(f"shards of {self.shard_bytes:,} bytes are too small: give 1 MB or more")
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What a pass has written: the manifest, and how many images kept the bytes they came with."""
+    """What a pass has written: the manifest, images that kept their bytes, and whether all was there before."""
 
     manifest: Manifest
     num_original: int
-
-
-@dataclass
-class _Tally:
-    """Summed over the samples of a split: int64 [3, 256] counts of pixel values, and images kept as they were."""
-
-    histogram: NDArray[np.int64]
-    num_original: int = 0
-
-
-@dataclass(frozen=True)
-class ChunkEncoder:
-    """The work of the crew: encode samples [start, stop)."""
-
-    records: Records
-    encoding: Encoding
-
-    def __call__(self, task: tuple[int, int], begin: Callable[[int], None]) -> tuple[list[Encoded], NDArray[np.int64]]:
-        """The encoded samples, and their histograms' sum. Raises FeedrateError naming one that cannot be decoded."""
-        encoded, total = [], np.zeros((3, 256), np.int64)
-        for index in range(*task):
-            begin(index)
-            sample, histogram = self.encode(index)
-            encoded.append(sample)
-            total += histogram
-        return encoded, total
-
-    def encode(self, index: int) -> tuple[Encoded, NDArray[np.int64]]:
-        """One sample, and its histogram."""
-        records = self.records
-        size = (int(records.widths[index]), int(records.heights[index])) if records.is_raw[index] else None
-        try:
-            return encode(records.read(index), size, self.encoding)
-        except UndecodableImage as error:
-            raise FeedrateError(
-                f"{records.where(index)} cannot be decoded ({error}): replace or remove that image"
-            ) from error
-
-    def describe(self, item: int) -> str:
-        return self.records.where(item)
+    was_there: bool
 
 
 def pack(
-    splits: Mapping[str, Records],
+    splits: Mapping[str, Samples],
     out: Path,
-    encoding: Encoding,
+    settings: PackSettings,
     num_workers: int,
+    policy: BadPolicy = BadPolicy(),
     overwrite: bool = False,
     source: Mapping[str, Any] | None = None,
     phase: Phase = silent_phase,
 ) -> Packed:
-    """Pack the splits into `out`: one .beton file each, then the manifest. The bytes do not depend on `num_workers`.
+    """Pack the splits into `out`. The bytes depend on source and settings alone: not on workers, nor on interruptions.
 
-    Either everything gets its name or nothing does: on any exception, KeyboardInterrupt included, the files of this
-    pass are removed. Raises FeedrateError for a broken image, a dead worker, a full disk, or a folder already packed.
+    Nothing has its final name before all is written; the manifest comes last. Whatever ends the pass, the next call
+    with the same arguments goes on from its last checkpoint. `num_workers` 0 does all in this process. Raises
+    FeedrateError for bad samples that `policy` does not bear, a dead worker, a full disk, a folder that holds other
+    things.
     """
-    with _claimed(out, overwrite):
-        num_bytes_needed = _estimate_bytes(splits, encoding)
-        _check_space(out, num_bytes_needed)
+    task = _task(splits, settings)
+    with claimed(out):
+        there = begin(out, task, overwrite)
+        if there is None:
+            there = publish(out)  # all was written, and the run before ended at its very end
+        if there is not None:
+            return Packed(there, _num_original(there), was_there=True)
+        needed = estimate(splits, settings.encoding, settings.formats)
         try:
-            packed, tallies = _pack_files(splits, out, encoding, num_workers, phase)
-            manifest = _describe(splits, packed, tallies, encoding, source)
-            write_manifest(out, manifest)
-        except BaseException as error:
-            for name in (MANIFEST_NAME, *_OWN_FILES):  # also what had its name already when the rest failed
-                (out / name).unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise _no_space(out, num_bytes_needed) from error
+            _check_space(out, needed)
+            for samples in splits.values():
+                check_bad(0, samples.bad, policy)
+            manifest = _Pass(splits, out, settings, task, source or {}).run(num_workers, policy, phase)
+            publish(out)
+        except OSError as error:
+            if not is_full_disk(error):
+                raise
+            raise no_space(out, sum(part.num_bytes for part in needed.values())) from error
+    return Packed(manifest, _num_original(manifest), was_there=False)
+
+
+class _Pass:
+    """The passes over all splits, and what is written about them."""
+
+    def __init__(
+        self,
+        splits: Mapping[str, Samples],
+        out: Path,
+        settings: PackSettings,
+        task: dict[str, Any],
+        source: Mapping[str, Any],
+    ) -> None:
+        self._splits = splits
+        self._out = out
+        self._work = out / WORK_FOLDER
+        self._settings = settings
+        self._task = task
+        self._source = source
+
+    def run(self, num_workers: int, policy: BadPolicy, phase: Phase) -> Manifest:
+        """Pack, hash, describe; all in the work folder, the manifest too."""
+        settings = self._settings
+        work = PackWork(settings.encoding, settings.formats, settings.seed or 0)
+        passes: dict[str, SplitPass] = {}
+        try:
+            for split, samples in self._splits.items():
+                journal = self._work / f"{split}.journal"
+                one = passes[split] = SplitPass(split, samples, self._outputs(split, samples), journal, settings.seed)
+                with phase(f"pack {split}", len(samples), one.num_done) as advance:
+                    one.run(work, num_workers, policy, advance)
+                if not len(one.rows):
+                    raise FeedrateError(f"not one sample of '{split}' could be used: look at {BAD_SAMPLES_NAME}")
+        except FeedrateError:
+            self._list_bad(passes, self._out)
             raise
-    return Packed(manifest, sum(tally.num_original for tally in tallies.values()))
+        self._list_bad(passes, self._work)
+        manifest = self._manifest(passes, self._describe_files(passes, phase))
+        write_manifest(self._work, manifest)
+        return manifest
 
+    def _outputs(self, split: str, samples: Samples) -> dict[str, Output]:
+        """An output a format, in the order of FORMATS."""
+        make: dict[str, Callable[[], Output]] = {
+            "beton": lambda: BetonOutput(self._work, split, len(samples)),
+            "shards": lambda: ShardOutput(self._work, split, self._settings.shard_bytes),
+            "raw": lambda: RawOutput(self._work, split),
+        }
+        return {name: make[name]() for name in FORMATS if name in self._settings.formats}
 
-def check_folder(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds a packed set, unless it is to be overwritten. Raises FeedrateError."""
-    if out.exists() and not out.is_dir():
-        raise FeedrateError(f"{out} is a file: give a folder with --out")
-    for name in (MANIFEST_NAME, *_OWN_FILES):
-        if (out / name).exists() and not overwrite and not name.endswith(PARTIAL_SUFFIX):
-            raise FeedrateError(
-                f"{out} already holds {name}: give another --out, or --overwrite to replace what it holds"
-            )
+    def _list_bad(self, passes: Mapping[str, SplitPass], folder: Path) -> None:
+        """Write the list of what could not be used, if anything."""
+        bad = [(split, item) for split in passes for item in self._all_bad(split, passes[split])]
+        if bad:
+            with atomic_file(folder / BAD_SAMPLES_NAME) as file:
+                for split, item in bad:
+                    file.write(json.dumps({"split": split, **asdict(item)}).encode() + b"\n")
 
+    def _all_bad(self, split: str, done: SplitPass) -> list[BadSample]:
+        return [*self._splits[split].bad, *done.tally.bad]
 
-@contextmanager
-def _claimed(out: Path, overwrite: bool) -> Iterator[None]:
-    """The folder, made if need be, held against other packing passes, and without what an earlier one left.
+    def _describe_files(self, passes: Mapping[str, SplitPass], phase: Phase) -> dict[str, PackedSplit]:
+        """Write the tables and hash everything."""
+        described = {}
+        with phase("checksums", 0) as advance, ThreadPoolExecutor(_HASH_THREADS) as threads:
+            for split, one in passes.items():
+                self._write_table(split, one)
+                files = {name: threads.map(_measured, paths) for name, paths in one.paths.items()}
+                samples = self._splits[split]
+                described[split] = PackedSplit(
+                    num_samples=len(one.rows),
+                    num_bad=len(self._all_bad(split, one)),
+                    samples_per_class=np.bincount(one.rows["label"], minlength=len(samples.classes)).tolist(),
+                    samples=_measured(self._work / table_name(split)),
+                    formats={name: list(of) for name, of in files.items()},
+                )
+                advance(len(one.rows), sum(file.num_bytes for of in described[split].formats.values() for file in of))
+        return described
 
-    Overwriting removes the old manifest first and then the old files, before anything is written: nothing opens a
-    folder without a manifest, so an interrupted pass never leaves one that describes other files; and there is seldom
-    room for two copies.
-    """
-    check_folder(out, overwrite)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_RDONLY)
-    except OSError as error:
-        raise FeedrateError(f"{out} cannot be written to ({error.strerror}): give another --out") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FeedrateError(f"{out} is being packed by another process: wait, or give another --out") from error
-        check_folder(out, overwrite)  # again: whoever held it may have just finished
-        for name in (MANIFEST_NAME, *_OWN_FILES):
-            (out / name).unlink(missing_ok=True)
-        yield
-    finally:
-        os.close(descriptor)
+    def _write_table(self, split: str, one: SplitPass) -> None:
+        rows, samples = one.rows, self._splits[split]
+        columns = {
+            "labels": rows["label"],
+            "widths": rows["width"],
+            "heights": rows["height"],
+            "source_index": rows["source_index"],
+        }
+        if "shards" in self._settings.formats:
+            columns |= {"shard": rows["shard"], "shard_position": rows["shard_position"]}
+            columns |= {"shard_bytes": rows["jpeg_bytes"]}
+        if "raw" in self._settings.formats:
+            columns["raw_position"] = rows["raw_position"]
+        with atomic_file(self._work / table_name(split)) as file:
+            write_table(file, columns, (samples.stored(index).name for index in rows["source_index"].tolist()))
 
-
-def _pack_files(
-    splits: Mapping[str, Records], out: Path, encoding: Encoding, num_workers: int, phase: Phase
-) -> tuple[dict[str, PackedSplit], dict[str, _Tally]]:
-    """Write every split's file; all take their names at the end, together."""
-    packed, tallies = {}, {}
-    with ExitStack() as files:
-        for split, records in splits.items():
-            name = f"{split}.beton"
-            file = files.enter_context(atomic_file(out / name))
-            with phase(f"pack {split}", len(records)) as advance:
-                tallies[split] = _write_samples(file, ChunkEncoder(records, encoding), num_workers, advance)
-            num_bytes, digest = _measure(file)
-            per_class = np.bincount(records.labels, minlength=len(records.classes)).tolist()
-            packed[split] = PackedSplit(name, len(records), num_bytes, digest, per_class)
-    return packed, tallies
-
-
-def _write_samples(file: BinaryIO, work: ChunkEncoder, num_workers: int, advance: Callable[[int, int], None]) -> _Tally:
-    tally = _Tally(np.zeros((3, 256), np.int64))
-    writer = BetonWriter(file, len(work.records))
-    labels = iter(work.records.labels.tolist())
-    with closing(run_in_order(work, _chunks(work.records), num_workers)) as chunks:
-        for encoded, histogram in chunks:
-            for sample in encoded:
-                writer.add(sample.data, sample.is_raw, sample.width, sample.height, next(labels))
-                tally.num_original += sample.is_original
-            tally.histogram += histogram
-            advance(len(encoded), sum(len(sample.data) for sample in encoded))
-    writer.finish()
-    return tally
-
-
-def _chunks(records: Records) -> list[tuple[int, int]]:
-    """Tasks: ranges of samples that decode to a few MB each, on average."""
-    num_pixel_bytes = 3 * int(np.dot(records.widths.astype(np.int64), records.heights.astype(np.int64)))
-    size = min(_CHUNK_SAMPLES, max(1, _CHUNK_PIXEL_BYTES * len(records) // max(1, num_pixel_bytes)))
-    return [(start, min(start + size, len(records))) for start in range(0, len(records), size)]
-
-
-def _measure(file: BinaryIO) -> tuple[int, str]:
-    """Size and SHA-256 of a finished file. The tables before the pages are written last, so it has to be read again."""
-    digest = hashlib.sha256()
-    block = memoryview(bytearray(_HASH_BLOCK_BYTES))
-    file.seek(0)
-    while num_read := file.readinto(block):  # type: ignore[attr-defined]
-        digest.update(block[:num_read])
-    return file.tell(), digest.hexdigest()
-
-
-def _estimate_bytes(splits: Mapping[str, Records], encoding: Encoding) -> int:
-    """What the files will take, from a few samples of each split."""
-    total = 0
-    for records in splits.values():
-        work = ChunkEncoder(records, encoding)
-        probed = np.unique(np.linspace(0, len(records) - 1, _NUM_PROBED).astype(np.int64)).tolist()
-        sizes = [len(work.encode(index)[0].data) for index in probed]
-        total += sum(sizes) * len(records) // len(sizes)
-    return total
-
-
-def _check_space(out: Path, num_bytes_needed: int) -> None:
-    if shutil.disk_usage(out).free < _SURELY * num_bytes_needed:
-        raise _no_space(out, num_bytes_needed)
-
-
-def _no_space(out: Path, num_bytes_needed: int) -> FeedrateError:
-    free = shutil.disk_usage(out).free
-    return FeedrateError(
-        f"{out} needs about {num_bytes_needed / 1e9:,.2f} GB and its disk has {free / 1e9:,.2f} GB free:"
-        " free some, give another --out, or store less (--max-side)"
-    )
+    def _manifest(self, passes: Mapping[str, SplitPass], splits: dict[str, PackedSplit]) -> Manifest:
+        """It holds no time, no path and no number of workers, so packing twice gives the same bytes."""
+        first = next(iter(self._splits.values()))
+        return Manifest(
+            classes=list(first.classes),
+            class_names=list(first.class_names),
+            splits=splits,
+            statistics=_statistics(passes, self._splits, self._settings.encoding),
+            settings=self._task["settings"],
+            source={
+                **self._source,
+                "task": self._task,
+                "notes": {split: samples.notes for split, samples in self._splits.items() if samples.notes},
+                "num_ignored": {split: samples.num_ignored for split, samples in self._splits.items()},
+                "num_original": {split: int(one.rows["is_original"].sum()) for split, one in passes.items()},
+            },
+            versions=self._task["versions"],
+        )
 
 
 def channel_statistics(histogram: NDArray[np.int64]) -> tuple[list[float], list[float]]:
@@ -235,31 +231,32 @@ def channel_statistics(histogram: NDArray[np.int64]) -> tuple[list[float], list[
     return means, deviations
 
 
-def _describe(
-    splits: Mapping[str, Records],
-    packed: dict[str, PackedSplit],
-    tallies: Mapping[str, _Tally],
-    encoding: Encoding,
-    source: Mapping[str, Any] | None,
-) -> Manifest:
-    """The manifest. It holds no time and no number of workers, so packing twice gives the same bytes."""
-    statistics_split = "train" if "train" in splits else next(iter(splits))
-    mean, std = channel_statistics(tallies[statistics_split].histogram)
-    fingerprints = {split: records_fingerprint(records) for split, records in splits.items()}
-    return Manifest(
-        classes=list(splits[statistics_split].classes),
-        splits=packed,
-        channel_mean=mean,
-        channel_std=std,
-        statistics_split=statistics_split,
-        settings={
-            "write_mode": encoding.write_mode,
-            "max_side_px": encoding.max_side_px,
-            "quality": encoding.quality,
+def _statistics(passes: Mapping[str, SplitPass], splits: Mapping[str, Samples], encoding: Encoding) -> Statistics:
+    split = "train" if "train" in passes else next(iter(passes))
+    tally = passes[split].tally
+    mean, std = channel_statistics(np.array(tally.histogram, np.int64))
+    every = counted_every(len(splits[split]), encoding.may_keep())
+    which = "all samples" if every == 1 else f"every {every}th sample in stored order"
+    method = f"exact counts of the values of all pixels of {which}, those of encoded ones before they were encoded"
+    return Statistics(mean, std, split, tally.num_counted, method)
+
+
+def _task(splits: Mapping[str, Samples], settings: PackSettings) -> dict[str, Any]:
+    """What decides the bytes: an unfinished pass is continued only by one with the same."""
+    first = next(iter(splits.values()))
+    classes = hashlib.sha256("\0".join((*first.classes, *first.class_names)).encode("utf-8", "surrogateescape"))
+    return {
+        "settings": {
+            **asdict(settings.encoding),
+            "formats": [name for name in FORMATS if name in settings.formats],
+            "order": "source" if settings.seed is None else "shuffled",
+            "seed": settings.seed,
+            "shard_bytes": settings.shard_bytes,
         },
-        source={**(source or {}), "fingerprints": fingerprints},
-        versions={name: _version(name) for name in ("feedrate", "simplejpeg", "opencv-python-headless", "pillow")},
-    )
+        "fingerprints": {split: samples.fingerprint() for split, samples in splits.items()},
+        "classes": classes.hexdigest(),
+        "versions": {name: _version(name) for name in ("feedrate", "simplejpeg", "opencv-python-headless", "pillow")},
+    }
 
 
 def _version(package: str) -> str:
@@ -267,3 +264,26 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _measured(path: Path) -> PackedFile:
+    """A finished file's size and SHA-256. What stands before its samples is written last, so it is read once more."""
+    digest = hashlib.sha256()
+    block = memoryview(bytearray(_HASH_BLOCK_BYTES))
+    with open(path, "rb", buffering=0) as file:
+        while num_read := file.readinto(block):
+            digest.update(block[:num_read])
+        size = file.tell()
+    return PackedFile(path.name, size, digest.hexdigest())
+
+
+def _check_space(out: Path, needed: Mapping[str, Estimate]) -> None:
+    """Refuse a disk that cannot hold what is still to be written. Raises FeedrateError."""
+    written = sum(path.stat().st_blocks * 512 for path in (out / WORK_FOLDER).iterdir())
+    surely = sum(part.at_least for part in needed.values()) - written
+    if shutil.disk_usage(out).free < surely:
+        raise no_space(out, sum(part.num_bytes for part in needed.values()))
+
+
+def _num_original(manifest: Manifest) -> int:
+    return int(sum(manifest.source["num_original"].values()))

@@ -4,27 +4,34 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 Advance = Callable[[int, int], None]  # (samples done since the last call, bytes they take)
-Phase = Callable[[str, int], AbstractContextManager[Advance]]  # (what is done, samples there are)
+
+
+class Phase(Protocol):
+    """Shows a part of the work: what is done, samples there are, and samples that an earlier run has done."""
+
+    def __call__(self, label: str, total: int, num_before: int = 0) -> AbstractContextManager[Advance]: ...
+
 
 _LINE_INTERVAL_S = 10.0
 
 
 @contextmanager
-def silent_phase(label: str, total: int) -> Iterator[Advance]:
+def silent_phase(label: str, total: int, num_before: int = 0) -> Iterator[Advance]:
     """Nothing is shown."""
     yield lambda num_samples, num_bytes: None
 
 
 @contextmanager
-def shown_phase(label: str, total: int) -> Iterator[Advance]:
+def shown_phase(label: str, total: int, num_before: int = 0) -> Iterator[Advance]:
     """Samples done, samples and bytes a second, time left; on standard error."""
     if not sys.stderr.isatty():
-        with _lines(label, total) as advance:
+        with _lines(label, total, num_before) as advance:
             yield advance
         return
     columns = (
@@ -35,21 +42,22 @@ def shown_phase(label: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        yield _bar(progress, progress.add_task(label, total=total, speed=""))
+        task = progress.add_task(label, total=total or None, completed=num_before, speed="")
+        yield _bar(progress, task, num_before)
 
 
-def _bar(progress: Progress, task: TaskID) -> Advance:
+def _bar(progress: Progress, task: TaskID, num_before: int) -> Advance:
     meter = _Meter()
 
     def advance(num_samples: int, num_bytes: int) -> None:
         meter.add(num_samples, num_bytes)
-        progress.update(task, completed=meter.num_samples, speed=meter.speed())
+        progress.update(task, completed=num_before + meter.num_samples, speed=meter.speed())
 
     return advance
 
 
 @contextmanager
-def _lines(label: str, total: int) -> Iterator[Advance]:
+def _lines(label: str, total: int, num_before: int) -> Iterator[Advance]:
     meter, last_line_s = _Meter(), time.monotonic()
 
     def advance(num_samples: int, num_bytes: int) -> None:
@@ -57,8 +65,10 @@ def _lines(label: str, total: int) -> Iterator[Advance]:
         meter.add(num_samples, num_bytes)
         if time.monotonic() - last_line_s >= _LINE_INTERVAL_S:
             last_line_s = time.monotonic()
-            left_s = (total - meter.num_samples) * meter.seconds() / max(1, meter.num_samples)
-            line = f"{label}: {meter.num_samples:,} of {total:,}, {meter.speed()}, about {left_s:,.0f} s left"
+            num_done = num_before + meter.num_samples
+            left_s = (total - num_done) * meter.seconds() / max(1, meter.num_samples)
+            goal = f" of {total:,}, {meter.speed()}, about {left_s:,.0f} s left" if total else f", {meter.speed()}"
+            line = f"{label}: {num_done:,}{goal}"
             print(line, file=sys.stderr, flush=True)
 
     yield advance

@@ -4,6 +4,7 @@ Listing a source reads names and sizes, never an image: the images are read once
 """
 
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ WHOLE_FILE = -1
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One sample as it lies in its source, small enough to be sent to a worker. Reading is for one thread only.
+    """One sample as it lies in its source, small enough to be sent to a worker.
 
     name      how the source calls it, unique in its split and the same on every machine: "n01440764/n01440764_1.JPEG"
     path      the file it lies in;  position, num_bytes  where (WHOLE_FILE: all of it)
@@ -104,8 +105,8 @@ class Samples(Protocol):
         ...
 
 
-class _OpenFiles:
-    """The archives read last stay open, since they are read again and again; a few, for the system allows few."""
+class _OpenFiles(threading.local):
+    """The archives that a thread read last stay open, being read again and again; a few, for the system allows few."""
 
     _MOST = 64
 

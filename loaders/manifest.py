@@ -85,21 +85,26 @@ def read_manifest(folder: Path) -> Manifest:
 
     Raises FeedrateError naming the first thing that is wrong.
     """
+    manifest = parse_manifest(folder)
+    for split in manifest.splits.values():
+        for file in (split.samples, *(file for files in split.formats.values() for file in files)):
+            _check_file(folder / file.name, file)
+    return manifest
+
+
+def parse_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest alone, and none of the files it names. Raises FeedrateError."""
     path = folder / MANIFEST_NAME
     try:
         content = json.loads(path.read_bytes())
         version = content["schema_version"]
         if version != SCHEMA_VERSION:
             raise FeedrateError(f"{path} has schema version {version}, this reads {SCHEMA_VERSION}: {_REMEDY}")
-        manifest = _manifest_of(content)
+        return _manifest_of(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, FeedrateError):
             raise
         raise FeedrateError(f"{path} is not a manifest ({error}): {_REMEDY}") from error
-    for split in manifest.splits.values():
-        for file in (split.samples, *(file for files in split.formats.values() for file in files)):
-            _check_file(folder / file.name, file)
-    return manifest
 
 
 def _manifest_of(content: dict[str, Any]) -> Manifest:

@@ -1,0 +1,148 @@
+"""The folder that is packed into: held by one pass at a time, continued, replaced, and filled only when all is done.
+
+Everything is written into `packing.partial/` inside it. When all is there, the files take their final names, the
+manifest last; nothing opens a folder without one.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from loaders.atomic import atomic_file
+from loaders.errors import FeedrateError
+from loaders.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
+
+from .outputs import sync
+
+WORK_FOLDER = "packing.partial"
+BAD_SAMPLES_NAME = "bad_samples.jsonl"
+_TASK_NAME = "task.json"  # in the work folder: what is being packed, and how
+_OWN = re.compile(r"(train|val)(\.beton|\.npy|\.samples\.npz|-\d{6}\.(tar|idx))|manifest\.json")
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """The folder, made if need be, held against other packing passes. Raises FeedrateError."""
+    if out.exists() and not out.is_dir():
+        raise FeedrateError(f"{out} is a file: give a folder with --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise FeedrateError(f"{out} cannot be written to ({error.strerror}): give another --out") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FeedrateError(f"{out} is being packed by another process: wait, or give another --out") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def begin(out: Path, task: Mapping[str, Any], overwrite: bool) -> Manifest | None:
+    """Make the folder ready for packing what `task` describes; the manifest if just that is packed there already.
+
+    An unfinished pass of the same task is left to be continued. Anything else is replaced if `overwrite` says so: first
+    what there is goes, manifest first, since there is seldom room for two. Raises FeedrateError.
+    """
+    task = json.loads(json.dumps(task))
+    work = out / WORK_FOLDER
+    if (out / MANIFEST_NAME).exists():
+        shutil.rmtree(work, ignore_errors=True)  # of a pass that was killed after its very last step
+        if not overwrite and (there := _same(out, task)) is not None:
+            return there
+    begun = _task_of(work)
+    if begun is not None and begun != task and not overwrite:
+        raise FeedrateError(
+            f"{out} holds an unfinished packing, begun otherwise ({_difference(begun, task)}): give the same command as"
+            " then to go on, --overwrite to begin anew, or another --out"
+        )
+    if begun != task:
+        own = sorted(path for path in out.iterdir() if _OWN.fullmatch(path.name))
+        if own and not overwrite:
+            raise FeedrateError(
+                f"{out} already holds {own[-1].name}: give another --out, or --overwrite to replace what it holds"
+            )
+        for path in sorted(own, key=lambda path: path.name != MANIFEST_NAME):
+            path.unlink()
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        with atomic_file(work / _TASK_NAME) as file:
+            file.write(json.dumps(task, indent=2).encode())
+    return None
+
+
+def publish(out: Path) -> Manifest | None:
+    """If the work folder is complete, which its manifest says, give all its files their final names, the manifest last.
+
+    Returns the manifest. Interrupted, it is simply called again.
+    """
+    work = out / WORK_FOLDER
+    if not (work / MANIFEST_NAME).exists():
+        return None
+    manifest = parse_manifest(work)
+    names = [
+        file.name
+        for split in manifest.splits.values()
+        for file in (split.samples, *(file for files in split.formats.values() for file in files))
+    ]
+    (out / BAD_SAMPLES_NAME).unlink(missing_ok=True)  # of a pass that failed
+    for name in (*names, BAD_SAMPLES_NAME):
+        if (work / name).exists():
+            os.replace(work / name, out / name)
+    sync(out)
+    os.replace(work / MANIFEST_NAME, out / MANIFEST_NAME)
+    sync(out)
+    shutil.rmtree(work)
+    return manifest
+
+
+def no_space(out: Path, num_bytes: float) -> FeedrateError:
+    """The sentence for a disk that is full, or will be; `num_bytes` are needed in all."""
+    free = shutil.disk_usage(out).free
+    return FeedrateError(
+        f"{out} needs about {num_bytes / 1e9:,.2f} GB and its disk has {free / 1e9:,.2f} GB free: free some and"
+        " give the same command again, give another --out, or store less (--preset 256)"
+    )
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether this is how a full disk, or a used-up quota, shows."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _same(out: Path, task: dict[str, Any]) -> Manifest | None:
+    """The manifest, if it is of this task and its files are there."""
+    try:
+        manifest = read_manifest(out)
+    except FeedrateError:
+        return None
+    return manifest if manifest.source.get("task") == task else None
+
+
+def _task_of(work: Path) -> dict[str, Any] | None:
+    """What an unfinished pass packs; None where there is none, or it had hardly begun."""
+    try:
+        content: dict[str, Any] = json.loads((work / _TASK_NAME).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content
+
+
+def _difference(begun: Mapping[str, Any], task: Mapping[str, Any]) -> str:
+    """The first thing in which they differ, for people."""
+    for name in sorted({*begun, *task}):
+        before, now = begun.get(name), task.get(name)
+        if isinstance(before, dict) and isinstance(now, dict) and before != now:
+            return _difference(before, now)
+        if before != now:
+            return f"{name} was {str(before)[:40]} and is {str(now)[:40]}"
+    return "in nothing"

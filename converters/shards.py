@@ -1,0 +1,145 @@
+"""Writes WebDataset shards: plain tar files of pairs NNNNNNNNN.jpg, NNNNNNNNN.cls, and DALI's index of each."""
+
+import os
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .outputs import Payload, Rows, cut, write_at, write_blobs
+
+SHARD_BYTES = 256 << 20
+_BLOCK = 512  # of a tar file: headers, and what contents are padded to
+_RECORD = 20 * _BLOCK  # what a whole tar file is padded to
+_LABEL_BYTES = 2 * _BLOCK  # the label's member: a header and a block
+
+
+@dataclass(frozen=True)
+class ShardPlace:
+    """See `outputs.Place`. `shards`, `positions` (of the images' bytes) and `labels`: int64 [N]."""
+
+    folder: Path
+    split: str
+    first_number: int
+    shards: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+    def write(self, payloads: Sequence[Payload]) -> None:
+        """Write the samples' members, headers and padding included."""
+        blobs = [
+            _members(self.first_number + i, payload.encoded.jpeg or b"", label)
+            for i, (payload, label) in enumerate(zip(payloads, self.labels.tolist(), strict=True))
+        ]
+        for shard in np.unique(self.shards).tolist():
+            chosen = np.flatnonzero(self.shards == shard)
+            path = self.folder / shard_name(self.split, shard)
+            write_blobs(path, self.positions[chosen] - _BLOCK, [blobs[i] for i in chosen.tolist()])
+
+
+class ShardOutput:
+    """See `outputs.Output`. A shard ends before it would exceed `shard_bytes`, but holds one sample at least."""
+
+    def __init__(self, folder: Path, split: str, shard_bytes: int = SHARD_BYTES) -> None:
+        self._folder = folder
+        self._split = split
+        self._shard_bytes = shard_bytes
+        self._shard, self._position = 0, 0
+        cut(self._path(0), 0)
+
+    def place(self, rows: Rows, first_number: int) -> ShardPlace:
+        """See `outputs.Output`."""
+        for row, size in zip(rows, _member_bytes(rows).tolist(), strict=True):
+            if self._position and self._position + size + _RECORD > self._shard_bytes:
+                self._shard, self._position = self._shard + 1, 0
+                cut(self._path(self._shard), 0)
+            row["shard"], row["shard_position"] = self._shard, self._position + _BLOCK
+            self._position += size
+        return ShardPlace(
+            self._folder,
+            self._split,
+            first_number,
+            rows["shard"].astype(np.int64),
+            rows["shard_position"].copy(),
+            rows["label"].copy(),
+        )
+
+    def restore(self, rows: Rows) -> None:
+        """See `outputs.Output`."""
+        self._shard, self._position = 0, 0
+        if len(rows):
+            self._shard = int(rows["shard"][-1])
+            self._position = int(rows["shard_position"][-1] - _BLOCK + _member_bytes(rows[-1:])[0])
+        cut(self._path(self._shard), self._position)
+        shard = self._shard + 1
+        while self._path(shard).exists():
+            self._path(shard).unlink()
+            shard += 1
+
+    def paths_of(self, rows: Rows) -> list[Path]:
+        """See `outputs.Output`."""
+        return [self._path(shard) for shard in np.unique(rows["shard"]).tolist()]
+
+    def finish(self, rows: Rows) -> list[Path]:
+        """End each tar file with zeros, as the format wants, and write its index."""
+        paths = []
+        borders = np.searchsorted(rows["shard"], np.arange(self._shard + 2))
+        for shard, (start, stop) in enumerate(zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True)):
+            part = rows[start:stop]
+            end = int(part["shard_position"][-1] - _BLOCK + _member_bytes(part[-1:])[0]) if len(part) else 0
+            path = self._path(shard)
+            os.truncate(path, -(-(end + 2 * _BLOCK) // _RECORD) * _RECORD)
+            index = path.with_suffix(".idx")
+            cut(index, 0)
+            write_at(index, 0, _dali_index(part, start).encode())
+            paths += [path, index]
+        return paths
+
+    def _path(self, shard: int) -> Path:
+        return self._folder / shard_name(self._split, shard)
+
+
+def shard_name(split: str, shard: int) -> str:
+    """The name of a shard's tar file."""
+    return f"{split}-{shard:06d}.tar"
+
+
+def _members(number: int, jpeg: bytes, label: int) -> bytes:
+    """Both members of a sample, with the padding each needs."""
+    text = str(label).encode()
+    return b"".join(
+        (
+            _header(f"{number:09d}.jpg", len(jpeg)),
+            jpeg,
+            bytes(-len(jpeg) % _BLOCK),
+            _header(f"{number:09d}.cls", len(text)),
+            text.ljust(_BLOCK, b"\0"),
+        )
+    )
+
+
+def _header(name: str, num_bytes: int) -> bytes:
+    """A tar header without time or owner, so that the same samples give the same file."""
+    member = tarfile.TarInfo(name)
+    member.size = num_bytes
+    return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _member_bytes(rows: Rows) -> NDArray[np.int64]:
+    """int64 [N], what each sample takes in a tar file."""
+    size: NDArray[np.int64] = _BLOCK + -(-rows["jpeg_bytes"] // _BLOCK) * _BLOCK + _LABEL_BYTES
+    return size
+
+
+def _dali_index(rows: Rows, first_number: int) -> str:
+    """What DALI's `wds2idx` would write for this shard, version 1.2."""
+    lines = [f"v1.2 {len(rows)}"]
+    columns = (rows["shard_position"].tolist(), rows["jpeg_bytes"].tolist(), rows["label"].tolist())
+    for number, (position, num_bytes, label) in enumerate(zip(*columns, strict=True), start=first_number):
+        label_position = position + -(-num_bytes // _BLOCK) * _BLOCK + _BLOCK
+        name = f"{number:09d}"
+        lines.append(f"jpg {position} {num_bytes} {name}.jpg cls {label_position} {len(str(label))} {name}.cls")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,256 @@
+"""One split's way through the crew: tasks out, rows in, a checkpoint every few seconds, files that are complete."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.counter_random import Draws
+from loaders.errors import FeedrateError
+
+from .crew import run_in_order
+from .journal import Journal, Tally
+from .outputs import ROW, Output, Place, Rows, sync
+from .pack_work import PackWork, Report, Task
+from .progress import Advance
+from .samples import BadSample, Samples
+
+_TASK_BYTES = 2 << 20  # of source a task reads, about: bounds the memory of the whole pass
+_TASK_SAMPLES = 256
+CHECKPOINT_INTERVAL_S = 5.0
+_COUNTED_FROM = 10_000  # samples from which on it is enough to count the pixels of every eighth
+_COUNTED_EVERY = 8
+
+
+@dataclass(frozen=True)
+class BadPolicy:
+    """What happens to samples that cannot be used: the pass ends at the first, or they are left out, up to `budget`."""
+
+    skip: bool = False
+    budget: int = 0
+
+
+def packing_order(num_samples: int, seed: int | None) -> NDArray[np.int64]:
+    """int64 [N]: which sample of the source comes first, second, …; the source's own order where `seed` is None."""
+    ids = np.arange(num_samples)
+    return ids if seed is None else np.argsort(Draws(seed, 0)("packing order", ids), kind="stable")
+
+
+def counted_every(num_samples: int, may_keep: bool) -> int:
+    """Every how many-th stored sample's pixels are counted: all, or an eighth where bytes are kept in a large set."""
+    return _COUNTED_EVERY if may_keep and num_samples >= _COUNTED_FROM else 1
+
+
+class SplitPass:
+    """Packs one split; may be stopped anywhere and made anew, and goes on from its last checkpoint.
+
+    outputs  by format. Complete after `run`: rows (ROW [N], N falling with bad samples), tally, paths by format.
+    """
+
+    def __init__(
+        self, split: str, samples: Samples, outputs: Mapping[str, Output], journal: Path, seed: int | None
+    ) -> None:
+        self.split = split
+        self._samples = samples
+        self.outputs = outputs
+        self.paths: dict[str, list[Path]] = {}
+        self._order = packing_order(len(samples), seed)
+        sizes = samples.num_bytes[self._order]
+        self._borders = _task_borders(sizes)
+        self._journal = Journal(journal)
+        rows, tally = self._journal.read()
+        self._rows = np.zeros(len(samples), ROW)
+        self._rows[: len(rows)] = rows
+        self._saved = self._done = len(rows), tally  # rows and tally; one name, so that no thread sees half a step
+        for output in outputs.values():
+            output.restore(rows)
+
+    @property
+    def rows(self) -> Rows:
+        """The samples that are written, in their order."""
+        return self._rows[: self._done[0]]
+
+    @property
+    def tally(self) -> Tally:
+        """Where the pass stands."""
+        return self._done[1]
+
+    @property
+    def num_done(self) -> int:
+        """Samples of the source that have been dealt with."""
+        return int(self._borders[self.tally.num_tasks])
+
+    def run(self, work: PackWork, num_workers: int, policy: BadPolicy, advance: Advance) -> None:
+        """Pack what is not packed yet. On any exception a checkpoint is made first, as far as the disk allows."""
+        every = counted_every(len(self._samples), work.encoding.may_keep())
+        tasks = _Tasks(self._samples, self._order, self._borders, self.tally.num_tasks, every)
+        pending: deque[tuple[int, Tally]] = deque()  # of each task placed and not yet written: rows and tally after it
+        placed_rows, placed = self._done
+
+        def place(task: Task, report: Report) -> list[Place]:
+            nonlocal placed_rows, placed
+            placed = _added(placed, task, report, policy, len(self._samples.bad))
+            rows = self._rows[placed_rows : placed_rows + len(report.rows)]
+            rows[:] = report.rows
+            places = [output.place(rows, placed_rows) for output in self.outputs.values()]
+            placed_rows += len(rows)
+            pending.append((placed_rows, placed))
+            return places
+
+        def describe(number: int, item: int) -> str:
+            task = tasks[number]
+            return task.stored[max(0, item)].where()
+
+        saver = _Saver(self._save)
+        try:
+            with closing(run_in_order(work, tasks, num_workers, place, describe)) as written:
+                for number in written:
+                    before = len(self.rows)
+                    self._done = pending.popleft()
+                    advance(tasks.num_samples(number), _num_bytes(self.rows[before:]))
+                    saver.look()
+        finally:
+            saver.end()
+        for name, output in self.outputs.items():
+            self.paths[name] = output.finish(self.rows)
+            for path in self.paths[name]:
+                sync(path)
+
+    def _save(self) -> None:
+        """Make a checkpoint: first the samples reach the disk, then the journal that says so."""
+        done = self._done
+        if done[1] is self._saved[1]:
+            return
+        new = self._rows[self._saved[0] : done[0]]
+        for output in self.outputs.values():
+            for path in output.paths_of(new):
+                sync(path)
+        self._journal.append(new, done[1])
+        self._saved = done
+
+
+def _added(tally: Tally, task: Task, report: Report, policy: BadPolicy, num_listed: int) -> Tally:
+    """The tally after a task. Raises FeedrateError where the policy does not bear its bad samples."""
+    bad = [BadSample(task.stored[i].name, task.stored[i].where(), reason) for i, reason in report.bad]
+    check_bad(num_listed + len(tally.bad), bad, policy)
+    histogram = tally.histogram
+    if report.histogram is not None:
+        histogram = (np.array(histogram) + report.histogram).tolist()
+    return replace(
+        tally,
+        num_tasks=tally.num_tasks + 1,
+        num_counted=tally.num_counted + report.num_counted,
+        histogram=histogram,
+        bad=[*tally.bad, *bad] if bad else tally.bad,
+    )
+
+
+def check_bad(num_before: int, bad: Sequence[BadSample], policy: BadPolicy) -> None:
+    """Raise FeedrateError at a bad sample that the policy does not bear."""
+    if bad and not policy.skip:
+        raise FeedrateError(
+            f"{bad[0].where} cannot be used ({bad[0].reason}): replace or remove it, or leave such out with"
+            " --on-bad skip"
+        )
+    if bad and num_before + len(bad) > policy.budget:
+        raise FeedrateError(
+            f"more than {policy.budget} bad samples, the last {bad[-1].where} ({bad[-1].reason}):"
+            " look at the source, or allow more with --max-bad"
+        )
+
+
+def _task_borders(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64 [tasks + 1]: where each task begins, in the order of packing; about as many bytes in each."""
+    ends = np.cumsum(np.maximum(sizes, 1))
+    borders, start = [0], 0
+    while start < len(sizes):
+        before = int(ends[start - 1]) if start else 0
+        stop = int(np.searchsorted(ends, before + _TASK_BYTES, side="right"))
+        start = min(max(stop, start + 1), start + _TASK_SAMPLES)
+        borders.append(start)
+    return np.array(borders, np.int64)
+
+
+class _Tasks(Sequence[Task]):
+    """The tasks from `first` on, each made when asked for."""
+
+    def __init__(
+        self,
+        samples: Samples,
+        order: NDArray[np.int64],
+        borders: NDArray[np.int64],
+        first: int,
+        counted_every: int,
+    ) -> None:
+        self._samples = samples
+        self._order = order
+        self._borders = borders
+        self._first = first
+        self._counted_every = counted_every
+
+    def __len__(self) -> int:
+        return len(self._borders) - 1 - self._first
+
+    def num_samples(self, number: int) -> int:
+        return int(self._borders[self._first + number + 1] - self._borders[self._first + number])
+
+    def __getitem__(self, number):  # type: ignore[no-untyped-def, override]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        start, stop = self._borders[self._first + number : self._first + number + 2].tolist()
+        indices = self._order[start:stop]
+        return Task(
+            stored=[self._samples.stored(index) for index in indices.tolist()],
+            source_indices=indices,
+            labels=self._samples.labels[indices],
+            counted=np.arange(start, stop) % self._counted_every == 0,
+        )
+
+
+class _Saver:
+    """Calls `save` in the background every few seconds, and once more at the end, whatever happened before."""
+
+    def __init__(self, save: Callable[[], None]) -> None:
+        self._save = save
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._last_s = time.monotonic()
+
+    def look(self) -> None:
+        """Save if it is time and no saving is under way. Raises what the last saving raised."""
+        if time.monotonic() - self._last_s < CHECKPOINT_INTERVAL_S or (self._thread and self._thread.is_alive()):
+            return
+        self._join()
+        self._last_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="feedrate-checkpoint")
+        self._thread.start()
+
+    def end(self) -> None:
+        """Wait for a saving under way, and save what has come since."""
+        self._join()
+        self._save()
+
+    def _join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            self._save()
+        except BaseException as error:
+            self._error = error
+
+
+def _num_bytes(rows: Rows) -> int:
+    return int(np.maximum(rows["jpeg_bytes"], 0).sum()) + int(
+        (rows["width"].astype(np.int64) * rows["height"] * 3)[rows["beton_is_raw"] == 1].sum()
+    )
