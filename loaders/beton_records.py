@@ -1,49 +1,24 @@
-"""Records in FFCV's container: a packed folder with its manifest, or a bare `.beton` file, whoever wrote it.
+"""Records in FFCV's container, whoever wrote it.
 
 The file is checked as a whole before anything is used, because FFCV itself checks nothing: after an interrupted
 conversion its reader takes the entire file for an allocation table and its decoder ends the process.
 """
 
-import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import beton_layout as layout
 from .errors import FeedrateError, LoaderError
-from .manifest import MANIFEST_NAME, Manifest, read_manifest
-from .records import SPLITS, ChannelStatistics, ScanProgress
+from .mapped_file import MappedFile
+from .records import ChannelStatistics
+from .soundness import PACK_AGAIN, refuse_samples
 
-SUFFIXES = (".beton", ".ffcv")
 _MOST_CLASSES = 1 << 20  # a name is made for each label of a bare file: a damaged label must not take all memory
-_REMEDY = "pack the data set again (python tools/convert.py)"
-
-
-def recognises(path: Path) -> bool:
-    """Whether `path` is a packed folder or looks like a packed file; says nothing about its being whole."""
-    if path.is_dir():
-        return (path / MANIFEST_NAME).is_file() or any(path.glob("*.beton"))
-    return path.suffix in SUFFIXES
-
-
-def list_splits(path: Path) -> tuple[str, ...]:
-    """The splits in a packed folder, or the one that a file holds. Raises FeedrateError."""
-    if path.is_dir():
-        return tuple(split for split in SPLITS if split in _manifest_of(path).splits)
-    return (_split_of_file(path),)
-
-
-def open_split(path: Path, split: str, progress: ScanProgress | None = None) -> "BetonRecords":
-    """Open one split; `progress` is never called, since sizes are stored. Raises FeedrateError on anything unsound."""
-    if path.is_dir():
-        manifest = _manifest_of(path)
-        return _open_named(path, split, manifest)
-    found = _manifest_beside(path)
-    return BetonRecords(path) if found is None else _open_named(path.parent, found[0], found[1])
 
 
 class BetonRecords:
@@ -68,93 +43,31 @@ class BetonRecords:
         self.is_raw = columns.is_raw
         self.positions = columns.positions
         self.sizes = columns.sizes
-        self._num_bytes = columns.num_bytes
         highest = int(self.labels.max())
         if highest >= _MOST_CLASSES:
-            raise FeedrateError(f"{path} has label {highest}, {_MOST_CLASSES:,} or more: it is damaged, {_REMEDY}")
+            raise FeedrateError(f"{path} has label {highest}, {_MOST_CLASSES:,} or more: it is damaged, {PACK_AGAIN}")
         self.classes = tuple(str(label) for label in range(highest + 1)) if classes is None else classes
         if highest >= len(self.classes):
-            raise FeedrateError(f"{path} has label {highest} and only {len(self.classes)} classes: {_REMEDY}")
-        self._bytes: NDArray[np.uint8] | None = self._map()
+            raise FeedrateError(f"{path} has label {highest} and only {len(self.classes)} classes: {PACK_AGAIN}")
+        self._file: MappedFile | None = MappedFile(path, columns.num_bytes)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """uint8 [size], read-only, a view of the file's memory map: no copy, valid as long as anyone holds it."""
-        if self._bytes is None:
+        """uint8 [size], read-only, a view of the mapped file: no copy, valid as long as anyone holds it."""
+        file = self._file
+        if file is None:
             raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
-        start = self.positions[index]
-        return self._bytes[start : start + self.sizes[index]]
+        return file.view(self.positions[index], self.sizes[index])
 
     def where(self, index: int) -> str:
         """File, sample number and position."""
         return f"{self.path}, sample {index} at byte {self.positions[index]}"
 
     def close(self) -> None:
-        """Let go of the memory map; it goes away with the last view that `read` gave out."""
-        self._bytes = None
-
-    def _map(self) -> NDArray[np.uint8]:
-        with open(self.path, "rb") as file:
-            if os.fstat(file.fileno()).st_size != self._num_bytes:
-                raise LoaderError(f"{self.path} has changed since it was opened: start again")
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bytes": self._bytes is not None}  # a map cannot travel, that there was one can
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._bytes = self._map() if state["_bytes"] else None
-
-
-def _manifest_of(folder: Path) -> Manifest:
-    """The manifest of a packed folder, with a sentence for a folder whose packing never ended."""
-    if not (folder / MANIFEST_NAME).is_file():
-        raise FeedrateError(
-            f"{folder} has .beton files and no {MANIFEST_NAME}: {_REMEDY}, or give the path of one .beton file"
-        )
-    return read_manifest(folder)
-
-
-def _manifest_beside(path: Path) -> tuple[str, Manifest] | None:
-    """The split that the manifest in the same folder gives to this file, and that manifest."""
-    if not (path.parent / MANIFEST_NAME).is_file():
-        return None
-    manifest = read_manifest(path.parent)
-    for name, split in manifest.splits.items():
-        if path.name in (file.name for file in split.formats.get("beton", [])):
-            return name, manifest
-    return None
-
-
-def _split_of_file(path: Path) -> str:
-    found = _manifest_beside(path)
-    if found is not None:
-        return found[0]
-    name = path.name.lower()
-    return "val" if "val" in name or "test" in name else "train"
-
-
-def _open_named(folder: Path, split: str, manifest: Manifest) -> BetonRecords:
-    """The file of a split, checked against what the manifest says of it."""
-    packed = manifest.splits[split]
-    if "beton" not in packed.formats:
-        raise FeedrateError(
-            f"{folder} holds its '{split}' split as {', '.join(packed.formats)}, not as .beton: {_REMEDY}"
-        )
-    mean, std = manifest.statistics.mean, manifest.statistics.std
-    source = f"{manifest.statistics.split} split of {folder}"
-    channels = ChannelStatistics((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]), source)
-    records = BetonRecords(folder / packed.formats["beton"][0].name, tuple(manifest.classes), channels)
-    counts = np.bincount(records.labels, minlength=len(manifest.classes))
-    if counts.tolist() != packed.samples_per_class or len(records) != packed.num_samples:
-        raise FeedrateError(
-            f"{records.path} holds {len(records):,} samples that are not those {MANIFEST_NAME} counts"
-            f" ({packed.num_samples:,}): {_REMEDY}"
-        )
-    return records
+        """Let go of the mapped file; it goes away with the last view that `read` gave out."""
+        self._file = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +85,7 @@ def _read_columns(file: BinaryIO, path: Path) -> _Columns:
     """Read and check header, descriptors, metadata and allocation table."""
     num_bytes = os.fstat(file.fileno()).st_size
     if num_bytes < layout.HEADER.itemsize:
-        raise FeedrateError(f"{path} has {num_bytes} bytes, too few for a .beton file: {_REMEDY}")
+        raise FeedrateError(f"{path} has {num_bytes} bytes, too few for a .beton file: {PACK_AGAIN}")
     header = _read(file, layout.HEADER, 1, 0, path)[0]
     table_start = _check_header(header, num_bytes, path)
     num_fields, num_samples = int(header["num_fields"]), int(header["num_samples"])
@@ -180,13 +93,13 @@ def _read_columns(file: BinaryIO, path: Path) -> _Columns:
     image, label, record = _choose_fields(fields, path)
     first_data = layout.metadata_start(num_fields) + num_samples * record.itemsize
     if first_data > table_start:
-        raise FeedrateError(f"{path} claims {num_samples:,} samples, more than fit in it: it is damaged, {_REMEDY}")
+        raise FeedrateError(f"{path} claims {num_samples:,} samples, more than fit in it: it is damaged, {PACK_AGAIN}")
     metadata = _read(file, record, num_samples, layout.metadata_start(num_fields), path)
     num_entries = (num_bytes - table_start) // layout.ALLOCATION.itemsize
     if not num_samples <= num_entries <= num_samples * num_fields:
         raise FeedrateError(
             f"{path} has {num_samples:,} samples and {num_entries:,} entries in its allocation table:"
-            f" it is damaged or was cut short, {_REMEDY}"
+            f" it is damaged or was cut short, {PACK_AGAIN}"
         )
     table = _read(file, layout.ALLOCATION, num_entries, table_start, path)
 
@@ -198,9 +111,9 @@ def _read_columns(file: BinaryIO, path: Path) -> _Columns:
         | (positions > table_start)
         | (sizes > table_start - np.minimum(positions, table_start))
     )
-    _refuse(outside, path, "lies outside the file's data")
+    refuse_samples(outside, path, "lies outside the file's data")
     _check_images(images, sizes, path)
-    _refuse(labels < 0, path, "has a negative label")
+    refuse_samples(labels < 0, path, "has a negative label")
     return _Columns(
         labels=labels,
         widths=images["width"].astype(np.int32),
@@ -217,7 +130,7 @@ def _read(file: BinaryIO, dtype: np.dtype[np.void], count: int, offset: int, pat
     file.seek(offset)
     array = np.fromfile(file, dtype, count)
     if len(array) < count:
-        raise FeedrateError(f"{path} ends where its tables should be: it was cut short, {_REMEDY}")
+        raise FeedrateError(f"{path} ends where its tables should be: it was cut short, {PACK_AGAIN}")
     return array
 
 
@@ -226,23 +139,23 @@ def _check_header(header: np.void, num_bytes: int, path: Path) -> int:
     version, num_fields, table_start = (int(header[name]) for name in ("version", "num_fields", "alloc_table_ptr"))
     if version != layout.VERSION:
         raise FeedrateError(
-            f"{path} is not a .beton file of version {layout.VERSION} (it starts with {version}): {_REMEDY}"
+            f"{path} is not a .beton file of version {layout.VERSION} (it starts with {version}): {PACK_AGAIN}"
         )
     if table_start == 0:
-        raise FeedrateError(f"{path} has no allocation table: its conversion was interrupted, {_REMEDY}")
+        raise FeedrateError(f"{path} has no allocation table: its conversion was interrupted, {PACK_AGAIN}")
     if table_start >= num_bytes:
         raise FeedrateError(
             f"{path} has {num_bytes:,} bytes and its allocation table should start at {table_start:,}:"
-            f" it was cut short, {_REMEDY}"
+            f" it was cut short, {PACK_AGAIN}"
         )
     if (num_bytes - table_start) % layout.ALLOCATION.itemsize:
         raise FeedrateError(
-            f"{path} ends in the middle of an entry of its allocation table: it was cut short, {_REMEDY}"
+            f"{path} ends in the middle of an entry of its allocation table: it was cut short, {PACK_AGAIN}"
         )
     if header["num_samples"] == 0:
-        raise FeedrateError(f"{path} holds no samples: {_REMEDY}")
+        raise FeedrateError(f"{path} holds no samples: {PACK_AGAIN}")
     if num_fields == 0 or layout.metadata_start(num_fields) > table_start:
-        raise FeedrateError(f"{path} claims {num_fields} fields, which do not fit in it: it is damaged, {_REMEDY}")
+        raise FeedrateError(f"{path} claims {num_fields} fields, which do not fit in it: it is damaged, {PACK_AGAIN}")
     return table_start
 
 
@@ -258,7 +171,7 @@ def _choose_fields(fields: NDArray[np.void], path: Path) -> tuple[str, str, np.d
     integers = [i for i, type_id in enumerate(type_ids) if type_id == layout.TYPE_INT]
     if layout.TYPE_IMAGE not in type_ids or not integers:
         raise FeedrateError(
-            f"{path} has the fields {', '.join(names)}: an image and an integer label are needed, {_REMEDY}"
+            f"{path} has the fields {', '.join(names)}: an image and an integer label are needed, {PACK_AGAIN}"
         )
     label = next((i for i in integers if names[i] == "label"), integers[0])
     return f"f{type_ids.index(layout.TYPE_IMAGE)}", f"f{label}", layout.metadata_dtype(type_ids)
@@ -271,22 +184,17 @@ def _sizes_of(positions: NDArray[np.uint64], table: NDArray[np.void], path: Path
         order = np.argsort(pointers, kind="stable")
         pointers, sizes = pointers[order], sizes[order]
         found = np.minimum(np.searchsorted(pointers, positions), len(pointers) - 1)
-        _refuse(pointers[found] != positions, path, "has no entry in the allocation table")
+        refuse_samples(pointers[found] != positions, path, "has no entry in the allocation table")
         sizes = sizes[found]
     return sizes
 
 
 def _check_images(images: NDArray[np.void], sizes: NDArray[np.uint64], path: Path) -> None:
     mode, width, height = (images[name] for name in ("mode", "width", "height"))
-    _refuse((mode != layout.MODE_JPG) & (mode != layout.MODE_RAW), path, "is neither a JPEG nor raw pixels")
-    _refuse((width == 0) | (height == 0), path, "has no pixels")
-    _refuse(sizes == 0, path, "has no bytes")
+    refuse_samples((mode != layout.MODE_JPG) & (mode != layout.MODE_RAW), path, "is neither a JPEG nor raw pixels")
+    refuse_samples((width == 0) | (height == 0), path, "has no pixels")
+    refuse_samples(sizes == 0, path, "has no bytes")
     num_pixel_bytes = 3 * width.astype(np.uint64) * height.astype(np.uint64)
-    _refuse((mode == layout.MODE_RAW) & (sizes != num_pixel_bytes), path, "has not the bytes its width and height need")
-
-
-def _refuse(wrong: NDArray[np.bool_], path: Path, complaint: str) -> None:
-    """Raise a sentence about the first sample marked in `wrong`, if any."""
-    if wrong.any():
-        first = int(wrong.argmax())
-        raise FeedrateError(f"{path}: sample {first} {complaint} ({int(wrong.sum()):,} such): it is damaged, {_REMEDY}")
+    refuse_samples(
+        (mode == layout.MODE_RAW) & (sizes != num_pixel_bytes), path, "has not the bytes its width and height need"
+    )

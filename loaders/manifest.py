@@ -120,9 +120,13 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
     statistics = _typed(Statistics, content["statistics"])
     if not len(statistics.mean) == len(statistics.std) == 3:
         raise ValueError("its statistics are not of three channels")
+    if not all(type(value) in (int, float) for value in (*statistics.mean, *statistics.std)):
+        raise TypeError("its statistics are not numbers")
     manifest: Manifest = _typed(Manifest, {**content, "splits": splits, "statistics": statistics})
     if len(manifest.classes) != len(manifest.class_names):
         raise ValueError("it has not one name for each class")
+    if not all(isinstance(name, str) for name in (*manifest.classes, *manifest.class_names)):
+        raise TypeError("a class has a name that is no text")
     return manifest
 
 

@@ -78,7 +78,7 @@ def list_splits(path: str | Path) -> tuple[str, ...]:
 def open_records(path: str | Path, split: str, progress: ScanProgress | None = None) -> Records:
     """Open one split of whatever is stored at `path`.
 
-    `path` is a packed folder (manifest.json and .beton files), a .beton file, a folder with CIFAR's python archive, or
+    `path` is a packed folder (see docs/formats.md), a .beton file, a folder with CIFAR's python archive, or
     a folder of images: `train/<class>/…` and `val/<class>/…` (also `test`, `valid`, `validation`), or just `<class>/…`.
     `progress` hears about the one-time scan of image sizes. Raises FeedrateError with one sentence on anything else.
     """
@@ -106,9 +106,9 @@ def _existing(path: str | Path) -> Path:
 
 def _format_of(path: Path) -> _Format:
     """The module that reads what lies at `path`; imported here, on demand, since each brings its own needs."""
-    from . import beton_records, cifar_records, folder_records
+    from . import cifar_records, folder_records, packed_folder
 
-    for module in (beton_records, cifar_records, folder_records):
+    for module in (packed_folder, cifar_records, folder_records):
         if module.recognises(path):
             return module
     raise FeedrateError(

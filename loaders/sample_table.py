@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeedrateError
+from .soundness import PACK_AGAIN, one_line, refuse_samples
 
 COLUMNS = {
     "labels": np.int64,
@@ -33,7 +34,6 @@ COLUMNS = {
     "shard_bytes": np.int64,
     "raw_position": np.int64,
 }
-_REMEDY = "pack the data set again (python tools/convert.py)"
 
 
 def table_name(split: str) -> str:
@@ -61,30 +61,47 @@ class SampleTable:
         self.path = path
         self._num_samples = num_samples
 
-    def column(self, name: str) -> NDArray[np.generic]:
+    def column(self, name: str) -> NDArray[Any]:
         """[N] of the type above. Raises FeedrateError where it is not there or not sound."""
         kind = COLUMNS[name]
-        try:
-            with np.load(self.path, allow_pickle=False) as stored:
-                column: NDArray[np.generic] = stored[name]
-        except Exception as error:  # zipfile, zlib and NumPy raise many kinds of errors on damaged files
-            raise FeedrateError(f"{self.path} has no column '{name}' ({error}): {_REMEDY}") from error
+        column = self._stored(name)
         if column.dtype != kind or column.shape != (self._num_samples,):
             raise FeedrateError(
                 f"{self.path}: column '{name}' is {column.dtype} {list(column.shape)} instead of"
-                f" {np.dtype(kind)} [{self._num_samples}]: it is damaged, {_REMEDY}"
+                f" {np.dtype(kind)} [{self._num_samples}]: it is damaged, {PACK_AGAIN}"
             )
         return column
+
+    def labels(self, num_classes: int) -> NDArray[np.int64]:
+        """int64 [N], each below `num_classes`. Raises FeedrateError."""
+        labels: NDArray[np.int64] = self.column("labels")
+        refuse_samples(
+            (labels < 0) | (labels >= num_classes), self.path, f"has a label that is not 0 … {num_classes - 1}"
+        )
+        return labels
+
+    def sides(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Widths and heights, int32 [N] pixels, all above 0. Raises FeedrateError."""
+        widths, heights = self.column("widths"), self.column("heights")
+        refuse_samples((widths <= 0) | (heights <= 0), self.path, "has no pixels")
+        return widths, heights
 
     def names(self) -> list[str]:
         """What the source calls the samples, [N]."""
         ends = self.column("name_ends")
-        with np.load(self.path, allow_pickle=False) as stored:
-            names = stored["names"].tobytes()
+        names = self._stored("names").tobytes()
         if len(ends) and (int(ends[-1]) != len(names) or bool((np.diff(ends, prepend=0) < 0).any())):
-            raise FeedrateError(f"{self.path}: its names are damaged, {_REMEDY}")
+            raise FeedrateError(f"{self.path}: its names are damaged, {PACK_AGAIN}")
         starts = [0, *ends[:-1].tolist()]
         return [
             names[start:end].decode("utf-8", "surrogateescape")
             for start, end in zip(starts, ends.tolist(), strict=True)
         ]
+
+    def _stored(self, name: str) -> NDArray[Any]:
+        try:
+            with np.load(self.path, allow_pickle=False) as stored:
+                column: NDArray[Any] = stored[name]
+        except Exception as error:  # zipfile, zlib and NumPy raise many kinds of errors on damaged files
+            raise FeedrateError(f"{self.path} has no column '{name}' ({one_line(error)}): {PACK_AGAIN}") from error
+        return column

@@ -1,9 +1,11 @@
 """Every kind of records and every loader, for the tests that hold for all of them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from stored_samples import write_beton, write_cifar10
+from packed_by_hand import FORMATS, samples_of, write_packed
+from stored_samples import write_cifar10
 
 from loaders.api import LoaderOptions
 from loaders.choose import open_loader
@@ -11,18 +13,18 @@ from loaders.crops import RandomResizedCrop
 from loaders.plan import Plan, Shuffled, View
 from loaders.records import open_records
 
-RECORD_KINDS = ["folder", "cifar", "beton"]
+RECORD_KINDS = ["folder", "cifar", *FORMATS]
 
 
 @pytest.fixture(scope="session", params=RECORD_KINDS)
 def records(request: pytest.FixtureRequest, image_folder: Path, tmp_path_factory: pytest.TempPathFactory):
     """37 training samples."""
-    place = tmp_path_factory.mktemp(request.param)
-    path = {
-        "folder": lambda: image_folder,
-        "cifar": lambda: write_cifar10(place),
-        "beton": lambda: write_beton(place / "train.beton", image_folder),
-    }[request.param]()
+    path = image_folder
+    if request.param == "cifar":
+        path = write_cifar10(tmp_path_factory.mktemp("cifar"))
+    elif request.param in FORMATS:
+        splits = {"train": samples_of(image_folder, "train")}
+        path = write_packed(tmp_path_factory.mktemp("packed"), splits, (request.param,))
     opened = open_records(path, "train")
     assert len(opened) == 37
     yield opened
@@ -33,6 +35,19 @@ def records(request: pytest.FixtureRequest, image_folder: Path, tmp_path_factory
 def folder(image_folder: Path):
     """The 37 training samples of the image folder."""
     return open_records(image_folder, "train")
+
+
+@pytest.fixture(scope="session")
+def packed_once(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image folder packed in every format; not to be changed."""
+    splits = {split: samples_of(image_folder, split) for split in ("train", "val")}
+    return write_packed(tmp_path_factory.mktemp("packed"), splits)
+
+
+@pytest.fixture
+def packed(packed_once: Path, tmp_path: Path) -> Path:
+    """The same, a test's own."""
+    return Path(shutil.copytree(packed_once, tmp_path / "packed"))
 
 
 @pytest.fixture

@@ -73,23 +73,6 @@ def write_cifar10(root: Path) -> Path:
     return root
 
 
-def write_beton(path: Path, image_folder: Path) -> Path:
-    """The folder's training pictures in one .beton file, every third stored raw."""
-    from converters.beton import BetonWriter
-
-    files = sorted((image_folder / "train").rglob("*.jpg"))
-    labels = {name: label for label, name in enumerate(sorted({file.parent.name for file in files}))}
-    with open(path, "w+b") as output:
-        writer = BetonWriter(output, len(files), 1 << 16)
-        for number, file in enumerate(files):
-            with Image.open(file) as image:
-                raw = number % 3 == 0
-                stored = np.asarray(image.convert("RGB")).tobytes() if raw else file.read_bytes()
-                writer.add(stored, raw, image.width, image.height, labels[file.parent.name])
-        writer.finish()
-    return path
-
-
 def plain_image(records, index, rect, flip, size_px, fill=(0, 0, 0), resize="exact") -> np.ndarray:
     """uint8 [size_px, size_px, 3], by other means than the loaders': what their pixels must be."""
     stored = records.read(index)

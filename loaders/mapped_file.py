@@ -1,0 +1,78 @@
+"""A file's bytes as memory, without keeping the file open.
+
+Python's `mmap` keeps a descriptor for each map, so a data set of some thousand shards would exceed the usual limit of
+open files. The system itself needs none once a file is mapped. (From Python 3.13 on, `mmap(…, trackfd=False)` does it.)
+"""
+
+import ctypes
+import mmap
+import os
+import weakref
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import LoaderError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_ssize_t,  # off_t
+)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_FAILED = ctypes.c_void_p(-1).value
+
+
+class MappedFile:
+    """The `num_bytes` bytes of a file, mapped when first looked at; any thread may look.
+
+    Can be pickled: only path and size travel. The map goes away with this object and the last view it gave out.
+    """
+
+    def __init__(self, path: Path, num_bytes: int) -> None:
+        self.path = path
+        self.num_bytes = num_bytes
+        self._bytes: NDArray[np.uint8] | None = None
+
+    def view(self, start: int, size: int) -> NDArray[np.uint8]:
+        """uint8 [size] from byte `start` on, read-only, without a copy; valid as long as anyone holds it.
+
+        Raises LoaderError if the file is not there any more or has another size than it had.
+        """
+        if self._bytes is None:  # two threads at once may both map it: then one map goes with its first view
+            self._bytes = _map(self.path, self.num_bytes)
+        return self._bytes[start : start + size]
+
+    def __reduce__(self) -> tuple[type["MappedFile"], tuple[Path, int]]:
+        return MappedFile, (self.path, self.num_bytes)
+
+
+class _Mapping:
+    """Owns one map. NumPy keeps it alive for as long as there are arrays that lie in it."""
+
+    def __init__(self, address: int, num_bytes: int) -> None:
+        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (num_bytes,), "data": (address, True)}
+        # not when the interpreter ends: other threads may still be reading
+        weakref.finalize(self, _libc.munmap, address, num_bytes).atexit = False
+
+
+def _map(path: Path, num_bytes: int) -> NDArray[np.uint8]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_size != num_bytes:
+                raise LoaderError(f"{path} has changed since it was opened: start again")
+            address = _libc.mmap(None, num_bytes, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+            if address == _FAILED:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise LoaderError(f"{path} cannot be read ({error.strerror}): see that it is still there") from error
+    return np.asarray(_Mapping(address, num_bytes))

@@ -1,0 +1,126 @@
+"""A packed folder: `manifest.json`, and each split in one format or several. Also single .beton files without one."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .beton_records import BetonRecords
+from .errors import FeedrateError
+from .manifest import MANIFEST_NAME, Manifest, PackedSplit, read_manifest
+from .raw_records import RawRecords
+from .records import SPLITS, ChannelStatistics, Records, ScanProgress
+from .sample_table import SampleTable
+from .shard_records import ShardRecords
+from .soundness import PACK_AGAIN
+
+FORMATS = ("beton", "raw", "shards")  # the first that is there is taken unless one is asked for
+_BETON_SUFFIXES = (".beton", ".ffcv")
+
+
+def recognises(path: Path) -> bool:
+    """Whether `path` is a packed folder or looks like a .beton file; says nothing about its being whole."""
+    if path.is_dir():
+        return any(next(path.glob(pattern), None) for pattern in (MANIFEST_NAME, "*.samples.npz", "*.beton"))
+    return path.suffix in _BETON_SUFFIXES
+
+
+def list_splits(path: Path) -> tuple[str, ...]:
+    """The splits in a packed folder, or the one that a .beton file holds. Raises FeedrateError."""
+    if path.is_dir():
+        return tuple(split for split in SPLITS if split in _manifest_of(path).splits)
+    return (_split_of_file(path),)
+
+
+def open_split(path: Path, split: str, progress: ScanProgress | None = None) -> Records:
+    """Open one split; `progress` is never called, since sizes are stored. Raises FeedrateError on anything unsound."""
+    if path.is_dir():
+        return open_packed(path, split)
+    found = _manifest_beside(path)
+    return BetonRecords(path) if found is None else _open(path.parent, found[0], "beton", found[1])
+
+
+def open_packed(folder: Path, split: str, format: str | None = None) -> Records:
+    """Open one split of a packed folder as "beton", "raw" or "shards", or as the first of them that it holds.
+
+    Raises FeedrateError where the folder has no such split, no such format, or is not sound.
+    """
+    manifest = _manifest_of(folder)
+    if split not in manifest.splits:
+        raise FeedrateError(f"{folder} has no '{split}' split: it holds {' and '.join(manifest.splits)}")
+    stored = manifest.splits[split].formats
+    wanted = FORMATS if format is None else (format,)
+    chosen = next((name for name in FORMATS if name in wanted and name in stored), None)
+    if chosen is None:
+        raise FeedrateError(
+            f"{folder} holds its '{split}' split as {', '.join(stored) or 'nothing'}, not as {' or '.join(wanted)}:"
+            f" {PACK_AGAIN}"
+        )
+    return _open(folder, split, chosen, manifest)
+
+
+def _open(folder: Path, split: str, format: str, manifest: Manifest) -> Records:
+    """One format of a split, checked against what the manifest says of it."""
+    packed = manifest.splits[split]
+    paths = [folder / file.name for file in packed.formats[format]]
+    if format == "shards":
+        paths = [path for path in paths if path.suffix == ".tar"]
+    if not paths or packed.num_samples <= 0 or (len(paths) > 1 and format != "shards"):
+        raise FeedrateError(
+            f"{folder / MANIFEST_NAME} lists {packed.num_samples:,} samples in {len(paths)} files as the"
+            f" {format} of '{split}': {PACK_AGAIN}"
+        )
+    classes = tuple(manifest.classes)
+    channels = _channels(folder, manifest)
+    table = SampleTable(folder / packed.samples.name, packed.num_samples)
+    records: Records
+    if format == "beton":
+        records = BetonRecords(paths[0], classes, channels)
+    elif format == "raw":
+        records = RawRecords(paths[0], table, classes, channels)
+    else:
+        records = ShardRecords(paths, table, classes, channels)
+    _check_counts(records, packed, paths[0] if format == "beton" else table.path)
+    return records
+
+
+def _check_counts(records: Records, packed: PackedSplit, path: Path) -> None:
+    counts = np.bincount(records.labels, minlength=len(records.classes))
+    if len(records) != packed.num_samples or counts.tolist() != packed.samples_per_class:
+        raise FeedrateError(
+            f"{path} holds {len(records):,} samples that are not those {MANIFEST_NAME} counts"
+            f" ({packed.num_samples:,}): {PACK_AGAIN}"
+        )
+
+
+def _channels(folder: Path, manifest: Manifest) -> ChannelStatistics:
+    (mean_r, mean_g, mean_b), (std_r, std_g, std_b) = manifest.statistics.mean, manifest.statistics.std
+    source = f"{manifest.statistics.split} split of {folder}"
+    return ChannelStatistics((mean_r, mean_g, mean_b), (std_r, std_g, std_b), source)
+
+
+def _manifest_of(folder: Path) -> Manifest:
+    """The manifest of a packed folder, with a sentence for a folder whose packing never ended."""
+    if not (folder / MANIFEST_NAME).is_file():
+        raise FeedrateError(
+            f"{folder} has packed files and no {MANIFEST_NAME}: {PACK_AGAIN}, or give the path of one .beton file"
+        )
+    return read_manifest(folder)
+
+
+def _manifest_beside(path: Path) -> tuple[str, Manifest] | None:
+    """The split that the manifest in the same folder gives to this .beton file, and that manifest."""
+    if not (path.parent / MANIFEST_NAME).is_file():
+        return None
+    manifest = read_manifest(path.parent)
+    for name, split in manifest.splits.items():
+        if path.name in (file.name for file in split.formats.get("beton", [])):
+            return name, manifest
+    return None
+
+
+def _split_of_file(path: Path) -> str:
+    found = _manifest_beside(path)
+    if found is not None:
+        return found[0]
+    name = path.name.lower()
+    return "val" if "val" in name or "test" in name else "train"

@@ -1,0 +1,123 @@
+"""Records in WebDataset shards: .tar files that hold `000000000.jpg` and `000000000.cls` for each sample, in order.
+
+Where the images lie stands in the table of samples, so nothing has to be searched for. All places are checked against
+the shards' sizes before anything is used, and the first and last header of each shard against the table.
+"""
+
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import FeedrateError, LoaderError
+from .mapped_file import MappedFile
+from .records import ChannelStatistics
+from .sample_table import SampleTable
+from .soundness import PACK_AGAIN, refuse_samples
+
+_BLOCK_BYTES = tarfile.BLOCKSIZE
+
+
+def member_name(index: int) -> str:
+    """What the image of sample `index` is called in its shard."""
+    return f"{index:09d}.jpg"
+
+
+class ShardRecords:
+    """The shards of one split, each mapped when first read from. Fulfils `loaders.records.Records`.
+
+    `shards` (int32 [N]) says in which of `paths` a sample lies, `positions` and `sizes` (int64 [N]) where in there.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        table: SampleTable,
+        classes: tuple[str, ...],
+        channels: ChannelStatistics | None = None,
+    ) -> None:
+        self.paths = tuple(paths)
+        self.classes = classes
+        self.channels = channels
+        self.labels = table.labels(len(classes))
+        self.widths, self.heights = table.sides()
+        self.is_raw = np.zeros(len(self.labels), np.bool_)
+        self.shards: NDArray[np.int32] = table.column("shard")
+        self.positions: NDArray[np.int64] = table.column("shard_position")
+        self.sizes: NDArray[np.int64] = table.column("shard_bytes")
+        try:
+            num_bytes = [path.stat().st_size for path in self.paths]
+            _check_places(self.shards, self.positions, self.sizes, np.array(num_bytes, np.int64), table.path)
+            self._check_headers()
+        except OSError as error:
+            raise FeedrateError(f"{error.filename} cannot be read ({error.strerror}): check its permissions") from error
+        files = [MappedFile(path, size) for path, size in zip(self.paths, num_bytes, strict=True)]
+        self._files: list[MappedFile] | None = files
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """uint8 [size], read-only, a view of the mapped shard: no copy, valid as long as anyone holds it."""
+        files = self._files
+        if files is None:
+            raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
+        return files[int(self.shards[index])].view(self.positions[index], self.sizes[index])
+
+    def where(self, index: int) -> str:
+        """Shard, name in it and position."""
+        return f"{self.paths[self.shards[index]]}, {member_name(index)} at byte {self.positions[index]}"
+
+    def close(self) -> None:
+        """Let go of the mapped shards; each goes away with the last view that `read` gave out."""
+        self._files = None
+
+    def _check_headers(self) -> None:
+        """Refuse shards that are not those of the table, by the headers of their first and their last image."""
+        firsts = np.flatnonzero(np.diff(self.shards, prepend=-1)).tolist()
+        lasts = [first - 1 for first in [*firsts[1:], len(self)]]
+        for path, *ends in zip(self.paths, firsts, lasts, strict=True):
+            with open(path, "rb", buffering=0) as shard:
+                for index in ends:
+                    shard.seek(self.positions[index] - _BLOCK_BYTES)
+                    if _name_and_size(shard.read(_BLOCK_BYTES)) != (member_name(index), self.sizes[index]):
+                        raise FeedrateError(
+                            f"{path} has no {member_name(index)} of {self.sizes[index]:,} bytes at byte"
+                            f" {self.positions[index]}: it was replaced or damaged, {PACK_AGAIN}"
+                        )
+
+
+def _name_and_size(header: bytes) -> tuple[str, int] | None:
+    """What the header of a file in a .tar says, None where it is not one."""
+    try:
+        member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return None
+    return (member.name, member.size) if member.isreg() else None
+
+
+def _check_places(
+    shards: NDArray[np.int32],
+    positions: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    num_bytes: NDArray[np.int64],
+    path: Path,
+) -> None:
+    """Refuse samples that cannot lie where the table at `path` says, in shards of so many bytes."""
+    refuse_samples((shards < 0) | (shards >= len(num_bytes)), path, "lies in a shard that does not exist")
+    steps = np.diff(shards, prepend=-1)
+    refuse_samples((steps != 0) & (steps != 1), path, "is not in the order of the shards")
+    if shards[-1] != len(num_bytes) - 1:
+        raise FeedrateError(f"{path} uses {shards[-1] + 1:,} of {len(num_bytes):,} shards: {PACK_AGAIN}")
+    refuse_samples(sizes <= 0, path, "has no bytes")
+    refuse_samples(
+        (positions < _BLOCK_BYTES) | (positions % _BLOCK_BYTES != 0), path, "does not begin at a block of its shard"
+    )
+    label_bytes = 2 * _BLOCK_BYTES  # the header and the block of the .cls behind each image
+    refuse_samples(sizes > num_bytes[shards] - positions - label_bytes, path, "lies outside its shard")
+    next_header = positions + -(-sizes // _BLOCK_BYTES) * _BLOCK_BYTES + label_bytes
+    overlaps = np.zeros(len(shards), np.bool_)
+    overlaps[1:] = (steps[1:] == 0) & (positions[1:] - _BLOCK_BYTES < next_header[:-1])
+    refuse_samples(overlaps, path, "begins before the one before it ends")
