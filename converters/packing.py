@@ -29,7 +29,7 @@ from .progress import Phase, silent_phase
 from .raw_array import RawOutput
 from .samples import BadSample, Samples
 from .shards import SHARD_BYTES, ShardOutput
-from .split_pass import BadPolicy, SplitPass, check_bad, counted_every
+from .split_pass import Rules, SplitPass, check_bad, counted_every
 
 FORMATS = ("beton", "shards", "raw")
 _HASH_BLOCK_BYTES = 8 << 20
@@ -73,31 +73,32 @@ def pack(
     out: Path,
     settings: PackSettings,
     num_workers: int,
-    policy: BadPolicy = BadPolicy(),
-    overwrite: bool = False,
+    rules: Rules = Rules(),
     source: Mapping[str, Any] | None = None,
     phase: Phase = silent_phase,
+    tell: Callable[[Mapping[str, Estimate]], None] = lambda needed: None,
 ) -> Packed:
     """Pack the splits into `out`. The bytes depend on source and settings alone: not on workers, nor on interruptions.
 
     Nothing has its final name before all is written; the manifest comes last. Whatever ends the pass, the next call
-    with the same arguments goes on from its last checkpoint. `num_workers` 0 does all in this process. Raises
-    FeedrateError for bad samples that `policy` does not bear, a dead worker, a full disk, a folder that holds other
+    with the same arguments goes on from its last checkpoint. `num_workers` 0 does all in this process. `tell` hears
+    before the start what it will take. Raises FeedrateError for bad samples that `rules` do not bear, a dead worker, a full disk, a folder that holds other
     things.
     """
     task = _task(splits, settings)
     with claimed(out):
-        there = begin(out, task, overwrite)
+        there = begin(out, task, rules.overwrite)
         if there is None:
             there = publish(out)  # all was written, and the run before ended at its very end
         if there is not None:
             return Packed(there, _num_original(there), was_there=True)
         needed = estimate(splits, settings.encoding, settings.formats)
         try:
+            tell(needed)
             _check_space(out, needed)
             for samples in splits.values():
-                check_bad(0, samples.bad, policy)
-            manifest = _Pass(splits, out, settings, task, source or {}).run(num_workers, policy, phase)
+                check_bad(0, samples.bad, rules)
+            manifest = _Pass(splits, out, settings, task, source or {}).run(num_workers, rules, phase)
             publish(out)
         except OSError as error:
             if not is_full_disk(error):
@@ -124,7 +125,7 @@ class _Pass:
         self._task = task
         self._source = source
 
-    def run(self, num_workers: int, policy: BadPolicy, phase: Phase) -> Manifest:
+    def run(self, num_workers: int, rules: Rules, phase: Phase) -> Manifest:
         """Pack, hash, describe; all in the work folder, the manifest too."""
         settings = self._settings
         work = PackWork(settings.encoding, settings.formats, settings.seed or 0)
@@ -134,7 +135,7 @@ class _Pass:
                 journal = self._work / f"{split}.journal"
                 one = passes[split] = SplitPass(split, samples, self._outputs(split, samples), journal, settings.seed)
                 with phase(f"pack {split}", len(samples), one.num_done) as advance:
-                    one.run(work, num_workers, policy, advance)
+                    one.run(work, num_workers, rules, advance)
                 if not len(one.rows):
                     raise FeedrateError(f"not one sample of '{split}' could be used: look at {BAD_SAMPLES_NAME}")
         except FeedrateError:

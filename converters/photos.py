@@ -14,7 +14,7 @@ from loaders.errors import FeedrateError
 from loaders.records import SPLITS
 
 from .crew import run_in_order
-from .progress import Phase, silent_phase
+from .progress import Advance, Phase, silent_phase
 from .scenes import photo
 from .subjects import SUBJECTS
 
@@ -26,7 +26,7 @@ _JPEG_END = b"\xff\xd9"
 
 @dataclass(frozen=True)
 class PhotoWriter:
-    """The work of the crew: write photos [start, stop) of a split, but keep those that are there.
+    """See `crew.Work`: makes photos [start, stop) of a split, but keeps those that are there.
 
     Photo n belongs to class n modulo `num_classes`, so classes are equally large.
     """
@@ -36,25 +36,28 @@ class PhotoWriter:
     num_classes: int
     seed: int
 
-    def __call__(self, task: tuple[int, int], begin: Callable[[int], None]) -> tuple[int, int]:
+    def read_ahead(self, task: tuple[int, int]) -> None:
+        """There is nothing to read."""
+
+    def prepare(self, task: tuple[int, int], at: Callable[[int], None]) -> tuple[tuple[int, int], None]:
         """How many were written, and the bytes of all."""
         num_written = num_bytes = 0
-        for number in range(*task):
-            begin(number)
+        for item, number in enumerate(range(*task)):
+            at(item)
             path = self.path(number)
             if not _is_complete(path):
                 _write(path, photo(self.seed, self.split, number, path.parent.name))
                 num_written += 1
             num_bytes += path.stat().st_size
-        return num_written, num_bytes
+        return (num_written, num_bytes), None
+
+    def write(self, kept: None, place: None) -> None:
+        """Each photo is a file of its own, written as soon as it was made."""
 
     def path(self, number: int) -> Path:
         """Where photo `number` belongs."""
         name = list(SUBJECTS)[number % self.num_classes]
         return self.root / self.split / name / f"{number // self.num_classes:05d}.jpg"
-
-    def describe(self, item: int) -> str:
-        return str(self.path(item))
 
 
 def write_photos(
@@ -79,12 +82,27 @@ def write_photos(
         for number in range(num_classes):
             writer.path(number).parent.mkdir(parents=True, exist_ok=True)
         tasks = [(start, min(start + _CHUNK_PHOTOS, num)) for start in range(0, num, _CHUNK_PHOTOS)]
-        crew = run_in_order(writer, tasks, num_workers or available_cpus())
-        with phase(f"photos {split}", num) as advance, closing(crew) as done:
-            for (start, stop), (written, num_bytes) in zip(tasks, done, strict=True):
-                num_written += written
-                advance(stop - start, num_bytes)
+        with phase(f"photos {split}", num) as advance:
+            num_written += _write_split(writer, tasks, num_workers or available_cpus(), advance)
     return num_written, sum(num_photos.values()) - num_written
+
+
+def _write_split(writer: PhotoWriter, tasks: list[tuple[int, int]], num_workers: int, advance: Advance) -> int:
+    """Write the photos of all tasks; returns how many were not there."""
+    num_written = 0
+
+    def count(task: tuple[int, int], report: tuple[int, int]) -> None:
+        nonlocal num_written
+        num_written += report[0]
+        advance(task[1] - task[0], report[1])
+
+    def describe(number: int, item: int) -> str:
+        return str(writer.path(tasks[number][0] + max(0, item)))
+
+    with closing(run_in_order(writer, tasks, num_workers, count, describe)) as done:
+        for _ in done:
+            pass
+    return num_written
 
 
 def check_recipe(num_photos: Mapping[str, int], seed: int, num_classes: int) -> None:

@@ -29,11 +29,16 @@ _COUNTED_EVERY = 8
 
 
 @dataclass(frozen=True)
-class BadPolicy:
-    """What happens to samples that cannot be used: the pass ends at the first, or they are left out, up to `budget`."""
+class Rules:
+    """What a pass may do; nothing of it changes a byte of a good sample.
 
-    skip: bool = False
-    budget: int = 0
+    skip_bad   samples that cannot be used are left out, up to `most_bad`, where otherwise the first ends the pass
+    overwrite  what the folder holds may be replaced
+    """
+
+    skip_bad: bool = False
+    most_bad: int = 0
+    overwrite: bool = False
 
 
 def packing_order(num_samples: int, seed: int | None) -> NDArray[np.int64]:
@@ -86,7 +91,7 @@ class SplitPass:
         """Samples of the source that have been dealt with."""
         return int(self._borders[self.tally.num_tasks])
 
-    def run(self, work: PackWork, num_workers: int, policy: BadPolicy, advance: Advance) -> None:
+    def run(self, work: PackWork, num_workers: int, rules: Rules, advance: Advance) -> None:
         """Pack what is not packed yet. On any exception a checkpoint is made first, as far as the disk allows."""
         every = counted_every(len(self._samples), work.encoding.may_keep())
         tasks = _Tasks(self._samples, self._order, self._borders, self.tally.num_tasks, every)
@@ -95,7 +100,7 @@ class SplitPass:
 
         def place(task: Task, report: Report) -> list[Place]:
             nonlocal placed_rows, placed
-            placed = _added(placed, task, report, policy, len(self._samples.bad))
+            placed = _added(placed, task, report, rules, len(self._samples.bad))
             rows = self._rows[placed_rows : placed_rows + len(report.rows)]
             rows[:] = report.rows
             places = [output.place(rows, placed_rows) for output in self.outputs.values()]
@@ -135,10 +140,10 @@ class SplitPass:
         self._saved = done
 
 
-def _added(tally: Tally, task: Task, report: Report, policy: BadPolicy, num_listed: int) -> Tally:
-    """The tally after a task. Raises FeedrateError where the policy does not bear its bad samples."""
+def _added(tally: Tally, task: Task, report: Report, rules: Rules, num_listed: int) -> Tally:
+    """The tally after a task. Raises FeedrateError where the rules do not bear its bad samples."""
     bad = [BadSample(task.stored[i].name, task.stored[i].where(), reason) for i, reason in report.bad]
-    check_bad(num_listed + len(tally.bad), bad, policy)
+    check_bad(num_listed + len(tally.bad), bad, rules)
     histogram = tally.histogram
     if report.histogram is not None:
         histogram = (np.array(histogram) + report.histogram).tolist()
@@ -151,16 +156,16 @@ def _added(tally: Tally, task: Task, report: Report, policy: BadPolicy, num_list
     )
 
 
-def check_bad(num_before: int, bad: Sequence[BadSample], policy: BadPolicy) -> None:
-    """Raise FeedrateError at a bad sample that the policy does not bear."""
-    if bad and not policy.skip:
+def check_bad(num_before: int, bad: Sequence[BadSample], rules: Rules) -> None:
+    """Raise FeedrateError at a bad sample that the rules do not bear."""
+    if bad and not rules.skip_bad:
         raise FeedrateError(
             f"{bad[0].where} cannot be used ({bad[0].reason}): replace or remove it, or leave such out with"
             " --on-bad skip"
         )
-    if bad and num_before + len(bad) > policy.budget:
+    if bad and num_before + len(bad) > rules.most_bad:
         raise FeedrateError(
-            f"more than {policy.budget} bad samples, the last {bad[-1].where} ({bad[-1].reason}):"
+            f"more than {rules.most_bad} bad samples, the last {bad[-1].where} ({bad[-1].reason}):"
             " look at the source, or allow more with --max-bad"
         )
 

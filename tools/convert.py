@@ -1,124 +1,60 @@
 """Pack a data set once, so that loaders can read it fast.
 
 python tools/convert.py imagenet|cifar10|cifar100|folder|synthetic [--source DIR] [--out DIR] [--option value …]
+python tools/convert.py verify|show OUT
 
-DIR/train/<class>/… and DIR/val/<class>/… (or CIFAR's python archive) become OUT/train.beton, OUT/val.beton and
-OUT/manifest.json. Every image is decoded once, so a broken one is found here and not in the middle of training.
+The source is read in place and once; OUT gets one or several formats (--to beton,shards,raw) and manifest.json.
+Interrupted in any way, the same command goes on where it stopped; nothing has its final name before all is written.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and not sys.flags.safe_path:
-    # Python put tools/ first, where `profile.py` hides the standard library's
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+if __name__ == "__main__":
+    # until there is something to lose, the first Ctrl-C ends it without a word
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
+    if not sys.flags.safe_path:
+        # Python put tools/ first, where `profile.py` hides the standard library's
+        sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import difflib
-import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from converters.encode import Encoding
-from converters.packing import Packed, check_folder, pack
+from rich.console import Console
+
+from converters.estimate import Estimate
+from converters.folder import WORK_FOLDER
+from converters.options import DATASETS, parse, rules_of, settings_of
+from converters.packing import Packed, pack
 from converters.photos import check_recipe, write_photos
+from converters.presets import PRESETS
 from converters.progress import shown_phase
-from converters.sources import check_apart, open_source
-from loaders.cpus import available_cpus
+from converters.show import show
+from converters.sources import SourceOptions, check_apart, open_source
+from converters.verify import verify
 from loaders.errors import FeedrateError
 from loaders.records import open_records
 
-DATASETS = {  # name: default of --source, of --out (None: beside the source), of --write-mode, help
-    "imagenet": ("data/imagenet", None, "jpg", "ImageNet as a folder of images"),
-    "cifar10": ("data/cifar10", None, "raw", "CIFAR-10's python archive, unpacked, or a folder of images"),
-    "cifar100": ("data/cifar100", None, "raw", "CIFAR-100's python archive, unpacked, or a folder of images"),
-    "folder": (None, None, "jpg", "any folder of images: train/<class>/… and val/<class>/…, or just <class>/…"),
-    "synthetic": (None, "data/synthetic", "jpg", "photos of ten things, generated here: no data needed"),
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise FeedrateError(f"{message.removeprefix('argument ')} (see --help)")
-
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input, 128 + n ended by signal n."""
+    """Run the command; returns its exit status: 0 done, 2 bad input or bad files, 128 + n ended by signal n."""
     ended_by = _catch_signals()
+    chosen = None
     try:
-        _run(parse(arguments))
+        chosen = parse(arguments, __doc__)
+        {"verify": _verify, "show": _show}.get(chosen.command, _pack)(chosen)
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: no packed file was left behind; the same command starts again", file=sys.stderr)
+        begun = chosen is not None and chosen.command in DATASETS and (chosen.out / WORK_FOLDER).exists()
+        print(f"interrupted{': the same command goes on where this one stopped' if begun else ''}", file=sys.stderr)
         return 128 + ended_by[0]
     return 0
-
-
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line, with defaults filled in. Raises FeedrateError naming what was probably meant."""
-    parser = _Parser(prog="convert.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="dataset", metavar="|".join(DATASETS), required=True)
-    options = {name: _add_options(commands, name) for name in DATASETS}
-    first = next((word for word in arguments if not word.startswith("-")), None)
-    if first is not None and first not in DATASETS:
-        raise FeedrateError(f"no data set '{first}': {_did_you_mean(first, DATASETS)}known are {', '.join(DATASETS)}")
-    chosen, others = parser.parse_known_args(arguments)
-    if others:
-        known = options[chosen.dataset]
-        name = others[0].split("=")[0]
-        raise FeedrateError(f"{chosen.dataset} has no option '{name}': {_did_you_mean(name, known)}see --help")
-    if chosen.source is None and chosen.dataset == "folder":
-        raise FeedrateError("folder needs --source: give the folder that holds train/<class>/ and val/<class>/")
-    if chosen.out is None:
-        beside = chosen.source if chosen.source.name not in ("", "..") else chosen.source.resolve()
-        chosen.out = beside.parent / f"{beside.name}-packed"
-    if chosen.source is None:
-        chosen.source = chosen.out / "images"
-    return chosen
-
-
-def _add_options(commands: Any, name: str) -> list[str]:
-    """Add the command that packs this data set; return its options."""
-    source, out, write_mode, text = DATASETS[name]
-    command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    shown = source or ("required" if name == "folder" else "OUT/images")
-    command.add_argument("--source", type=Path, default=source and Path(source), help=f"where it is ({shown})")
-    command.add_argument(
-        "--out", type=Path, default=out and Path(out), help=f"what to write ({out or 'SOURCE-packed'})"
-    )
-    command.add_argument("--write-mode", type=_mode, default=write_mode, help=f"jpg or raw pixels ({write_mode})")
-    command.add_argument("--max-side", type=_whole, metavar="PX", help="shrink images whose longer side exceeds this")
-    command.add_argument("--quality", type=_whole, default=90, help="of JPEGs that must be encoded (90)")
-    command.add_argument("--workers", type=_whole, default=available_cpus(), help="processes (as many as processors)")
-    command.add_argument("--overwrite", action="store_true", help="replace a packed set that is already there")
-    if name == "synthetic":
-        command.add_argument("--num-train", type=_whole, default=2000, help="photos to train with (2000)")
-        command.add_argument("--num-val", type=_whole, default=500, help="photos to evaluate with (500)")
-        command.add_argument("--classes", type=_whole, default=10, help="2 … 10 (10)")
-        command.add_argument("--seed", type=_whole, default=0, help="another seed gives other photos (0)")
-    return [word for action in command._actions for word in action.option_strings]
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 0 or more")
-    return int(text)
-
-
-def _mode(text: str) -> str:
-    if text not in ("jpg", "raw"):
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is unknown: {_did_you_mean(text, ['jpg', 'raw'])}known are jpg, raw"
-        )
-    return text
-
-
-def _did_you_mean(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"did you mean {near[0]}? " if near else ""
 
 
 def _catch_signals() -> list[int]:
@@ -139,21 +75,35 @@ def _catch_signals() -> list[int]:
     return number
 
 
-def _run(chosen: argparse.Namespace) -> None:
-    started_s = time.monotonic()
-    encoding = Encoding(chosen.write_mode, chosen.max_side, chosen.quality)
-    if chosen.workers < 1:
-        raise FeedrateError(f"--workers {chosen.workers} cannot work: give 1 or more")
-    check_folder(chosen.out, chosen.overwrite)
-    if chosen.dataset == "synthetic":
+def _pack(chosen: argparse.Namespace) -> None:
+    settings = settings_of(chosen)
+    check_apart(chosen.source, chosen.out)
+    if chosen.command == "synthetic":
         _generate(chosen)
-    else:
-        check_apart(chosen.source, chosen.out)
-    splits = open_source(chosen.dataset, chosen.source, shown_phase)
+    elif getattr(chosen, "download", False):
+        _download(chosen)
+    options = SourceOptions(getattr(chosen, "val_fraction", None), chosen.seed, chosen.on_bad)
+    splits = open_source(chosen.command, chosen.source, options, shown_phase)
     if len(splits) == 1:
-        print(f"{chosen.source} has only a '{next(iter(splits))}' split: packing that alone")
-    source = {"dataset": chosen.dataset, "path": str(chosen.source.resolve())}
-    packed = pack(splits, chosen.out, encoding, chosen.workers, chosen.overwrite, source, shown_phase)
+        print(f"{chosen.source} has only a '{next(iter(splits))}' split: packing that alone (--val-fraction makes one)")
+    for split, samples in splits.items():
+        if samples.num_ignored:
+            print(f"{split}: {samples.num_ignored:,} files ignored, since by their names they are no images")
+
+    def tell(needed: Mapping[str, Estimate]) -> None:
+        if chosen.preset:
+            print(f"preset {chosen.preset}: {PRESETS[chosen.preset].purpose}")
+        for split, cost in needed.items():
+            print(
+                f"{split}: {len(splits[split]):,} samples will take about {cost.num_bytes / 1e6:,.1f} ±"
+                f" {2 * cost.standard_error / 1e6:,.1f} MB (estimated from {cost.num_probed})"
+            )
+
+    started_s = time.monotonic()
+    source = {"dataset": chosen.command, "path": str(chosen.source.resolve())}
+    packed = pack(
+        splits, chosen.out, settings, chosen.workers, policy_of(chosen), chosen.overwrite, source, shown_phase
+    )
     for split in splits:  # what was written must open
         open_records(chosen.out, split).close()
     _report(chosen.out, packed, time.monotonic() - started_s)
@@ -162,28 +112,59 @@ def _run(chosen: argparse.Namespace) -> None:
 def _generate(chosen: argparse.Namespace) -> None:
     num_photos = {"train": chosen.num_train, "val": chosen.num_val}
     check_recipe(num_photos, chosen.seed, chosen.classes)
-    num_written, num_kept = write_photos(
-        chosen.source, num_photos, chosen.seed, chosen.classes, chosen.workers, shown_phase
-    )
-    print(f"{chosen.source}: {num_written:,} photos generated, {num_kept:,} were there already")
+    written, kept = write_photos(chosen.source, num_photos, chosen.seed, chosen.classes, chosen.workers, shown_phase)
+    print(f"{chosen.source}: {written:,} photos generated, {kept:,} were there already")
+
+
+def _download(chosen: argparse.Namespace) -> None:
+    """Let torchvision fetch the archive; it checks its MD5 and does nothing when it is there."""
+    from torchvision.datasets import CIFAR10, CIFAR100  # takes seconds: only for those who ask
+
+    try:
+        {"cifar10": CIFAR10, "cifar100": CIFAR100}[chosen.command](chosen.source, download=True)
+    except (OSError, RuntimeError) as error:
+        raise FeedrateError(
+            f"{chosen.command} could not be downloaded ({error}): fetch it by hand and name its folder with --source"
+        ) from error
 
 
 def _report(out: Path, packed: Packed, seconds: float) -> None:
     manifest = packed.manifest
+    if packed.was_there:
+        print(f"{out} holds just that already: nothing to do")
     num_samples = 0
-    for split in manifest.splits.values():
+    for name, split in manifest.splits.items():
         num_samples += split.num_samples
-        print(f"{out / split.file}: {split.num_samples:,} samples, {split.num_bytes / 1e6:,.1f} MB")
-    mean, std = (", ".join(f"{value:.2f}" for value in of) for of in (manifest.channel_mean, manifest.channel_std))
-    print(
-        f"{len(manifest.classes):,} classes; mean {mean}, std {std} (red, green, blue of '{manifest.statistics_split}')"
-    )
-    if manifest.settings["write_mode"] == "jpg":
-        print(
-            f"{packed.num_original:,} images kept their bytes, {num_samples - packed.num_original:,} were encoded anew"
-        )
-    print(f"{seconds:,.1f} s, {num_samples / seconds:,.0f} img/s")
+        for kind, files in split.formats.items():
+            size = sum(file.num_bytes for file in files)
+            print(f"{out}: {name} as {kind}: {split.num_samples:,} samples, {size / 1e6:,.1f} MB, {len(files):,} files")
+        if split.num_bad:
+            print(f"{name}: {split.num_bad:,} bad samples left out, listed in {out / 'bad_samples.jsonl'}")
+    statistics = manifest.statistics
+    mean, std = (", ".join(f"{value:.2f}" for value in of) for of in (statistics.mean, statistics.std))
+    print(f"{len(manifest.classes):,} classes; mean {mean}, std {std} (red, green, blue of '{statistics.split}')")
+    if manifest.settings["write_mode"] != "raw":
+        print(f"{packed.num_original:,} images kept their bytes, {num_samples - packed.num_original:,} did not")
+    if not packed.was_there:
+        print(f"{seconds:,.1f} s, {num_samples / seconds:,.0f} img/s")
     print(f"train with it: python engine/train.py --data.path {out}")
+
+
+def _verify(chosen: argparse.Namespace) -> None:
+    found = verify(chosen.folder, chosen.workers, shown_phase)
+    for finding in found.findings:
+        print(f"wrong: {finding}")
+    if found.findings:
+        raise FeedrateError(
+            f"{chosen.folder} is not what its manifest says ({len(found.findings)} findings): pack it again"
+        )
+    print(f"{chosen.folder}: {found.num_samples:,} samples, {found.num_bytes / 1e6:,.1f} MB: all as the manifest says")
+
+
+def _show(chosen: argparse.Namespace) -> None:
+    sheet = show(chosen.folder, Console(), chosen.sheet, chosen.num_samples, chosen.seed)
+    if sheet:
+        print(f"samples, with the crops of a training at 224 px: {sheet}")
 
 
 if __name__ == "__main__":

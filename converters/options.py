@@ -1,0 +1,182 @@
+"""The options of `tools/convert.py`, and what they mean to the packer."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from loaders.cpus import available_cpus
+from loaders.errors import FeedrateError, did_you_mean
+
+from .encode import Encoding
+from .packing import FORMATS, PackSettings
+from .presets import PRESETS
+from .split_pass import Rules
+
+DATASETS = {  # name: default of --source, of --out (None: beside the source), of --write-mode, help
+    "imagenet": ("data/imagenet", None, "jpg", "ImageNet: class folders, Kaggle's tree, the official archives, shards"),
+    "cifar10": ("data/cifar10", None, "raw", "CIFAR-10: the python or the binary archive, or a folder of images"),
+    "cifar100": ("data/cifar100", None, "raw", "CIFAR-100: the python or the binary archive, or a folder of images"),
+    "folder": (
+        None,
+        None,
+        "jpg",
+        "any folder of images: train/<class>/… and val/<class>/…, or just <class>/…; or shards",
+    ),
+    "synthetic": (None, "data/synthetic", "jpg", "photos of ten things, generated here: no data needed"),
+}
+READERS = {
+    "verify": "read a packed folder again and compare everything with its manifest",
+    "show": "tell what a packed folder holds, and draw a sheet of its samples",
+}
+_MOST_BAD = 100
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise FeedrateError(f"{message.removeprefix('argument ')} (see --help)")
+
+
+def parse(arguments: Sequence[str], description: str) -> argparse.Namespace:
+    """The command line, with defaults filled in. Raises FeedrateError naming what was probably meant."""
+    parser = _Parser(prog="convert.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*DATASETS, *READERS]
+    commands = parser.add_subparsers(dest="command", metavar="|".join(names), required=True)
+    options = {name: _add_packing(commands, name) for name in DATASETS}
+    options |= {name: _add_reading(commands, name) for name in READERS}
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    if first is not None and first not in names:
+        raise FeedrateError(f"no command '{first}': {did_you_mean(first, names)}known are {', '.join(names)}")
+    chosen, others = parser.parse_known_args(arguments)
+    if others:
+        name = others[0].split("=")[0]
+        near = did_you_mean(name, options[chosen.command])
+        raise FeedrateError(f"{chosen.command} has no option '{name}': {near}see --help")
+    if chosen.command in DATASETS:
+        _fill_in_paths(chosen)
+    return chosen
+
+
+def settings_of(chosen: argparse.Namespace) -> PackSettings:
+    """What to write, from the options. Raises FeedrateError on those that contradict each other."""
+    if chosen.max_side is not None and chosen.short_side is not None:
+        raise FeedrateError("--max-side and --short-side exclude each other: give one")
+    encoding = PRESETS[chosen.preset].encoding if chosen.preset else Encoding()
+    if chosen.max_side is not None or chosen.short_side is not None:
+        if chosen.preset:
+            raise FeedrateError(f"--preset {chosen.preset} sets the size itself: leave out --max-side and --short-side")
+        limited = "longest" if chosen.short_side is None else "shortest"
+        encoding = replace(encoding, limit_px=chosen.max_side or chosen.short_side, limited=limited)
+    if chosen.jpeg_share is not None and chosen.write_mode != "mix":
+        raise FeedrateError(f"--jpeg-share goes with --write-mode mix, not {chosen.write_mode}")
+    encoding = replace(
+        encoding,
+        write_mode=chosen.write_mode,
+        quality=chosen.quality,
+        jpeg_share=0.5 if chosen.jpeg_share is None else chosen.jpeg_share,
+        apply_exif=chosen.apply_exif,
+        check=chosen.check,
+    )
+    seed = None if chosen.order == "source" else chosen.seed
+    return PackSettings(encoding, tuple(chosen.to.split(",")), seed, chosen.shard_mb << 20)
+
+
+def rules_of(chosen: argparse.Namespace) -> Rules:
+    """What the pass may do, from the options."""
+    return Rules(chosen.on_bad == "skip", chosen.max_bad, chosen.overwrite)
+
+
+def _fill_in_paths(chosen: argparse.Namespace) -> None:
+    if chosen.source is None and chosen.command == "folder":
+        raise FeedrateError("folder needs --source: give the folder that holds train/<class>/ and val/<class>/")
+    if chosen.out is None:
+        beside = chosen.source if chosen.source.name not in ("", "..") else chosen.source.resolve()
+        chosen.out = beside.parent / f"{beside.name}-packed"
+    if chosen.source is None:
+        chosen.source = chosen.out.parent / f"{chosen.out.name}-images"
+    if chosen.workers < 1:
+        raise FeedrateError(f"--workers {chosen.workers} cannot work: give 1 or more")
+
+
+def _add_packing(commands: Any, name: str) -> list[str]:
+    """Add the command that packs this data set; return its options."""
+    source, out, write_mode, text = DATASETS[name]
+    command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    add = command.add_argument
+    shown = source or ("required" if name == "folder" else "OUT-images")
+    add("--source", type=Path, default=source and Path(source), help=f"where it is ({shown})")
+    add("--out", type=Path, default=out and Path(out), help=f"what to write ({out or 'SOURCE-packed'})")
+    add("--to", type=_formats, default="beton", metavar="F,…", help=f"formats to write: {', '.join(FORMATS)} (beton)")
+    presets = "; ".join(f"{key}: {preset.purpose}" for key, preset in PRESETS.items())
+    add("--preset", type=_one_of(*PRESETS), help=f"sizes by purpose. {presets} (full)")
+    add("--max-side", type=_whole, metavar="PX", help="shrink images whose longer side exceeds this")
+    add("--short-side", type=_whole, metavar="PX", help="shrink images whose shorter side exceeds this")
+    add("--write-mode", type=_one_of("jpg", "raw", "mix"), default=write_mode, help=f"in .beton ({write_mode})")
+    add("--jpeg-share", type=_share, help="of the images that --write-mode mix writes as JPEG (0.5)")
+    add("--quality", type=_whole, default=90, help="of JPEGs that must be encoded (90)")
+    add("--check", type=_one_of("full", "structure"), default="full", help="of kept JPEGs: decode, or only walk (full)")
+    add("--apply-exif", action="store_true", help="turn images as EXIF says, as image folders' readers do not")
+    add("--order", type=_one_of("shuffled", "source"), default="shuffled", help="in which samples lie (shuffled)")
+    add("--seed", type=_whole, default=0, help="of the order, of a split, of --write-mode mix, of generated photos (0)")
+    add("--shard-mb", type=_whole, default=256, help="MiB a shard has at most (256)")
+    add("--on-bad", type=_one_of("error", "skip"), default="error", help="samples that cannot be used (error)")
+    add("--max-bad", type=_whole, default=_MOST_BAD, help=f"how many may be skipped ({_MOST_BAD})")
+    add("--workers", type=_whole, default=available_cpus(), help="processes (as many as processors)")
+    add("--overwrite", action="store_true", help="replace what is packed there already")
+    if name == "synthetic":
+        add("--num-train", type=_whole, default=2000, help="photos to train with (2000)")
+        add("--num-val", type=_whole, default=500, help="photos to evaluate with (500)")
+        add("--classes", type=_whole, default=10, help="2 … 10 (10)")
+    else:
+        add("--val-fraction", type=_share, help="make a 'val' split of this part of a source that has none")
+    if name in ("cifar10", "cifar100"):
+        add("--download", action="store_true", help="fetch the python archive to --source if it is not there")
+    return [word for action in command._actions for word in action.option_strings]
+
+
+def _add_reading(commands: Any, name: str) -> list[str]:
+    """Add the command that reads a packed folder; return its options."""
+    command = commands.add_parser(name, help=READERS[name], description=READERS[name], allow_abbrev=False)
+    command.add_argument("folder", type=Path, help="what an earlier --out named")
+    if name == "verify":
+        command.add_argument(
+            "--workers", type=_whole, default=available_cpus(), help="processes (as many as processors)"
+        )
+    else:
+        command.add_argument("--sheet", type=Path, help="the PNG to draw (FOLDER-samples.png)")
+        command.add_argument("--num-samples", type=_whole, default=24, help="on the sheet (24)")
+        command.add_argument("--seed", type=_whole, default=0, help="of the samples chosen and of their crops (0)")
+    return [word for action in command._actions for word in action.option_strings]
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 0 or more")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not between 0 and 1")
+    return value
+
+
+def _one_of(*known: str) -> Any:
+    def check(text: str) -> str:
+        if text not in known:
+            near = did_you_mean(text, known)
+            raise argparse.ArgumentTypeError(f"'{text}' is unknown: {near}known are {', '.join(known)}")
+        return text
+
+    return check
+
+
+def _formats(text: str) -> str:
+    for name in text.split(","):
+        _one_of(*FORMATS)(name)
+    return text
