@@ -76,7 +76,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """Write it atomically and return its path."""
     path = folder / MANIFEST_NAME
     with atomic_file(path) as file:
-        file.write(json.dumps(asdict(manifest), indent=2, ensure_ascii=False).encode() + b"\n")
+        content = json.dumps(asdict(manifest), indent=2, ensure_ascii=False)
+        file.write(content.encode("utf-8", "backslashreplace") + b"\n")  # names that are no UTF-8: as JSON escapes
     return path
 
 

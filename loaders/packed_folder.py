@@ -15,12 +15,13 @@ from .soundness import PACK_AGAIN
 
 FORMATS = ("beton", "raw", "shards")  # the first that is there is taken unless one is asked for
 _BETON_SUFFIXES = (".beton", ".ffcv")
+_SIGNS = (MANIFEST_NAME, "*.beton", "*.samples.npz", "packing.partial")  # the last is where packing keeps what it began
 
 
 def recognises(path: Path) -> bool:
     """Whether `path` is a packed folder or looks like a .beton file; says nothing about its being whole."""
     if path.is_dir():
-        return any(next(path.glob(pattern), None) for pattern in (MANIFEST_NAME, "*.samples.npz", "*.beton"))
+        return any(next(path.glob(pattern), None) for pattern in _SIGNS)
     return path.suffix in _BETON_SUFFIXES
 
 
@@ -102,7 +103,8 @@ def _manifest_of(folder: Path) -> Manifest:
     """The manifest of a packed folder, with a sentence for a folder whose packing never ended."""
     if not (folder / MANIFEST_NAME).is_file():
         raise FeedrateError(
-            f"{folder} has packed files and no {MANIFEST_NAME}: {PACK_AGAIN}, or give the path of one .beton file"
+            f"{folder} has no {MANIFEST_NAME}, so its packing never ended: {PACK_AGAIN}, or give the path of one .beton"
+            " file"
         )
     return read_manifest(folder)
 

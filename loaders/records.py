@@ -63,7 +63,7 @@ ScanProgress = Callable[[int, int], None]  # (samples scanned, samples to scan)
 
 def records_fingerprint(records: Records) -> str:
     """SHA-256 of classes, labels and sizes: what the stream and its targets depend on, not how pixels are encoded."""
-    digest = sha256("\0".join(records.classes).encode())
+    digest = sha256("\0".join(records.classes).encode("utf-8", "surrogateescape"))
     for column in (records.labels, records.widths, records.heights):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
@@ -91,7 +91,7 @@ def open_records(path: str | Path, split: str, progress: ScanProgress | None = N
 
 
 class _Format(Protocol):
-    """What each `*_records` module offers."""
+    """What `packed_folder`, `cifar_records` and `folder_records` offer."""
 
     def list_splits(self, path: Path) -> tuple[str, ...]: ...
     def open_split(self, path: Path, split: str, progress: ScanProgress | None) -> Records: ...

@@ -1,7 +1,8 @@
 """The manifest is whole, true of its files, or refused with a sentence."""
 
 import json
-from dataclasses import asdict
+import os
+from dataclasses import asdict, replace
 
 import pytest
 from packed_by_hand import change_manifest, change_split
@@ -27,6 +28,13 @@ def test_it_comes_back_as_it_was_written(packed):
 def test_names_are_stored_as_people_write_them(packed):
     change_manifest(packed, class_names=["Ameise", "Biene", "Katze, 猫"])
     assert "猫" in write_manifest(packed, read_manifest(packed)).read_text(encoding="utf-8")
+
+
+def test_names_that_are_no_utf8_come_back_and_the_file_stays_json(packed):
+    names = ["ant", os.fsdecode(b"b\xe9e"), "猫\ud800"]
+    written = write_manifest(packed, replace(read_manifest(packed), classes=names))
+    assert json.loads(written.read_text(encoding="utf-8"))["classes"] == names
+    assert read_manifest(packed).classes == names
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"schema_version": 1}', "\x00\xff", "9" * 5000])

@@ -145,6 +145,17 @@ def test_a_folder_of_packed_files_without_a_manifest_says_so(image_folder, tmp_p
     assert "no manifest.json" in refused(folder)
 
 
+def test_a_folder_whose_packing_is_not_finished_says_so(tmp_path):
+    (tmp_path / "packing.partial").mkdir()
+    assert "its packing never ended" in refused(tmp_path)
+
+
+def test_class_names_that_are_no_utf8_have_a_fingerprint(packed):
+    change_manifest(packed, classes=["ant", "bee", os.fsdecode(b"c\xe4t")])
+    records = open_records(packed, "train")
+    assert records.classes[2] == os.fsdecode(b"c\xe4t") and len(records_fingerprint(records)) == 64
+
+
 @every_format
 def test_samples_that_the_manifest_does_not_count_are_refused(packed, kind):
     change_split(packed, "train", samples_per_class=[12, 12, 13])
