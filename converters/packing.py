@@ -82,8 +82,8 @@ def pack(
 
     Nothing has its final name before all is written; the manifest comes last. Whatever ends the pass, the next call
     with the same arguments goes on from its last checkpoint. `num_workers` 0 does all in this process. `tell` hears
-    before the start what it will take. Raises FeedrateError for bad samples that `rules` do not bear, a dead worker, a full disk, a folder that holds other
-    things.
+    before the start what it will take. Raises FeedrateError for bad samples that `rules` do not bear, a dead worker, a
+    full disk, a folder that holds other things.
     """
     task = _task(splits, settings)
     with claimed(out):

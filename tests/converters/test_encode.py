@@ -2,13 +2,15 @@
 
 from io import BytesIO
 
+import cv2
 import numpy as np
 import pytest
 import simplejpeg
 from pictures import smooth_picture
-from PIL import Image
+from PIL import Image, ImageOps
 
-from converters.encode import Encoding, UndecodableImage, _histogram, encode
+from converters import encode as encoding_module
+from converters.encode import Encoding, UndecodableImage, Wanted, _histogram, encode, shrunk_size
 from loaders.errors import FeedrateError
 
 PIXELS = smooth_picture(90, 60, seed=4)
@@ -21,88 +23,165 @@ def stored(image, kind="JPEG", **options):
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
-def pixels_of(encoded):
-    if encoded.is_raw:
-        return np.frombuffer(encoded.data, np.uint8).reshape(encoded.height, encoded.width, 3)
-    return simplejpeg.decode_jpeg(encoded.data, "RGB", strict=True)
+JPEG, PIXEL, ALL = Wanted(True, False), Wanted(False, True), Wanted(True, True, True)
 
 
+def decoded(encoded):
+    """The pixels of what was encoded as JPEG."""
+    return simplejpeg.decode_jpeg(encoded.jpeg, "RGB", strict=True)
+
+
+def as_pillow(data):
+    """What torchvision's own reader of image folders makes of a file."""
+    return np.asarray(Image.open(BytesIO(bytes(data))).convert("RGB"))
+
+
+@pytest.mark.parametrize("check", ["full", "structure"])
 @pytest.mark.parametrize(
     "data",
     [
         stored(PIXELS, quality=92),
-        stored(PIXELS, quality=92, progressive=True),
         stored(PIXELS, quality=92, subsampling=0),
         stored(PIXELS, quality=92, keep_rgb=True),
+        stored(PIXELS, quality=92, restart_marker_rows=1),
         stored(Image.fromarray(PIXELS).convert("L")),
+        np.append(stored(PIXELS), np.frombuffer(b"trailing bytes", np.uint8)),
     ],
-    ids=["baseline", "progressive", "4:4:4", "RGB", "grey"],
+    ids=["baseline", "4:4:4", "RGB", "restarts", "grey", "trailing"],
 )
-def test_a_jpeg_that_every_reader_decodes_keeps_its_bytes(data):
-    encoded, histogram = encode(data, None, Encoding())
-    assert encoded.data == data.tobytes() and encoded.is_original and not encoded.is_raw
-    assert (encoded.width, encoded.height) == (90, 60)
-    assert histogram.sum() == 3 * 90 * 60
+def test_a_baseline_jpeg_keeps_its_bytes(data, check):
+    encoded = encode(data, None, Encoding(check=check), JPEG)
+    assert encoded.jpeg == data.tobytes() and encoded.is_original and encoded.pixels is None
+    assert (encoded.width, encoded.height) == (90, 60) and encoded.histogram is None
+
+
+def test_a_progressive_jpeg_is_encoded_anew_since_it_decodes_slowly():
+    data = stored(PIXELS, quality=92, progressive=True)
+    encoded = encode(data, None, Encoding(quality=95), JPEG)
+    assert not encoded.is_original
+    assert np.abs(decoded(encoded).astype(int) - as_pillow(data)).mean() < 3
 
 
 def test_a_jpeg_within_the_limit_keeps_its_bytes_and_a_larger_one_shrinks():
     data = stored(PIXELS)
-    assert encode(data, None, Encoding(max_side_px=90))[0].is_original
-    encoded, _ = encode(data, None, Encoding(max_side_px=89))
+    assert encode(data, None, Encoding(limit_px=90), JPEG).is_original
+    assert encode(data, None, Encoding(limit_px=60, limited="shortest"), JPEG).is_original
+    encoded = encode(data, None, Encoding(limit_px=89), JPEG)
     assert (encoded.width, encoded.height) == (89, 59) and not encoded.is_original
-    assert simplejpeg.decode_jpeg_header(encoded.data)[:2] == (59, 89)
+    assert simplejpeg.decode_jpeg_header(encoded.jpeg)[:2] == (59, 89)
 
 
-@pytest.mark.parametrize(("size", "limit", "expected"), [((500, 375), 256, (256, 192)), ((3, 900), 30, (1, 30))])
-def test_the_longest_side_is_what_shrinks_to_the_limit(size, limit, expected):
-    encoded, _ = encode(stored(smooth_picture(*size, 0), "PNG"), None, Encoding("raw", limit))
-    assert (encoded.width, encoded.height) == expected
-    assert len(encoded.data) == expected[0] * expected[1] * 3
+@pytest.mark.parametrize(
+    ("size", "limit", "limited", "expected"),
+    [
+        ((500, 375), 256, "longest", (256, 192)),
+        ((500, 375), 256, "shortest", (341, 256)),
+        ((375, 500), 256, "shortest", (256, 341)),
+        ((3, 900), 30, "longest", (1, 30)),
+        ((256, 9000), 256, "shortest", (256, 9000)),
+    ],
+)
+def test_the_limited_side_shrinks_to_the_limit(size, limit, limited, expected):
+    assert shrunk_size(*size, Encoding(limit_px=limit, limited=limited)) == expected
+
+
+def test_shrinking_is_antialiased_as_opencvs_area_mode_does_it():
+    data = stored(smooth_picture(150, 110, 7), "PNG")
+    encoded = encode(data, None, Encoding("raw", 90), PIXEL)
+    expected = cv2.resize(as_pillow(data), (90, 66), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(encoded.pixels, expected)
+
+
+@pytest.mark.parametrize(("side", "limit"), [(800, 133), (800, 100), (800, 33), (801, 100), (1601, 60)])
+def test_decoding_at_a_reduced_scale_looks_as_shrinking_the_whole_does(side, limit):
+    photo = smooth_picture(side, side, 3) + np.random.default_rng(0).normal(0, 12, (side, side, 3))
+    data = stored(np.clip(photo, 0, 255).astype(np.uint8), quality=95)
+    encoded = encode(data, None, Encoding("raw", limit), PIXEL)
+    whole = cv2.resize(as_pillow(data), (limit, limit), interpolation=cv2.INTER_AREA)
+    error = np.mean((encoded.pixels.astype(float) - whole) ** 2)
+    assert 10 * np.log10(255**2 / max(error, 1e-9)) > 40  # dB
+
+
+def test_much_shrinking_decodes_at_a_reduced_scale_that_leaves_three_times_the_pixels(monkeypatch):
+    seen = []
+    decode = simplejpeg.decode_jpeg
+
+    def spy(*arguments, **named):
+        seen.append(decode(*arguments, **named))
+        return seen[-1]
+
+    monkeypatch.setattr(encoding_module.simplejpeg, "decode_jpeg", spy)
+    data = stored(smooth_picture(800, 600, 3))
+    for limit, width in ((800, 800), (134, 800), (133, 400), (67, 400), (66, 200), (34, 200), (33, 100), (10, 100)):
+        encode(data, None, Encoding("raw", limit), PIXEL)
+        assert seen.pop().shape[1] == width, limit
+    encode(stored(smooth_picture(801, 600, 3)), None, Encoding("raw", 133), PIXEL)
+    assert seen.pop().shape[1] == 801  # an eighth of a pixel of the result would be shifted
 
 
 ODD = {
     "CMYK JPEG": stored(Image.fromarray(PIXELS).convert("CMYK"), quality=95),
+    "YCCK JPEG": np.frombuffer(
+        simplejpeg.encode_jpeg(np.ascontiguousarray(np.asarray(Image.fromarray(PIXELS).convert("CMYK"))), 95, "CMYK"),
+        np.uint8,
+    ),
     "PNG": stored(PIXELS, "PNG"),
     "palette": stored(Image.fromarray(PIXELS).quantize(128), "PNG"),
     "alpha": stored(Image.fromarray(PIXELS).convert("RGBA"), "PNG"),
+    "grey with alpha": stored(Image.fromarray(PIXELS).convert("LA"), "PNG"),
+    "one bit": stored(Image.fromarray(PIXELS).convert("1"), "PNG"),
     "WebP": stored(PIXELS, "WEBP", quality=95),
     "BMP": stored(PIXELS, "BMP"),
+    "GIF": stored(Image.fromarray(PIXELS), "GIF"),
 }
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_anything_else_becomes_a_jpeg_that_looks_the_same(kind):
-    encoded, histogram = encode(ODD[kind], None, Encoding(quality=95))
+def test_anything_else_becomes_what_torchvision_reads_of_it(kind):
+    encoded = encode(ODD[kind], None, Encoding(quality=95), ALL)
     assert not encoded.is_original
-    assert simplejpeg.decode_jpeg_header(encoded.data)[2:] == ("YCbCr", "420")
-    assert np.abs(pixels_of(encoded).astype(int) - PIXELS).mean() < 10
-    assert np.array_equal(histogram, [np.bincount(pixels_of(encoded)[..., c].ravel(), minlength=256) for c in range(3)])
+    assert simplejpeg.decode_jpeg_header(encoded.jpeg)[2:] == ("YCbCr", "420")
+    assert np.array_equal(encoded.pixels, as_pillow(ODD[kind]))
+    reference = [np.bincount(encoded.pixels[..., c].ravel(), minlength=256) for c in range(3)]
+    assert np.array_equal(encoded.histogram, reference)
+
+
+def test_a_ycck_file_is_what_it_is_called():
+    assert simplejpeg.decode_jpeg_header(ODD["YCCK JPEG"])[2] == "YCCK"
+    assert simplejpeg.decode_jpeg_header(ODD["CMYK JPEG"])[2] == "CMYK"
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped():
     deep = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
-    encoded, _ = encode(stored(Image.fromarray(deep), "PNG"), None, Encoding("raw"))
-    assert np.array_equal(pixels_of(encoded)[..., 1], deep >> 8)
+    encoded = encode(stored(Image.fromarray(deep), "PNG"), None, Encoding("raw"), PIXEL)
+    assert np.array_equal(encoded.pixels[..., 1], deep >> 8)
 
 
-def test_raw_mode_stores_the_very_pixels():
-    encoded, _ = encode(ODD["PNG"], None, Encoding("raw"))
-    assert np.array_equal(pixels_of(encoded), PIXELS)
-
-
-def test_raw_records_stay_raw_or_become_jpegs():
+def test_raw_samples_stay_raw_or_become_jpegs():
     flat = PIXELS.reshape(-1)
-    assert encode(flat, (90, 60), Encoding("raw"))[0].data == PIXELS.tobytes()
-    encoded, _ = encode(flat, (90, 60), Encoding("jpg", quality=95))
-    assert np.abs(pixels_of(encoded).astype(int) - PIXELS).mean() < 3
+    assert np.array_equal(encode(flat, (90, 60), Encoding("raw"), PIXEL).pixels, PIXELS)
+    encoded = encode(flat, (90, 60), Encoding("jpg", quality=95), JPEG)
+    assert np.abs(decoded(encoded).astype(int) - PIXELS).mean() < 3
+    with pytest.raises(UndecodableImage, match="16,199 bytes.*16,200"):
+        encode(flat[:-1], (90, 60), Encoding("raw"), PIXEL)
 
 
-def test_orientation_in_exif_is_ignored_as_torchvision_does():
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_in_exif_is_ignored_unless_asked_for(kind, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90°
-    for settings in (Encoding(), Encoding("raw"), Encoding(max_side_px=45)):
-        encoded, _ = encode(stored(PIXELS, exif=exif), None, settings)
+    exif[0x010F] = "a maker, so that orientation is not the first entry"
+    exif[0x0112] = orientation
+    data = stored(PIXELS, kind, exif=exif)
+    for settings in (Encoding("raw"), Encoding("raw", 45)):
+        encoded = encode(data, None, settings, PIXEL)
         assert encoded.width > encoded.height
+    encoded = encode(data, None, Encoding("raw", apply_exif=True), PIXEL)
+    assert np.array_equal(encoded.pixels, np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(bytes(data))))))
+    upright = encode(data, None, Encoding("raw", 45, apply_exif=True), PIXEL)
+    assert (upright.width, upright.height) == ((45, 30) if orientation < 5 else (30, 45))
+    kept = encode(data, None, Encoding(apply_exif=True), JPEG)
+    assert kept.is_original == (kind == "JPEG" and orientation == 1)
 
 
 @pytest.mark.parametrize(
@@ -111,14 +190,41 @@ def test_orientation_in_exif_is_ignored_as_torchvision_does():
 )
 def test_an_image_cut_short_is_found(kind, share):
     data = stored(PIXELS, kind)
+    for check in ("full", "structure"):
+        with pytest.raises(UndecodableImage):
+            encode(data[: int(len(data) * share)], None, Encoding(check=check), JPEG)
+
+
+def test_a_jpeg_overwritten_by_something_else_is_found_by_its_structure():
+    data = bytearray(stored(PIXELS, quality=95))
+    data[len(data) // 2 : len(data) // 2 + 400] = bytes(stored(PIXELS[:20, :20]))[:400]
     with pytest.raises(UndecodableImage):
-        encode(data[: int(len(data) * share)], None, Encoding())
+        encode(np.frombuffer(bytes(data), np.uint8), None, Encoding(check="structure"), JPEG)
+
+
+def test_a_bomb_is_refused_before_it_takes_the_memory(monkeypatch):
+    monkeypatch.setattr(encoding_module, "_MOST_PIXELS", 90 * 60 - 1)
+    for data in (stored(PIXELS), stored(PIXELS, "PNG"), stored(PIXELS, progressive=True)):
+        with pytest.raises(UndecodableImage, match="90×60 px"):
+            encode(data, None, Encoding(), JPEG)
+    assert encode(stored(PIXELS), None, Encoding(limit_px=15), JPEG).width == 15  # decoded at half its size
+
+
+def test_a_jpeg_of_400_million_pixels_is_shrunk_in_little_memory():
+    rows = simplejpeg.encode_jpeg(np.full((16, 20_000, 3), 200, np.uint8), 50)
+    head, scan = rows[: rows.index(b"\xff\xda")], rows[rows.index(b"\xff\xda") :]
+    frame = head.index(b"\xff\xc0")
+    tall = head[: frame + 5] + (20_000).to_bytes(2, "big") + head[frame + 7 :]
+    start = 2 + int.from_bytes(scan[2:4], "big")
+    data = np.frombuffer(tall + scan[:start] + scan[start:-2] * 1250 + b"\xff\xd9", np.uint8)
+    with pytest.raises(UndecodableImage, match="20000×20000"):
+        encode(data, None, Encoding(), JPEG)
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"not an image at all", b"\xff\xd8\xff", bytes(1000)])
 def test_what_is_no_image_is_found(data):
     with pytest.raises(UndecodableImage):
-        encode(np.frombuffer(data, np.uint8), None, Encoding())
+        encode(np.frombuffer(data, np.uint8), None, Encoding(), JPEG)
 
 
 def test_the_histogram_is_exact_beyond_what_float32_counts():
@@ -127,7 +233,17 @@ def test_the_histogram_is_exact_beyond_what_float32_counts():
     assert counts[0, 7] == counts[1, 7] == counts[2, 255] == 4200 * 4200 and counts.sum() == 3 * 4200 * 4200
 
 
-@pytest.mark.parametrize("settings", [("bmp",), ("jpg", 0), ("jpg", 70_000), ("jpg", None, 0), ("jpg", None, 101)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"write_mode": "bmp"},
+        {"limit_px": 0},
+        {"limit_px": 70_000},
+        {"quality": 0},
+        {"quality": 101},
+        {"write_mode": "mix", "jpeg_share": 1.5},
+    ],
+)
 def test_settings_that_cannot_be_are_refused(settings):
     with pytest.raises(FeedrateError, match="give"):
-        Encoding(*settings)
+        Encoding(**settings)
