@@ -1,53 +1,75 @@
-"""CIFAR-10 and CIFAR-100 as distributed for Python: a tar archive or its folder, with pickled arrays in it.
+"""CIFAR-10 and CIFAR-100 as distributed for Python or in binary: a tar archive or its folder.
 
 Source: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
-import io
-import pickle
 import tarfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .cifar_binary import BinaryForm
+from .cifar_pickles import PickledForm
 from .errors import FeedrateError
 from .records import ChannelStatistics, ScanProgress
 
 _SIDE_PX = 32
 
 
+class _Form(Protocol):
+    """How the files of an archive are written. Both raise whatever the damage leads to."""
+
+    def class_names(self, content: bytes) -> tuple[str, ...]: ...
+    def images(self, content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]: ...
+
+
 @dataclass(frozen=True)
 class _Archive:
-    """What one of the two archives is called and holds."""
+    """What one of the archives is called and holds."""
 
+    dataset: str
     folder: str
     tar: str
     files: dict[str, tuple[str, ...]]  # by split
     meta: str
-    labels_key: bytes
-    names_key: bytes
+    form: _Form
 
 
 _ARCHIVES = (
     _Archive(
+        dataset="cifar10",
         folder="cifar-10-batches-py",
         tar="cifar-10-python.tar.gz",
         files={"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "val": ("test_batch",)},
         meta="batches.meta",
-        labels_key=b"labels",
-        names_key=b"label_names",
+        form=PickledForm(b"labels", b"label_names"),
     ),
     _Archive(
+        dataset="cifar100",
         folder="cifar-100-python",
         tar="cifar-100-python.tar.gz",
         files={"train": ("train",), "val": ("test",)},
         meta="meta",
-        labels_key=b"fine_labels",
-        names_key=b"fine_label_names",
+        form=PickledForm(b"fine_labels", b"fine_label_names"),
+    ),
+    _Archive(
+        dataset="cifar10",
+        folder="cifar-10-batches-bin",
+        tar="cifar-10-binary.tar.gz",
+        files={"train": tuple(f"data_batch_{n}.bin" for n in range(1, 6)), "val": ("test_batch.bin",)},
+        meta="batches.meta.txt",
+        form=BinaryForm(num_label_bytes=1),
+    ),
+    _Archive(
+        dataset="cifar100",
+        folder="cifar-100-binary",
+        tar="cifar-100-binary.tar.gz",
+        files={"train": ("train.bin",), "val": ("test.bin",)},
+        meta="fine_label_names.txt",
+        form=BinaryForm(num_label_bytes=2),
     ),
 )
 
@@ -55,6 +77,11 @@ _ARCHIVES = (
 def recognises(path: Path) -> bool:
     """Whether one of the archives, packed or unpacked, is at `path` or lies in it."""
     return bool(_found(path))
+
+
+def datasets(path: Path) -> tuple[str, ...]:
+    """Which of "cifar10" and "cifar100" are at `path`."""
+    return tuple(dict.fromkeys(archive.dataset for archive, _ in _found(path)))
 
 
 def list_splits(path: Path) -> tuple[str, ...]:
@@ -69,23 +96,27 @@ def open_split(path: Path, split: str, progress: ScanProgress | None) -> "CifarR
     damaged files.
     """
     found = _found(path)
-    if len({archive.folder for archive, _ in found}) > 1:
+    if len(datasets(path)) > 1:
         raise FeedrateError(f"{path} holds both CIFAR-10 and CIFAR-100: name the one, {found[0][1]} or {found[-1][1]}")
     archive, place = found[0]
     wanted = (archive.meta, *archive.files[split])
     contents = _unpacked(place, wanted) if place.is_dir() else _from_tar(place, archive, wanted)
-    classes = tuple(name.decode() for name in _entry(place, archive.meta, contents, archive.names_key))
     pixels, labels = [], []
-    for name in archive.files[split]:
-        planes = np.asarray(_entry(place, name, contents, b"data"))
-        file_labels = np.asarray(_entry(place, name, contents, archive.labels_key), dtype=np.int64)
-        if planes.dtype != np.uint8 or planes.shape != (len(file_labels), 3 * _SIDE_PX**2):
-            raise _damaged(place / name, f"its images are {planes.dtype} {planes.shape}")
-        if len(file_labels) and not 0 <= file_labels.min() <= file_labels.max() < len(classes):
-            raise _damaged(place / name, f"it has label {file_labels.max()} and there are {len(classes)} classes")
-        pixels.append(planes.reshape(-1, 3, _SIDE_PX, _SIDE_PX).transpose(0, 2, 3, 1))
-        labels.append(file_labels)
-        contents.pop(name)  # its pickle's arrays are views of it
+    name = archive.meta
+    try:
+        classes = archive.form.class_names(contents[name])
+        for name in archive.files[split]:
+            planes, file_labels = archive.form.images(contents.pop(name))  # the arrays are views of it
+            if len(file_labels) and not 0 <= file_labels.min() <= file_labels.max() < len(classes):
+                raise ValueError(f"it has label {file_labels.max()} and there are {len(classes)} classes")
+            pixels.append(planes.reshape(-1, 3, _SIDE_PX, _SIDE_PX).transpose(0, 2, 3, 1))
+            labels.append(file_labels)
+    except FeedrateError as error:
+        raise FeedrateError(f"{place / name} {error}") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise FeedrateError(
+            f"{place / name} is not what CIFAR's archive holds ({type(error).__name__}: {error}): download it again"
+        ) from error
     return CifarRecords(place, archive.files[split], classes, np.concatenate(labels), pixels)
 
 
@@ -106,7 +137,7 @@ class CifarRecords:
         self.heights = self.widths.copy()
         self.is_raw = np.ones(len(labels), dtype=np.bool_)
         self.channels: ChannelStatistics | None = None
-        self._place = place
+        self.place = place
         self._files = files
         self._starts = np.cumsum([0, *(len(part) for part in pixels)])
         self._pixels = np.concatenate(pixels, dtype=np.uint8).reshape(len(labels), -1)
@@ -121,11 +152,20 @@ class CifarRecords:
         return pixels
 
     def where(self, index: int) -> str:
-        file = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return f"{self._place / self._files[file]}, image {index - int(self._starts[file])}"
+        file, number = self._place_in_file(index)
+        return f"{self.place / file}, image {number}"
+
+    def name(self, index: int) -> str:
+        """File and number in it, the same for both forms of the archive: "data_batch_1/17"."""
+        file, number = self._place_in_file(index)
+        return f"{file.removesuffix('.bin')}/{number}"
 
     def close(self) -> None:
         pass  # no file stays open
+
+    def _place_in_file(self, index: int) -> tuple[str, int]:
+        file = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._files[file], index - int(self._starts[file])
 
 
 def _found(path: Path) -> list[tuple[_Archive, Path]]:
@@ -168,49 +208,3 @@ def _from_tar(path: Path, archive: _Archive, names: tuple[str, ...]) -> dict[str
     if missing:
         raise FeedrateError(f"{path} lacks {', '.join(missing)}: download it again")
     return contents
-
-
-def _entry(place: Path, name: str, contents: dict[str, bytes], key: bytes) -> Any:
-    try:
-        content = _ArrayUnpickler(io.BytesIO(contents[name]), encoding="bytes").load()
-        return content[key]
-    except FeedrateError as error:
-        raise FeedrateError(f"{place / name} {error}") from None
-    except Exception as error:  # a damaged pickle can raise anything
-        raise _damaged(place / name, f"{type(error).__name__}: {error}") from error
-
-
-def _damaged(path: Path, reason: str) -> FeedrateError:
-    return FeedrateError(f"{path} is not what CIFAR's archive holds ({reason}): download it again")
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """Stands for `codecs.encode`, by which NumPy's pickles write bytes; others of its encodings could do more."""
-    if encoding != "latin1":
-        raise FeedrateError(
-            f"asks for the encoding {encoding!r}, which arrays do not need: it was not made by CIFAR's authors"
-        )
-    return text.encode("latin1")
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Makes dictionaries, lists, numbers, bytes and NumPy arrays, and refuses whatever else a pickle may name."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        allowed: dict[tuple[str, str], Callable[..., Any] | type] = {
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-            ("_codecs", "encode"): _latin1,
-        }
-        for core in ("numpy.core", "numpy._core"):  # the name before and since NumPy 2
-            allowed[f"{core}.multiarray", "_reconstruct"] = _reconstruct
-        try:
-            return allowed[module, name]
-        except KeyError:
-            raise FeedrateError(
-                f"is a pickle that asks for {module}.{name}, which no CIFAR file needs: it is refused, since it could"
-                " run any code"
-            ) from None
-
-
-_reconstruct: Any = np.empty(0).__reduce__()[0]  # NumPy's own function, wherever its version keeps it
