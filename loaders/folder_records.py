@@ -11,17 +11,17 @@ from .errors import FeedrateError, LoaderError
 from .folder_scan import FileTable, measured, walk_class
 from .records import ChannelStatistics, ScanProgress
 
-_FOLDERS_OF = {"train": ("train",), "val": ("val", "valid", "validation", "test")}  # the first that exists counts
+FOLDERS_OF = {"train": ("train",), "val": ("val", "valid", "validation", "test")}  # the first that exists counts
 
 
 def recognises(path: Path) -> bool:
     """Whether `path` is a folder with folders in it, which then are splits or classes."""
-    return path.is_dir() and next(_subfolders(path), None) is not None
+    return path.is_dir() and next(subfolders(path), None) is not None
 
 
 def list_splits(path: Path) -> tuple[str, ...]:
     """The splits of the folder: those with a folder of their own, or "train" alone for `<class>/…`."""
-    return tuple(_split_folders(path))
+    return tuple(split_folders(path))
 
 
 def open_split(path: Path, split: str, progress: ScanProgress | None) -> "FolderRecords":
@@ -31,10 +31,10 @@ def open_split(path: Path, split: str, progress: ScanProgress | None) -> "Folder
     skipped. A class has the same label in both splits. Raises FeedrateError on a class without images, a class that
     only the validation split has, and images whose size cannot be read.
     """
-    folders = _split_folders(path)
+    folders = split_folders(path)
     folder = folders[split]
-    names = sorted(_subfolders(folder))
-    classes = sorted(_subfolders(folders.get("train", folder)))
+    names = sorted(subfolders(folder))
+    classes = sorted(subfolders(folders.get("train", folder)))
     odd = sorted(set(names) - set(classes))
     if odd:
         raise FeedrateError(
@@ -98,24 +98,25 @@ class FolderRecords:
         return self._prefix + self._names[start : int(self._ends[index])]
 
 
-def _split_folders(path: Path) -> dict[str, Path]:
-    """The folder of each split there is.
+def split_folders(path: Path) -> dict[str, Path]:
+    """The folder of each split there is; `path` itself, as "train", where there are classes alone.
 
     A split's folder is told from a class that happens to be called "train" by the folders in it.
     """
     found: dict[str, Path] = {}
-    for split, names in _FOLDERS_OF.items():
+    for split, names in FOLDERS_OF.items():
         for name in names:
             if (path / name).is_dir() and recognises(path / name):
                 found.setdefault(split, path / name)
     if found:
         return found
-    if all(name in {"train", *_FOLDERS_OF["val"]} for name in _subfolders(path)):
+    if all(name in {"train", *FOLDERS_OF["val"]} for name in subfolders(path)):
         raise FeedrateError(f"{path} holds no folders of classes: expected {path}/train/<class>/<image>")
     return {"train": path}
 
 
-def _subfolders(path: Path) -> Iterator[str]:
+def subfolders(path: Path) -> Iterator[str]:
+    """Names of the folders in it, in any order, without those that begin with a dot."""
     with os.scandir(path) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and entry.is_dir():

@@ -1,6 +1,7 @@
 """Which images lie in a folder and how large they are, remembered between runs."""
 
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
+from typing import Protocol
 
 import numpy as np
 import simplejpeg
@@ -71,19 +73,37 @@ class FileTable:
         return cls(names=b"".join(table.names for table in tables), **columns)
 
 
-def walk_class(folder: Path, class_name: str) -> FileTable:
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image, as torchvision does."""
+    return name.lower().endswith(_EXTENSIONS)
+
+
+class WalkListener(Protocol):
+    """Hears what a walk passes by; whoever hands one in is told of what cannot be read instead of an error."""
+
+    def unusable(self, path: str, reason: str) -> None:
+        """A folder, or a file that is an image by its name, that cannot be looked at."""
+        ...
+
+    def ignored(self, path: str) -> None:
+        """A file that is no image by its name, or whose name begins with a dot."""
+        ...
+
+
+def walk_class(folder: Path, class_name: str, listener: WalkListener | None = None) -> FileTable:
     """The images below `folder/class_name`, in torchvision's order: by their folder's path, then by name.
 
-    Symbolic links are followed; names beginning with a dot are skipped.
+    Symbolic links are followed; names beginning with a dot are skipped. An empty class name stands for the folder
+    itself. Without a listener, whatever cannot be read raises FeedrateError.
     """
     try:
-        visited = sorted(_walk(f"{folder}/{class_name}", frozenset()))
+        visited = sorted(_walk(f"{folder}/{class_name}", frozenset(), listener))
     except OSError as error:
         raise FeedrateError(f"{error.filename} cannot be read ({error.strerror}): mend or remove it") from error
     skipped = len(f"{folder}/")
     return FileTable.of(
         [
-            (os.fsencode(f"{parent}/{name}"[skipped:]), num_bytes, mtime_ns)
+            (os.fsencode(os.path.join(parent, name)[skipped:]), num_bytes, mtime_ns)  # noqa: PTH118 (no Path a file)
             for parent, files in visited
             for name, num_bytes, mtime_ns in sorted(files)
         ]
@@ -126,23 +146,62 @@ def image_size(path: str | bytes) -> tuple[int, int]:
         return image.size
 
 
-def _walk(folder: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, list[tuple[str, int, int]]]]:
+def _walk(
+    folder: str, above: frozenset[tuple[int, int]], listener: WalkListener | None
+) -> Iterator[tuple[str, list[tuple[str, int, int]]]]:
     """(folder, its images as (name, bytes, time of change)) for it and all below, in any order."""
-    here = os.stat(folder)
-    if (here.st_dev, here.st_ino) in above:
-        return  # a link to a folder that holds it
-    above |= {(here.st_dev, here.st_ino)}
-    files = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk(entry.path, above)
-            elif entry.name.lower().endswith(_EXTENSIONS):
-                status = entry.stat()
-                files.append((entry.name, status.st_size, status.st_mtime_ns))
+    files: list[tuple[str, int, int]] = []
+    try:
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in above:
+            return  # a link to a folder that holds it
+        above |= {(here.st_dev, here.st_ino)}
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    if listener is not None and entry.is_file(follow_symlinks=False):
+                        listener.ignored(entry.path)
+                elif (is_folder := _is_folder(entry, listener)) is not None:
+                    if is_folder:
+                        yield from _walk(entry.path, above, listener)
+                    else:
+                        _look_at(entry, files, listener)
+    except OSError as error:
+        if listener is None:
+            raise
+        listener.unusable(error.filename or folder, error.strerror or str(error))
     yield folder, files
+
+
+def _is_folder(entry: os.DirEntry[str], listener: WalkListener | None) -> bool | None:
+    """None where the listener was told that it cannot be found out: a link that leads to itself, say."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if listener is None:
+            raise
+        listener.unusable(entry.path, error.strerror or str(error))
+        return None
+
+
+def _look_at(entry: os.DirEntry[str], files: list[tuple[str, int, int]], listener: WalkListener | None) -> None:
+    """Add a file, if it is an image by its name."""
+    if not is_image_name(entry.name):
+        if listener is not None:
+            listener.ignored(entry.path)
+        return
+    try:
+        status = entry.stat()
+    except OSError as error:
+        if listener is None:
+            raise
+        reason = "it is a link to nothing" if entry.is_symlink() else error.strerror
+        listener.unusable(entry.path, reason or str(error))
+        return
+    if listener is not None and not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        listener.unusable(entry.path, "it is not a regular file")
+        return
+    files.append((entry.name, status.st_size, status.st_mtime_ns))
 
 
 def _read_sizes(
