@@ -1,65 +1,137 @@
-"""What comes in: the splits of a data set, opened, and a sentence that helps where there is none."""
+"""What comes in: a data set in whatever form it lies there, its splits as lists of samples, or a helpful sentence."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
 from loaders.errors import FeedrateError
-from loaders.records import Records, list_splits, open_records
 
+from . import archive_source, cifar_source, folder_source, kaggle_source, packed_source, shard_source
 from .progress import Phase
+from .samples import Samples
+from .splitting import split_off_val
 
+_CIFAR = "download https://www.cs.toronto.edu/~kriz/{0}-python.tar.gz to there (packed or unpacked), or name its place"
 _REMEDIES = {
     "imagenet": (
-        "unpack ILSVRC2012 (https://image-net.org/download) into train/<class>/ and val/<class>/ there,"
-        " or give the folder with --source"
+        "put ImageNet there, as Kaggle's ILSVRC/, as the official ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar"
+        " with ILSVRC2012_devkit_t12.tar.gz (https://image-net.org/download), as WebDataset shards, or as"
+        " train/<class>/ and val/<class>/, or name its place with --source"
     ),
-    "cifar10": (
-        "unpack https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz there, or give the folder with --source"
-    ),
-    "cifar100": (
-        "unpack https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz there, or give the folder with --source"
-    ),
+    "cifar10": _CIFAR.format("cifar-10") + " with --source",
+    "cifar100": _CIFAR.format("cifar-100") + " with --source",
     "folder": "give the folder that holds train/<class>/ and val/<class>/ with --source",
+    "synthetic": "give another --out",
 }
+_TITLES = {"imagenet": "ImageNet", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 
 
-def open_source(dataset: str, path: Path, phase: Phase) -> dict[str, Records]:
-    """Every split at `path`, by name. `dataset` is a key of the remedies and only chooses the sentence on failure.
+class _Form(Protocol):
+    """What each `*_source` module offers."""
 
-    Raises FeedrateError where there is nothing, or where the splits do not have the same classes.
+    def recognise(self, path: Path) -> str | None:
+        """The data set that lies at `path` in this form ("any": it could be any), None where it is another form."""
+        ...
+
+    def open_splits(self, path: Path, phase: Phase) -> dict[str, Samples]: ...
+
+
+# the first that recognises a path reads it: those that look for names before those that would take any folder
+_FORMS: tuple[_Form, ...] = (
+    packed_source,
+    kaggle_source,
+    archive_source,
+    cifar_source,
+    shard_source,
+    folder_source,
+)
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What is asked of a source.
+
+    val_fraction  of each class is split off where there is no "val" split; None: nothing is
+    seed          of that choice
+    on_bad        "error": the first unusable sample ends it;  "skip": they are left out and listed
     """
-    if not path.exists():
-        remedy = _REMEDIES[dataset]
-        raise FeedrateError(f"{path} does not exist: {remedy}; without data, try 'python tools/convert.py synthetic'")
-    opened: dict[str, Records] = {}
-    for split in list_splits(path):
-        opened[split] = _open(path, split, phase)
-        if len(opened[split]) == 0:
-            raise FeedrateError(f"{path} has no images in its '{split}' split: add some, or remove it")
-    first = next(iter(opened))
-    for split, records in opened.items():
-        if records.classes != opened[first].classes:
-            odd = sorted(set(records.classes) ^ set(opened[first].classes))
+
+    val_fraction: float | None = None
+    seed: int = 0
+    on_bad: Literal["error", "skip"] = "error"
+
+    def __post_init__(self) -> None:
+        if self.val_fraction is not None and not 0 < self.val_fraction < 1:
+            raise FeedrateError(f"--val-fraction {self.val_fraction} is not between 0 and 1: give a part, say 0.1")
+        if self.on_bad not in ("error", "skip"):
+            raise FeedrateError(f"--on-bad {self.on_bad} is unknown: give error or skip")
+
+
+def open_source(dataset: str, path: Path, options: SourceOptions, phase: Phase) -> dict[str, Samples]:
+    """Every split at `path`, "train" before "val". Listed only: no image is read, but for CIFAR's and to find copies.
+
+    The form is told by looking. `dataset` (a key of the remedies) chooses the sentence where there is nothing, and
+    what is recognised as another data set is refused. Raises FeedrateError where there is nothing, an empty split, a
+    bad sample unless those are skipped, or where the splits do not have the same classes.
+    """
+    try:
+        if not path.exists():
             raise FeedrateError(
-                f"{path}: the splits '{first}' and '{split}' differ in their classes ({', '.join(odd[:3])}"
-                f"{', …' if len(odd) > 3 else ''}): give both the same class folders"
+                f"{path} does not exist: {_REMEDIES[dataset]}; without data, try 'python tools/convert.py synthetic'"
             )
-    return opened
-
-
-def _open(path: Path, split: str, phase: Phase) -> Records:
-    """Open one split, showing how far the scan of image sizes is if there is one to be done."""
-    with phase(f"scan {split}", 0) as advance:
-        num_seen = 0
-
-        def progress(num_scanned: int, num_to_scan: int) -> None:
-            nonlocal num_seen
-            advance(num_scanned - num_seen, 0)
-            num_seen = num_scanned
-
-        return open_records(path, split, progress)
+        splits = _recognised(dataset, path).open_splits(path, phase)
+    except OSError as error:
+        raise FeedrateError(f"{error.filename or path} cannot be read ({error.strerror}): see to it") from error
+    _check(path, splits, options)
+    if options.val_fraction is not None:
+        if list(splits) != ["train"]:
+            raise FeedrateError(
+                f"{path} has a 'val' split already ({' and '.join(splits)}), and --val-fraction is for sources with"
+                " nothing but training images: leave it out"
+            )
+        splits = split_off_val(splits["train"], options.val_fraction, options.seed, phase)
+        if not len(splits["val"]):
+            raise FeedrateError(f"{path} has no class with two different images, so none can be split off: add some")
+    return splits
 
 
 def check_apart(source: Path, out: Path) -> None:
     """Refuse to pack into the source, where the packed folder would be taken for a class. Raises FeedrateError."""
     if out.resolve().is_relative_to(source.resolve()):
         raise FeedrateError(f"{out} lies inside the source {source}: give an --out outside of it")
+
+
+def _recognised(dataset: str, path: Path) -> _Form:
+    """The form that reads what lies at `path`."""
+    for form in _FORMS:
+        found = form.recognise(path)
+        if found is None:
+            continue
+        if found not in ("any", dataset) and dataset != "folder":
+            raise FeedrateError(
+                f"{path} holds {_TITLES[found]}, which is not '{dataset}': run"
+                f" 'python tools/convert.py {found} --source {path}'"
+            )
+        return form
+    raise FeedrateError(f"{path} holds nothing this reads: {_REMEDIES[dataset]}")
+
+
+def _check(path: Path, splits: Mapping[str, Samples], options: SourceOptions) -> None:
+    first = next(iter(splits))
+    for split, samples in splits.items():
+        if samples.bad and options.on_bad == "error":
+            bad = samples.bad[0]
+            others = f", and {len(samples.bad) - 1:,} more samples" if len(samples.bad) > 1 else ""
+            raise FeedrateError(
+                f"{bad.where}{others} cannot be used ({bad.reason}): mend or remove it, or leave such out with"
+                " --on-bad skip"
+            )
+        if len(samples) == 0:
+            raise FeedrateError(f"{path} has no images in its '{split}' split: add some, or remove it")
+        if samples.classes != splits[first].classes:
+            odd = sorted(set(samples.classes) ^ set(splits[first].classes))
+            raise FeedrateError(
+                f"{path}: the splits '{first}' and '{split}' differ in their classes ({', '.join(odd[:3])}"
+                f"{', …' if len(odd) > 3 else ''}): give both the same class folders"
+            )

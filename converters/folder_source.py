@@ -1,0 +1,173 @@
+"""Class folders: `train/<class>/…` and `val/<class>/…` (also valid, validation, test), or just `<class>/…`."""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.errors import FeedrateError
+from loaders.folder_records import FOLDERS_OF, recognises, split_folders, subfolders
+from loaders.folder_scan import FileTable, is_image_name, walk_class
+
+from .class_names import class_names
+from .progress import Advance, Phase
+from .samples import BadSample, Samples, Stored
+
+_NUM_THREADS = 8  # for disks and network drives that answer slowly but many at once
+
+
+@dataclass
+class FileSamples:
+    """One file a sample, all below `folder`. Fulfils `converters.samples.Samples`; paths are kept in one buffer."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    class_names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    files: FileTable
+    bad: Sequence[BadSample] = ()
+    num_ignored: int = 0
+    notes: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.num_bytes = self.files.num_bytes
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def stored(self, index: int) -> Stored:
+        """A whole file, called by its path below the folder."""
+        name = os.fsdecode(self.files.name(index))
+        return Stored(name, f"{self.folder}/{name}")
+
+    def fingerprint(self) -> str:
+        """See `Samples`."""
+        digest = sha256("\0".join(self.classes).encode("utf-8", "surrogateescape") + b"\0\0" + self.files.names)
+        for column in (self.files.ends, self.files.num_bytes, self.files.mtimes_ns, self.labels):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
+
+
+class Notices:
+    """What a walk below `folder` could not use, or passed by. See `loaders.folder_scan.WalkListener`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bad: list[BadSample] = []
+        self.num_ignored = 0
+        self._skipped = len(f"{folder}/")
+
+    def unusable(self, path: str, reason: str) -> None:
+        """Remember a bad sample, called by its path below the folder."""
+        self.bad.append(BadSample(path[self._skipped :], path, reason))
+
+    def ignored(self, path: str) -> None:
+        """Count it."""
+        self.num_ignored += 1
+
+
+def recognise(path: Path) -> str | None:
+    """ "any" where there are folders, which then are splits or classes."""
+    return "any" if recognises(path) else None
+
+
+def open_splits(path: Path, phase: Phase) -> dict[str, Samples]:
+    """List every split, numbered as torchvision's `ImageFolder` numbers it, names beginning with a dot left out.
+
+    A class has the same label in both splits. Raises FeedrateError on a class without images, on a class that only
+    the validation split has, and on validation images that lie in no class folders.
+    """
+    folders = split_folders(path)
+    if path not in folders.values():
+        _refuse_flat(path, folders)
+    classes = None
+    splits: dict[str, Samples] = {}
+    for split in sorted(folders):  # "train" comes first: its classes are those of both
+        with phase(f"list {split}", 0) as advance:
+            splits[split] = list_folder(folders[split], classes, advance, [path, path.parent])
+        classes = splits[split].classes
+    return splits
+
+
+def list_folder(
+    folder: Path, classes: tuple[str, ...] | None, advance: Advance, named_in: Sequence[Path]
+) -> FileSamples:
+    """List `folder/<class>/…`. `classes` are those of the training split (None: its own folders are the classes)."""
+    notices = Notices(folder)
+    names, num_outside = _class_folders(folder, notices)
+    classes = tuple(names) if classes is None else classes
+    odd = sorted(set(names) - set(classes))
+    if odd:
+        raise FeedrateError(
+            f"{folder / odd[0]} is a class that the training split does not have: every class of a split must occur in"
+            " the training split, so remove it or add it there"
+        )
+    tables = []
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        for table, heard in threads.map(partial(_walk, folder), names):
+            tables.append(table)
+            notices.bad += heard.bad
+            notices.num_ignored += heard.num_ignored
+            advance(len(table), 0)
+    for name, table in zip(names, tables, strict=True):
+        if not len(table) and not any(bad.name.split("/")[0] == name for bad in notices.bad):
+            raise FeedrateError(
+                f"{folder / name} holds no images, but every folder there stands for a class: add some, or remove it"
+            )
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = np.repeat(np.array([label_of[name] for name in names], np.int64), [len(table) for table in tables])
+    notes: dict[str, object] = {"num_images_outside_class_folders": num_outside} if num_outside else {}
+    return FileSamples(
+        folder,
+        classes,
+        class_names(classes, named_in),
+        labels,
+        FileTable.joined(tables),
+        sorted(notices.bad, key=lambda bad: bad.name),
+        notices.num_ignored,
+        notes,
+    )
+
+
+def _walk(folder: Path, class_name: str) -> tuple[FileTable, Notices]:
+    notices = Notices(folder)
+    return walk_class(folder, class_name, notices), notices
+
+
+def _class_folders(folder: Path, notices: Notices) -> tuple[list[str], int]:
+    """The class folders in torchvision's order, and how many images lie beside them, which no class has.
+
+    A link to nothing would have been a class, so it is noticed and not passed over.
+    """
+    names = set(subfolders(folder))
+    num_outside = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name in names:
+                continue
+            if entry.is_symlink() and not Path(entry.path).exists():
+                notices.unusable(entry.path, "it is a link to nothing")
+            elif not entry.is_dir():
+                is_image = is_image_name(entry.name) and not entry.name.startswith(".")
+                num_outside += is_image
+                notices.num_ignored += not is_image
+    return sorted(names), num_outside
+
+
+def _refuse_flat(path: Path, found: Mapping[str, Path]) -> None:
+    """Refuse a split whose images lie in no class folders, which would otherwise be left out without a word."""
+    for split, names in FOLDERS_OF.items():
+        for folder in (path / name for name in names):
+            if split in found or not folder.is_dir():
+                continue
+            if any(is_image_name(entry.name) for entry in folder.iterdir()):
+                kaggle = ", put LOC_val_solution.csv (Kaggle's ImageNet) into it" if split == "val" else ""
+                raise FeedrateError(
+                    f"{folder} holds images and no class folders: sort them into {folder}/<class>/{kaggle},"
+                    " or move it away"
+                )
