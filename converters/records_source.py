@@ -39,8 +39,9 @@ class RecordSamples:
         self._name = name
         self._place = place
         self._stamp = stamp
-        self._is_in_files = hasattr(records, "positions") and hasattr(records, "sizes")
-        self.num_bytes = self._records.sizes.astype(np.int64) if self._is_in_files else _sizes(records)
+        sizes = getattr(records, "sizes", None)  # together with `positions`, in records that lie in files
+        self._is_in_files = sizes is not None
+        self.num_bytes = _sizes(records) if sizes is None else np.asarray(sizes, np.int64)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,0 +1,223 @@
+"""WebDataset shards as a source: what the package `webdataset` reads from them, from places in the .tar files."""
+
+import gzip
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+import webdataset
+from imagenet_forms import (
+    NAMES,
+    WNIDS,
+    add_member,
+    contents,
+    jpeg,
+    make_pictures,
+    open_as,
+    refused_source,
+    tar_of,
+    write_shards,
+)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return write_shards(tmp_path / "data", make_pictures())
+
+
+def shard(root: Path, name: str = "a.tar", **files: bytes) -> Path:
+    """A shard with these members; "__" in a name stands for a dot."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(tar_of({key.replace("__", "."): data for key, data in files.items()}))
+    return root
+
+
+def test_samples_are_those_that_the_package_webdataset_reads(root):
+    for split, samples in open_as(root).items():
+        urls = [str(path) for path in sorted(root.glob(f"*{split}*.tar"))]
+        reference = list(webdataset.WebDataset(urls, shardshuffle=False))
+        found = contents(samples)
+        assert [(data, label) for _, label, data in found] == [(one["jpg"], int(one["cls"])) for one in reference]
+        assert [name for name, _, _ in found] == [
+            f"{Path(one['__url__']).name}/{one['__key__']}.jpg" for one in reference
+        ]
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("imagenet1k-train-0000.tar", "imagenet1k-validation-00.tar"), ["train", "val"]),
+        (("train/0.tar", "val/0.tar"), ["train", "val"]),
+        (("train/0.tar", "test/0.tar"), ["train", "val"]),
+        (("0.tar", "1.tar"), ["train"]),
+        (("trainer-0.tar", "values-1.tar"), ["train"]),
+        (("VAL_0.tar",), ["val"]),
+    ],
+)
+def test_splits_are_told_by_words_in_names_and_by_folders(tmp_path, names, splits):
+    for number, name in enumerate(names):
+        shard(tmp_path / Path(name).parent, Path(name).name, x__jpg=jpeg(number), x__cls=b"0")
+    opened = open_as(tmp_path)
+    assert list(opened) == splits
+    assert [len(samples) for samples in opened.values()] == [len(names) // len(splits)] * len(splits)
+
+
+def test_a_second_validation_split_is_left_out_and_noted(root):
+    shard(root, "im-test-0.tar", x__jpg=jpeg(0))
+    splits = open_as(root)
+    assert len(splits["val"]) == 7 and splits["train"].notes["left_out"] == ["im-test-0.tar"]
+
+
+def test_labels_come_from_cls_or_json(tmp_path):
+    shard(
+        tmp_path,
+        a__jpg=jpeg(0), a__cls=b"2\n",
+        b__PNG=jpeg(1), b__json=b'{"label": 1, "text": "x"}',
+        c__json=b'{"cls": 3}', c__webp=jpeg(2), c__txt=b"a text",
+        d__cls=b"0", d__json=b'{"label": 9}', d__jpeg=jpeg(3),
+    )  # fmt: skip
+    samples = open_as(tmp_path)["train"]
+    assert samples.labels.tolist() == [2, 1, 3, 0] and samples.classes == ("0", "1", "2", "3")
+    assert [data for _, _, data in contents(samples)] == [jpeg(n) for n in range(4)]
+
+
+def test_samples_are_grouped_by_the_name_up_to_its_first_dot(tmp_path):
+    shard(tmp_path, **{"./d.ir/a.x__jpg": jpeg(0), "d.ir/a__cls": b"0", "d.ir/a__jpg": jpeg(1)})
+    (found,) = contents(open_as(tmp_path)["train"])
+    assert found == ("a.tar/d.ir/a.jpg", 0, jpeg(1))
+
+
+def test_what_is_no_sample_is_counted(tmp_path):
+    shard(tmp_path, **{"readme": b"x", "__meta__": b"x", ".hidden.jpg": b"x", "a.jpg": jpeg(0), "a.cls": b"0"})
+    samples = open_as(tmp_path)["train"]
+    assert len(samples) == 1 and samples.num_ignored == 3 and not samples.bad
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"x__jpg": b"x"}, "no label"),
+        ({"x__cls": b"0", "x__txt": b"x"}, "no image, only cls, txt"),
+        ({"x__jpg": b"x", "x__cls": b"cat"}, ".cls holds no label"),
+        ({"x__jpg": b"x", "x__cls": b"-1"}, ".cls holds no label"),
+        ({"x__jpg": b"x", "x__cls": b""}, ".cls holds no label"),
+        ({"x__jpg": b"x", "x__cls": b"1" * 9}, ".cls holds no label"),
+        ({"x__jpg": b"x", "x__cls": b"1" * (2 << 20)}, "too many for a label"),
+        ({"x__jpg": b"x", "x__json": b'{"label": true}'}, ".json holds no label"),
+        ({"x__jpg": b"x", "x__json": b'{"label": "1"}'}, ".json holds no label"),
+        ({"x__jpg": b"x", "x__json": b"[1]"}, ".json holds no label"),
+        ({"x__jpg": b"x", "x__json": b"{"}, ".json holds no label"),
+    ],
+)
+def test_a_sample_without_image_or_label_is_a_bad_one(tmp_path, files, reason):
+    shard(tmp_path, **files, y__jpg=jpeg(0), y__cls=b"0")
+    message = refused_source(tmp_path)
+    assert reason in message and str(tmp_path / "a.tar") in message
+    samples = open_as(tmp_path, on_bad="skip")["train"]
+    assert [bad.name.startswith("a.tar/x") for bad in samples.bad] == [True] and len(samples) == 1
+
+
+def test_a_link_is_a_bad_sample(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        add_member(archive, "a.jpg", jpeg(0))
+        add_member(archive, "a.cls", b"0")
+        link = tarfile.TarInfo("b.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "a.jpg"
+        archive.addfile(link)
+        add_member(archive, "b.cls", b"0")
+    assert "link" in refused_source(tmp_path)
+    assert len(open_as(tmp_path, on_bad="skip")["train"]) == 1
+
+
+def test_names_that_stand_twice_are_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in ("a.jpg", "a.jpg", "a.cls"):
+            add_member(archive, name, b"0")
+    assert "a.jpg twice" in refused_source(tmp_path, on_bad="skip")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in ("a.jpg", "b.jpg", "a.cls"):
+            add_member(archive, name, b"0")
+    assert "'a' in two places" in refused_source(tmp_path, on_bad="skip")
+
+
+def test_damaged_and_compressed_shards_are_refused(root):
+    path = next(root.glob("*.tar"))
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        last = archive.getmembers()[-1]
+    for length in (100, 2000, last.offset, last.offset_data + 512):
+        path.write_bytes(whole[:length])
+        assert str(path) in refused_source(root, on_bad="skip")
+    path.write_bytes(gzip.compress(whole))
+    assert "decompress" in refused_source(root)
+    path.rename(path.with_suffix(".tar.gz"))
+    assert "decompress" in refused_source(root)
+    assert "decompress" in refused_source(path.with_suffix(".tar.gz"))
+
+
+def test_a_sparse_member_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("a.jpg")
+        member.size = 1024
+        member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9999"}
+        archive.addfile(member, io.BytesIO(b"1\n0\n512\n".ljust(1024, b"\0")))
+    (tmp_path / "a.tar").write_bytes(buffer.getvalue())
+    assert "sparse" in refused_source(tmp_path)
+
+
+def test_class_names_come_from_a_list_beside(root):
+    assert open_as(root)["val"].classes == WNIDS
+    (root / "words.txt").write_text("".join(f"{wnid}\t{name}\n" for wnid, name in NAMES.items()))
+    assert open_as(root)["val"].class_names == tuple(NAMES[wnid] for wnid in WNIDS)
+    (root / "classes.txt").unlink()
+    for content in (list("abc"), {"0": "a", "1": "b", "2": "c"}):
+        (root / "classes.json").write_text(json.dumps(content))
+        assert open_as(root)["train"].classes == ("a", "b", "c")
+    (root / "classes.json").unlink()
+    splits = open_as(root)
+    assert splits["train"].classes == splits["val"].classes == ("0", "1", "2")
+
+
+def test_labels_of_both_splits_together_make_the_classes(tmp_path):
+    shard(tmp_path, "train-0.tar", a__jpg=jpeg(0), a__cls=b"1")
+    shard(tmp_path, "val-0.tar", a__jpg=jpeg(0), a__cls=b"4")
+    assert [samples.classes for samples in open_as(tmp_path).values()] == [("0", "1", "2", "3", "4")] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.txt", "a\n\nb\nc\n"),
+        ("classes.txt", "a\na\nb\n"),
+        ("classes.txt", "a\nb\n"),
+        ("classes.json", "{"),
+        ("classes.json", "3"),
+        ("classes.json", '{"a": 0, "b": 1, "c": 2}'),
+        ("classes.json", '["a", "b", 3]'),
+    ],
+)
+def test_a_list_of_classes_that_makes_no_sense_is_refused(root, name, text):
+    (root / "classes.txt").unlink()
+    (root / name).write_text(text)
+    assert str(root / name) in refused_source(root)
+
+
+def test_shards_beside_class_folders_are_not_guessed_at(root):
+    (root / "train" / "ant").mkdir(parents=True)
+    assert len(open_as(root)["train"]) == 11
+    (root / "train" / "ant" / "0.jpg").write_bytes(jpeg(0))
+    assert "both" in refused_source(root)
+    shutil.rmtree(root / "train")
+    (root / "ant").mkdir()
+    (root / "ant" / "0.jpg").write_bytes(jpeg(0))
+    assert "both" in refused_source(root)
+
+
+def test_one_shard_can_be_named_itself(root):
+    path = sorted(root.glob("*val*.tar"))[0]
+    (samples,) = open_as(path).values()
+    assert len(samples) == 5 and samples.classes == WNIDS
