@@ -1,0 +1,144 @@
+"""Is a packed folder what its manifest says? Reads everything again: every byte, every table, every image."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from loaders.errors import FeedrateError
+from loaders.manifest import MANIFEST_NAME, Manifest, PackedFile, parse_manifest
+
+from .checksums import Checksums
+from .folder import BAD_SAMPLES_NAME, WORK_FOLDER
+from .packing import FORMATS
+from .progress import Phase, silent_phase
+from .split_check import REMEDY, SplitCheck
+
+_NAMED_LIKE_OURS = re.compile(r".+(\.beton|\.npy|\.samples\.npz|-\d{6}\.(tar|idx))(\.partial)?|manifest\.json\.partial")
+
+
+@dataclass(frozen=True)
+class Verified:
+    """How many samples were compared and bytes hashed, and what is wrong: one sentence each, in a fixed order."""
+
+    num_samples: int
+    num_bytes: int
+    findings: list[str]
+
+
+def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verified:
+    """Compare all that a packed folder holds with its manifest and with itself.
+
+    Every file's size and SHA-256; the tables, the formats and the indices with each other; every image, decoded, with
+    the size and the label that are told of it; the same sample in several formats; the channel statistics where the
+    pixels that they were counted from are known. A folder in which files are missing or have another size is told so,
+    and no image of it is looked at. `num_workers` 0 does all in this process. Raises FeedrateError where there is no
+    manifest to compare with, or a worker died.
+    """
+    manifest = _manifest_of(folder)
+    findings = [*_manifest_findings(manifest), *_leftovers(folder, manifest)]
+    whole, unsound = _present(folder, manifest)
+    findings += unsound
+    num_samples = 0
+    sizes = {folder / name: file.num_bytes for name, file in whole.items()}
+    with Checksums(sizes) as checksums:  # in the background: one thread a file, and a set may be one file
+        wrong_inside: list[str] = []
+        if unsound:
+            findings.append(f"{folder}: for that, no image of it was looked at")
+        else:
+            for split in manifest.splits:
+                check = SplitCheck(folder, split, manifest)
+                check.run(num_workers, phase)
+                wrong_inside += check.findings
+                num_samples += check.num_compared
+        total = sum(split.num_samples for split in manifest.splits.values())
+        with phase("checksums", total, checksums.num_done(total)) as advance:
+            digests = checksums.wait(advance, total)
+    for name, file in whole.items():
+        digest = digests[folder / name]
+        if isinstance(digest, OSError):
+            findings.append(f"{folder / name} cannot be read ({digest.strerror}): check its permissions and its disk")
+        elif digest != file.sha256:
+            findings.append(
+                f"{folder / name} has SHA-256 {digest[:12]}… and {MANIFEST_NAME} says {file.sha256[:12]}…:"
+                f" its bytes are not those that were packed, copy it or {REMEDY}"
+            )
+    findings += wrong_inside
+    return Verified(num_samples, sum(sizes.values()), list(dict.fromkeys(findings)))
+
+
+def _manifest_of(folder: Path) -> Manifest:
+    if not (folder / MANIFEST_NAME).is_file():
+        if (folder / WORK_FOLDER).is_dir():
+            raise FeedrateError(f"{folder} was never packed to its end: give the same packing command again to go on")
+        raise FeedrateError(f"{folder} has no {MANIFEST_NAME}: give a packed folder, what --out named when packing")
+    return parse_manifest(folder)
+
+
+def _files_of(manifest: Manifest) -> list[PackedFile]:
+    """All that the manifest names, in its order."""
+    return [
+        file
+        for split in manifest.splits.values()
+        for file in (split.samples, *(file for files in split.formats.values() for file in files))
+    ]
+
+
+def _manifest_findings(manifest: Manifest) -> Iterator[str]:
+    """What the manifest alone shows to be wrong."""
+    for name, num in Counter(file.name for file in _files_of(manifest)).items():
+        if num > 1:
+            yield f"{MANIFEST_NAME} names {name} {num} times: {REMEDY}"
+    for name, split in manifest.splits.items():
+        if sum(split.samples_per_class) != split.num_samples:
+            yield (
+                f"{MANIFEST_NAME} counts {sum(split.samples_per_class):,} samples in the classes of '{name}' and"
+                f" {split.num_samples:,} in all: {REMEDY}"
+            )
+        for unknown in sorted({*split.formats} - {*FORMATS}):
+            yield f"{MANIFEST_NAME} has '{name}' as '{unknown}', known are {', '.join(FORMATS)}: {REMEDY}"
+
+
+def _leftovers(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Files named like ours that the manifest does not know, and a list of bad samples that does not fit it."""
+    known = {file.name for file in _files_of(manifest)}
+    for path in sorted(folder.iterdir()):
+        if path.name == WORK_FOLDER:
+            yield f"{path} is left of a packing that did not end: give its command again, or remove it"
+        elif _NAMED_LIKE_OURS.fullmatch(path.name) and path.name not in known:
+            yield f"{path} is named like a packed file and is not in {MANIFEST_NAME}: remove it"
+    listed: Counter[str] = Counter()
+    if (folder / BAD_SAMPLES_NAME).exists():
+        try:
+            lines = (folder / BAD_SAMPLES_NAME).read_text().splitlines()
+            listed.update(json.loads(line)["split"] for line in lines)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            yield f"{folder / BAD_SAMPLES_NAME} is not a list of bad samples ({error!r:.80}): {REMEDY}"
+            return
+    for name, split in manifest.splits.items():
+        if listed[name] != split.num_bad:
+            yield (
+                f"{folder / BAD_SAMPLES_NAME} lists {listed[name]:,} samples of '{name}' and {MANIFEST_NAME} counts"
+                f" {split.num_bad:,}: {REMEDY}"
+            )
+
+
+def _present(folder: Path, manifest: Manifest) -> tuple[dict[str, PackedFile], list[str]]:
+    """The manifest's files that are there in full size, by name, and a sentence about each that is not."""
+    whole, findings = {}, []
+    for file in _files_of(manifest):
+        path = folder / file.name
+        if path.parent != folder or file.name in ("", ".", ".."):
+            findings.append(f"{MANIFEST_NAME} names '{file.name}', which is not a file beside it: {REMEDY}")
+        elif not path.is_file():
+            findings.append(f"{path} is missing: copy it, or {REMEDY}")
+        elif path.stat().st_size != file.num_bytes:
+            findings.append(
+                f"{path} has {path.stat().st_size:,} bytes and {MANIFEST_NAME} says {file.num_bytes:,}:"
+                f" it was cut short or replaced, copy it or {REMEDY}"
+            )
+        else:
+            whole[file.name] = file
+    return whole, findings
