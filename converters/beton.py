@@ -46,7 +46,7 @@ class BetonOutput:
         self._path = folder / f"{split}.beton"
         self._first_page_bytes = page_bytes
         self._most_samples = most_samples
-        self.restore(np.zeros(0, [("beton_position", "<i8")]))
+        self._page_bytes, self._position = page_bytes, 0
 
     def place(self, rows: Rows, first_number: int) -> BetonPlace:
         """See `outputs.Output`."""
@@ -76,7 +76,7 @@ class BetonOutput:
             while self._page_bytes < sizes.max():
                 self._page_bytes *= 2
             self._position = int(rows["beton_position"][-1] + sizes[-1])
-        cut(self._path, self._position if len(rows) else 0)
+        cut(self._path, self._position)
 
     def paths_of(self, rows: Rows) -> list[Path]:
         """See `outputs.Output`."""

@@ -60,13 +60,14 @@ def run_in_order(
     num_workers: int,
     place: Callable[[Any, Any], Any],
     describe: Callable[[int, int], str],
-    stuck_s: float = STUCK_S,
+    stuck_s: float | None = None,
 ) -> Generator[int, None, None]:
     """Work through the tasks; yields the number of each once it and all before it are written.
 
     place(task, report) -> place   called in the order of the tasks, in this process
     describe(number, item)         names an item of task `number`, for the sentence about a worker that died there
     num_workers                    0: all is done in this process
+    stuck_s                        how long a worker may be at one item (STUCK_S)
 
     At most IN_FLIGHT tasks a worker are under way or wait for their turn, so memory stays bounded. Closing the
     iterator ends all workers at once. Raises FeedrateError for a dead or stuck worker, and what the work raised.
@@ -77,7 +78,7 @@ def run_in_order(
             work.write(kept, place(task, report))
             yield number
         return
-    crew = _Crew(describe, stuck_s)
+    crew = _Crew(describe, STUCK_S if stuck_s is None else stuck_s)
     try:
         for _ in range(min(num_workers, len(tasks))):
             crew.workers.append(_Worker(work))

@@ -60,7 +60,7 @@ class Output(Protocol):
         ...
 
     def restore(self, rows: Rows) -> None:
-        """Go on after these samples, which a run before has written; whatever lies behind them is cut off."""
+        """Begin, or go on after these samples, which a run before has written; whatever lies behind them is cut off."""
         ...
 
     def paths_of(self, rows: Rows) -> list[Path]:

@@ -92,7 +92,7 @@ def pack(
             there = publish(out)  # all was written, and the run before ended at its very end
         if there is not None:
             return Packed(there, _num_original(there), was_there=True)
-        needed = estimate(splits, settings.encoding, settings.formats)
+        needed = estimate(splits, settings.encoding, settings.formats, num_workers)
         try:
             tell(needed)
             _check_space(out, needed)

@@ -33,7 +33,6 @@ class RawOutput:
     def __init__(self, folder: Path, split: str) -> None:
         self._path = folder / f"{split}.npy"
         self._num_bytes = 0
-        cut(self._path, 0)
 
     def place(self, rows: Rows, first_number: int) -> RawPlace:
         """See `outputs.Output`."""

@@ -48,7 +48,6 @@ class ShardOutput:
         self._split = split
         self._shard_bytes = shard_bytes
         self._shard, self._position = 0, 0
-        cut(self._path(0), 0)
 
     def place(self, rows: Rows, first_number: int) -> ShardPlace:
         """See `outputs.Output`."""

@@ -10,8 +10,10 @@ import pytest
 import simplejpeg
 from pictures import smooth_picture
 
-from converters.beton import BetonWriter
-from loaders.beton_records import open_split
+from converters.beton import BetonOutput
+from converters.encode import Encoded
+from converters.outputs import ROW, Payload
+from loaders.beton_records import BetonRecords
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ffcv") is None, reason="ffcv is not installed")
 
@@ -25,14 +27,20 @@ def folder(tmp_path_factory):
     pixels = np.stack([smooth_picture(SIDE, SIDE, seed) for seed in range(NUM)])
     np.save(folder / "pixels.npy", pixels)
     for mode in ("raw", "jpg"):
-        with open(folder / f"ours-{mode}.beton", "w+b") as file:
-            # small pages, so that the samples lie on several
-            writer = BetonWriter(file, NUM, page_bytes=1 << 16)
-            for index, image in enumerate(pixels):
-                is_raw = mode == "raw"
-                data = image.tobytes() if is_raw else simplejpeg.encode_jpeg(image, 95, "RGB", "420")
-                writer.add(data, is_raw, SIDE, SIDE, index % 3)
-            writer.finish()
+        rows = np.zeros(NUM, ROW)
+        rows["width"] = rows["height"] = SIDE
+        rows["label"], rows["beton_is_raw"] = np.arange(NUM) % 3, mode == "raw"
+        jpegs = [simplejpeg.encode_jpeg(image, 95, "RGB", "420") for image in pixels]
+        rows["jpeg_bytes"] = [len(jpeg) for jpeg in jpegs]
+        # small pages, so that the samples lie on several; room for more samples than come, as after bad ones
+        output = BetonOutput(folder, f"ours-{mode}", NUM + 5, page_bytes=1 << 16)
+        output.restore(rows[:0])
+        payloads = [
+            Payload(Encoded(SIDE, SIDE, jpeg, False, image, None), mode == "raw")
+            for jpeg, image in zip(jpegs, pixels, strict=True)
+        ]
+        output.place(rows, 0).write(payloads)
+        output.finish(rows)
     script = Path(__file__).with_name("ffcv_exchange.py")
     done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -51,7 +59,7 @@ def test_stock_ffcv_reads_what_we_write(folder, mode):
 @pytest.mark.parametrize("mode", ["raw", "jpg"])
 def test_we_read_what_stock_ffcv_writes(folder, mode):
     expected = np.load(folder / "pixels.npy")
-    records = open_split(folder / f"stock-{mode}.beton", "train", None)
+    records = BetonRecords(folder / f"stock-{mode}.beton")
     assert records.labels.tolist() == [index % 3 for index in range(NUM)]
     assert records.classes == ("0", "1", "2")
     assert records.is_raw.all() if mode == "raw" else not records.is_raw.any()

@@ -1,112 +1,184 @@
-"""The packing pass: the same bytes for any number of processes, exact statistics, and all or nothing."""
+"""The packing pass: the same bytes for any number of processes and interruptions, exact statistics, honest files."""
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import subprocess
+import tarfile
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
+from listed import listed
 from pictures import write_image_folder
 
-from converters import packing
+from converters import crew, folder, packing, split_pass
 from converters.encode import Encoding
-from converters.packing import channel_statistics, pack
+from converters.packing import PackSettings, channel_statistics, pack
+from converters.samples import BadSample, Stored
+from converters.split_pass import Rules, packing_order
 from loaders.errors import FeedrateError
 from loaders.manifest import read_manifest
 from loaders.records import open_records
+from loaders.sample_table import SampleTable
+
+ALL = ("beton", "shards", "raw")
 
 
 @pytest.fixture(autouse=True)
 def _several_tasks(monkeypatch):
     """Small enough tasks for these small sets to be spread over processes."""
-    monkeypatch.setattr(packing, "_CHUNK_SAMPLES", 3)
+    monkeypatch.setattr(split_pass, "_TASK_SAMPLES", 3)
 
 
-def splits_of(folder):
-    return {split: open_records(folder, split) for split in ("train", "val")}
+def files(place):
+    return sorted(path.name for path in place.iterdir())
 
 
-def files(folder):
-    return sorted(path.name for path in folder.iterdir())
+def contents(place):
+    return {name: (place / name).read_bytes() for name in files(place)}
 
 
-class Trap:
-    """Records that do something to the process that reads sample 20."""
-
-    def __init__(self, records, action, owner):
-        self.__dict__.update(classes=records.classes, labels=records.labels, widths=records.widths, channels=None)
-        self.__dict__.update(
-            heights=records.heights, is_raw=records.is_raw, _records=records, action=action, owner=owner
-        )
-
-    def __len__(self):
-        return len(self._records)
-
-    def read(self, index):
-        if index == 20 and os.getpid() != self.owner:
-            if self.action == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError("a bug")
-        return self._records.read(index)
-
-    def where(self, index):
-        return self._records.where(index)
-
-    def close(self):
-        pass
+def settings(*formats, seed=0, **encoding):
+    return PackSettings(Encoding(**encoding), formats or ("beton",), seed)
 
 
-def test_samples_keep_bytes_labels_and_order(image_folder, tmp_path):
-    splits = splits_of(image_folder)
-    packed = pack(splits, tmp_path / "out", Encoding(), 1)
-    assert packed.num_original == 37 + 23
+class Trap(Stored):
+    """A sample that does something to the process that reads it, unless that is the one that runs the tests."""
+
+    def read(self):
+        assert "pytest" not in Path("/proc/self/cmdline").read_text()
+        if self.name == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.name == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        raise RuntimeError("a bug")
+
+
+def trapped(source, action):
+    """The folder's training samples with a trap among them."""
+    samples = listed(source)["train"]
+    plain = samples.stored
+    samples.stored = lambda index: Trap(action, str(samples.paths[20])) if index == 20 else plain(index)
+    return {"train": samples}
+
+
+def test_samples_keep_bytes_and_labels_in_a_shuffled_order_that_the_seed_decides(image_folder, tmp_path):
+    splits = listed(image_folder)
+    packed = pack(splits, tmp_path / "out", settings(), 0)
+    assert packed.num_original == 37 + 23 and not packed.was_there
     for split, source in splits.items():
         records = open_records(tmp_path / "out", split)
-        assert records.classes == source.classes
-        for name in ("labels", "widths", "heights"):
-            assert np.array_equal(getattr(records, name), getattr(source, name))
-        for index in range(len(source)):
-            assert bytes(records.read(index)) == bytes(source.read(index))
+        order = packing_order(len(source), 0)
+        assert sorted(order.tolist()) == list(range(len(source))) != order.tolist()
+        assert records.labels.tolist() == source.labels[order].tolist()
+        for index, origin in enumerate(order.tolist()):
+            assert bytes(records.read(index)) == source.paths[origin].read_bytes()
+    pack(splits, tmp_path / "other", settings(seed=1), 0)
+    assert (tmp_path / "other" / "train.beton").read_bytes() != (tmp_path / "out" / "train.beton").read_bytes()
+    pack(splits, tmp_path / "plain", settings(seed=None), 0)
+    assert open_records(tmp_path / "plain", "train").labels.tolist() == splits["train"].labels.tolist()
 
 
-def test_raw_mode_stores_the_decoded_pixels(image_folder, tmp_path):
-    splits = splits_of(image_folder)
-    pack(splits, tmp_path / "out", Encoding("raw"), 1)
-    records = open_records(tmp_path / "out", "train")
-    assert records.is_raw.all()
-    for index in range(len(records)):
-        expected = simplejpeg.decode_jpeg(splits["train"].read(index), "RGB")
-        assert np.array_equal(records.read(index).reshape(expected.shape), expected)
+def test_the_order_of_packing_never_changes():
+    assert packing_order(10, 0).tolist() == [4, 8, 1, 0, 3, 9, 7, 6, 5, 2]
+    assert packing_order(10, 7).tolist() == [0, 4, 3, 6, 1, 7, 5, 9, 8, 2]
 
 
-@pytest.mark.parametrize("encoding", [Encoding(max_side_px=60), Encoding("raw", 50)], ids=["jpg", "raw"])
-def test_any_number_of_processes_writes_the_same_bytes(image_folder, tmp_path, encoding):
-    written = {}
-    for num_workers in (1, 2, 3):
-        out = tmp_path / str(num_workers)
-        pack(splits_of(image_folder), out, encoding, num_workers)
-        written[num_workers] = [(out / name).read_bytes() for name in files(out)]
-        assert files(out) == ["manifest.json", "train.beton", "val.beton"]
-    assert written[1] == written[2] == written[3]
+def test_three_formats_in_one_pass_hold_the_same(image_folder, tmp_path):
+    pack(listed(image_folder), tmp_path, settings(*ALL, limit_px=60), 2)
+    assert {"train.beton", "train-000000.tar", "train-000000.idx", "train.npy", "train.samples.npz"} <= set(
+        files(tmp_path)
+    )
+    manifest = read_manifest(tmp_path)
+    records = open_records(tmp_path, "train")
+    table = SampleTable(tmp_path / "train.samples.npz", 37)
+    raw = np.load(tmp_path / "train.npy", mmap_mode="r")
+    assert raw.shape == (manifest.splits["train"].formats["raw"][0].num_bytes - 128,)
+    with tarfile.open(tmp_path / "train-000000.tar") as tar:
+        members = [(member.name, tar.extractfile(member).read()) for member in tar]
+    for index in range(37):
+        name, jpeg = members[2 * index]
+        assert name == f"{index:09d}.jpg" and jpeg == bytes(records.read(index))
+        assert members[2 * index + 1] == (f"{index:09d}.cls", str(records.labels[index]).encode())
+        start, size = int(table.column("shard_position")[index]), int(table.column("shard_bytes")[index])
+        assert (tmp_path / "train-000000.tar").read_bytes()[start : start + size] == jpeg
+        height, width = simplejpeg.decode_jpeg_header(jpeg)[:2]
+        begin = int(table.column("raw_position")[index])
+        pixels = raw[begin : begin + 3 * width * height].reshape(height, width, 3)
+        assert np.abs(pixels.astype(int) - simplejpeg.decode_jpeg(jpeg, "RGB")).mean() < 6
 
 
 @pytest.mark.parametrize(
-    "encoding", [Encoding(), Encoding(max_side_px=60), Encoding("raw")], ids=["kept", "jpg", "raw"]
+    "wanted",
+    [
+        settings(*ALL, limit_px=60),
+        settings("beton", write_mode="mix", jpeg_share=0.4),
+        settings("raw", "beton", write_mode="raw", limit_px=50, limited="shortest"),
+        settings("shards", seed=None),
+    ],
+    ids=["all", "mix", "raw", "shards"],
 )
+def test_any_number_of_processes_writes_the_same_bytes(image_folder, tmp_path, wanted):
+    wanted = replace(wanted, shard_bytes=1 << 20)
+    for num_workers in (0, 1, 2, 3):
+        pack(listed(image_folder), tmp_path / str(num_workers), wanted, num_workers)
+        assert contents(tmp_path / str(num_workers)) == contents(tmp_path / "0")
+
+
+def test_a_mix_holds_the_share_asked_for_and_the_same_one_in_any_order(tmp_path):
+    source = write_image_folder(tmp_path / "in", {"train": {"ant": 200, "bee": 100}})
+    for name, seed in (("a", 0), ("b", 0)):
+        pack(listed(source), tmp_path / name, settings(seed=seed, write_mode="mix", jpeg_share=0.3), 0)
+    records = open_records(tmp_path / "a", "train")
+    assert 0.6 < records.is_raw.mean() < 0.8
+    assert np.array_equal(records.is_raw, open_records(tmp_path / "b", "train").is_raw)
+
+
+@pytest.mark.parametrize("encoding", [{}, {"write_mode": "raw"}], ids=["kept", "raw"])
 def test_statistics_are_those_of_all_pixels_that_will_be_read(image_folder, tmp_path, encoding):
-    pack(splits_of(image_folder), tmp_path / "out", encoding, 1)
-    records = open_records(tmp_path / "out", "train")
+    pack(listed(image_folder), tmp_path / "out", settings(**encoding), 0)
+    reference = pixels_of(open_records(tmp_path / "out", "train"))
+    statistics = read_manifest(tmp_path / "out").statistics
+    assert np.allclose(statistics.mean, reference.mean(axis=0), rtol=1e-12)
+    assert np.allclose(statistics.std, reference.std(axis=0), rtol=1e-10)
+    assert statistics.num_samples == 37 and statistics.split == "train"
+
+
+def test_statistics_of_what_is_encoded_are_those_before_encoding(image_folder, tmp_path):
+    pack(listed(image_folder), tmp_path / "jpg", settings(limit_px=60), 0)
+    pack(listed(image_folder), tmp_path / "raw", settings(limit_px=60, write_mode="raw"), 0)
+    assert read_manifest(tmp_path / "jpg").statistics == read_manifest(tmp_path / "raw").statistics
+    stored = pixels_of(open_records(tmp_path / "jpg", "train")).mean(axis=0)
+    assert np.abs(stored - read_manifest(tmp_path / "jpg").statistics.mean).max() < 0.5
+
+
+def pixels_of(records):
+    """float64 [pixels, 3] of all samples."""
     pixels = []
     for index in range(len(records)):
         data = records.read(index)
         pixels.append((data if records.is_raw[index] else simplejpeg.decode_jpeg(data, "RGB")).reshape(-1, 3))
-    reference = np.concatenate(pixels).astype(np.float64)
-    assert np.allclose(records.channels.mean, reference.mean(axis=0), rtol=1e-12)
-    assert np.allclose(records.channels.std, reference.std(axis=0), rtol=1e-10)
+    return np.concatenate(pixels).astype(np.float64)
+
+
+def test_of_a_large_set_whose_bytes_are_kept_an_eighth_is_counted(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(split_pass, "_COUNTED_FROM", 37)
+    pack(listed(image_folder), tmp_path / "kept", settings(), 2)
+    statistics = read_manifest(tmp_path / "kept").statistics
+    assert statistics.num_samples == 5 and "every 8th sample" in statistics.method
+    records = open_records(tmp_path / "kept", "train")
+    chosen = np.concatenate(
+        [simplejpeg.decode_jpeg(records.read(index), "RGB").reshape(-1, 3) for index in range(0, 37, 8)]
+    )
+    assert np.allclose(statistics.mean, chosen.mean(axis=0), rtol=1e-12)
+    pack(listed(image_folder), tmp_path / "raw", settings(write_mode="raw"), 0)
+    assert read_manifest(tmp_path / "raw").statistics.num_samples == 37
 
 
 def test_statistics_of_a_trillion_pixels_are_exact():
@@ -118,121 +190,334 @@ def test_statistics_of_a_trillion_pixels_are_exact():
     assert std[0] == pytest.approx(1e-6, rel=1e-9)
 
 
-def test_the_manifest_tells_sizes_counts_and_the_checksum(image_folder, tmp_path):
-    pack(splits_of(image_folder), tmp_path, Encoding(), 1)
+def test_the_manifest_tells_sizes_counts_and_checksums(image_folder, tmp_path):
+    pack(listed(image_folder), tmp_path, settings(*ALL), 0)
     split = read_manifest(tmp_path).splits["train"]
-    told = subprocess.run(["sha256sum", tmp_path / "train.beton"], capture_output=True, text=True, check=True).stdout
-    assert told.split()[0] == split.sha256
-    assert split.num_bytes == (tmp_path / "train.beton").stat().st_size
-    assert split.samples_per_class == [13, 11, 13] and split.num_samples == 37
+    assert split.samples_per_class == [13, 11, 13] and split.num_samples == 37 and split.num_bad == 0
+    for file in (split.samples, *(file for of in split.formats.values() for file in of)):
+        told = subprocess.run(["sha256sum", tmp_path / file.name], capture_output=True, text=True, check=True).stdout
+        assert told.split()[0] == file.sha256 and (tmp_path / file.name).stat().st_size == file.num_bytes
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_broken_image_is_named_and_nothing_stays(tmp_path, num_workers):
+def test_the_table_says_where_each_sample_came_from(image_folder, tmp_path):
+    source = listed(image_folder)["train"]
+    pack({"train": source}, tmp_path, settings(), 0)
+    table = SampleTable(tmp_path / "train.samples.npz", 37)
+    order = table.column("source_index").tolist()
+    assert table.names() == [source.stored(index).name for index in order]
+    assert table.column("labels").tolist() == source.labels[order].tolist()
+
+
+# ---- samples that cannot be used
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """60 training images, of which three cannot be used, and six to validate with."""
     source = write_image_folder(tmp_path / "in", {"train": {"ant": 30, "bee": 30}, "val": {"ant": 3, "bee": 3}})
     broken = source / "train" / "bee" / "017.jpg"
     broken.write_bytes(broken.read_bytes()[:-40])
-    with pytest.raises(FeedrateError, match=f"{broken}.*Premature end"):
-        pack(splits_of(source), tmp_path / "out", Encoding(), num_workers)
-    assert files(tmp_path / "out") == []
+    (source / "train" / "ant" / "003.jpg").write_bytes(b"")
+    (source / "train" / "ant" / "030.png").write_text("not an image")
+    return source
 
 
-def test_a_broken_image_in_the_second_split_leaves_nothing_of_the_first(tmp_path):
-    source = write_image_folder(tmp_path / "in", {"train": {"ant": 3}, "val": {"ant": 70}})
-    broken = source / "val" / "ant" / "048.jpg"
-    broken.write_bytes(broken.read_bytes()[:-40])
-    with pytest.raises(FeedrateError, match="048"):
-        pack(splits_of(source), tmp_path / "out", Encoding(), 1)
-    assert files(tmp_path / "out") == []
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_broken_image_is_named_and_nothing_takes_its_final_name(damaged, tmp_path, num_workers):
+    with pytest.raises(FeedrateError, match=rf"{damaged}/train/\w+/0.*cannot be used \(.*--on-bad skip") as first:
+        pack(listed(damaged), tmp_path / "out", settings(), num_workers)
+    assert set(files(tmp_path / "out")) == {"packing.partial", "bad_samples.jsonl"} - {"bad_samples.jsonl"}
+    with pytest.raises(FeedrateError) as again:
+        pack(listed(damaged), tmp_path / "other", settings(), 3 - num_workers)
+    assert str(again.value) == str(first.value), "which is named first must not be chance"
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_bad_samples_are_left_out_counted_and_listed(damaged, tmp_path, num_workers):
+    splits = listed(damaged)
+    splits["val"].bad.append(BadSample("bee/gone.jpg", "in/val/bee/gone.jpg", "a link to nowhere"))
+    pack(splits, tmp_path, settings(*ALL), num_workers, Rules(skip_bad=True, most_bad=4))
+    manifest = read_manifest(tmp_path)
+    assert (manifest.splits["train"].num_samples, manifest.splits["train"].num_bad) == (58, 3)
+    assert (manifest.splits["val"].num_samples, manifest.splits["val"].num_bad) == (6, 1)
+    assert manifest.splits["train"].samples_per_class == [29, 29]
+    bad = [json.loads(line) for line in (tmp_path / "bad_samples.jsonl").read_text().splitlines()]
+    assert sorted((item["split"], item["name"]) for item in bad) == [
+        ("train", "ant/003.jpg"),
+        ("train", "ant/030.png"),
+        ("train", "bee/017.jpg"),
+        ("val", "bee/gone.jpg"),
+    ]
+    assert {item["name"]: item["reason"] for item in bad}["ant/003.jpg"] == "it is empty"
+    records = open_records(tmp_path, "train")
+    assert len(records) == 58 and min(records.sizes) > 0
+
+
+def test_more_bad_samples_than_the_budget_are_too_many_and_are_listed(damaged, tmp_path):
+    with pytest.raises(FeedrateError, match="more than 2 bad samples.*--max-bad"):
+        pack(listed(damaged), tmp_path / "out", settings(), 2, Rules(skip_bad=True, most_bad=2))
+    assert "manifest.json" not in files(tmp_path / "out")
+    assert len((tmp_path / "out" / "bad_samples.jsonl").read_text().splitlines()) == 2
+    pack(listed(damaged), tmp_path / "out", settings(), 2, Rules(skip_bad=True, most_bad=3))
+    pack(listed(damaged), tmp_path / "straight", settings(), 0, Rules(skip_bad=True, most_bad=9))
+    assert contents(tmp_path / "out") == contents(tmp_path / "straight")
+
+
+def test_a_split_without_one_good_sample_is_refused(tmp_path):
+    (tmp_path / "in" / "train" / "ant").mkdir(parents=True)
+    (tmp_path / "in" / "train" / "ant" / "1.jpg").write_bytes(b"x")
+    with pytest.raises(FeedrateError, match="not one sample of 'train'"):
+        pack(listed(tmp_path / "in"), tmp_path / "out", settings(), 0, Rules(skip_bad=True, most_bad=9))
+
+
+# ---- what ends a pass, and going on
+
+
+@pytest.mark.parametrize("num_done", [0, 1, 5, 12, 13, 17, 20])
+@pytest.mark.parametrize("wanted", [settings(*ALL, limit_px=60), settings(write_mode="mix")], ids=["all", "mix"])
+def test_an_interrupted_pass_goes_on_where_it_stopped_to_the_same_bytes(
+    image_folder, tmp_path, monkeypatch, wanted, num_done
+):
+    pack(listed(image_folder), tmp_path / "straight", wanted, 0)
+    opened = []
+    plain = Stored.read
+
+    def counting(stored):
+        opened.append(stored.name)
+        return plain(stored)
+
+    def stop_after(split):
+        @contextmanager
+        def phase(label, total, num_before=0):
+            yield advance
+
+        def advance(num_samples, num_bytes):
+            nonlocal num_tasks
+            num_tasks += 1
+            if num_tasks > num_done:
+                raise KeyboardInterrupt
+
+        num_tasks = 0
+        return phase
+
+    monkeypatch.setattr(packing, "estimate", lambda *arguments: {})
+    with pytest.raises(KeyboardInterrupt):
+        pack(listed(image_folder), tmp_path / "out", wanted, 0, phase=stop_after(num_done))
+    assert files(tmp_path / "out") == ["packing.partial"]
+    monkeypatch.setattr(Stored, "read", counting)
+    pack(listed(image_folder), tmp_path / "out", wanted, 0)
+    of_tasks = [3] * 12 + [1] + [3] * 7 + [2]  # samples of each task: 37 to train with, 23 to validate
+    assert len(opened) == 60 - sum(of_tasks[: num_done + 1]), "finished work was done again"
+    assert contents(tmp_path / "out") == contents(tmp_path / "straight")
+
+
+def test_a_pass_that_failed_while_hashing_or_publishing_is_only_finished(image_folder, tmp_path, monkeypatch):
+    pack(listed(image_folder), tmp_path / "straight", settings(*ALL), 0)
+    for name, module in (("_measured", packing), ("write_manifest", packing)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pack(listed(image_folder), tmp_path / name, settings(*ALL), 0)
+        pack(listed(image_folder), tmp_path / name, settings(*ALL), 0)
+        assert contents(tmp_path / name) == contents(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("num_moved", range(12))
+def test_a_pass_killed_between_two_final_names_is_finished_by_the_next(image_folder, tmp_path, monkeypatch, num_moved):
+    pack(listed(image_folder), tmp_path / "straight", settings(*ALL), 0)
+    replaced = []
+
+    class Os:
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def replace(self, old, new):
+            if len(replaced) == num_moved:
+                raise KeyboardInterrupt
+            replaced.append(new)
+            os.replace(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "os", Os())
+        if num_moved < 11:
+            with pytest.raises(KeyboardInterrupt):
+                pack(listed(image_folder), tmp_path / "out", settings(*ALL), 0)
+            assert "manifest.json" not in files(tmp_path / "out")
+        else:
+            pack(listed(image_folder), tmp_path / "out", settings(*ALL), 0)
+    pack(listed(image_folder), tmp_path / "out", settings(*ALL), 0)
+    assert contents(tmp_path / "out") == contents(tmp_path / "straight")
+
+
+def interrupted(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_journal_cut_or_damaged_anywhere_loses_only_its_last_records(image_folder, tmp_path, monkeypatch):
+    pack(listed(image_folder), tmp_path / "straight", settings(), 0)
+    monkeypatch.setattr(split_pass, "CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(packing, "_measured", interrupted)
+    for cut_bytes in (1, 100, 7000, 20_000, 10**9):
+        out = tmp_path / str(cut_bytes)
+        with pytest.raises(KeyboardInterrupt):
+            pack(listed(image_folder), out, settings(), 0)
+        journal = out / "packing.partial" / "train.journal"
+        data = journal.read_bytes()
+        journal.write_bytes(data[: max(0, len(data) - cut_bytes)])
+        if cut_bytes == 100:
+            journal.write_bytes(data[:-100] + bytes(100))
+    monkeypatch.undo()
+    monkeypatch.setattr(split_pass, "_TASK_SAMPLES", 3)
+    for cut_bytes in (1, 100, 7000, 20_000, 10**9):
+        pack(listed(image_folder), tmp_path / str(cut_bytes), settings(), 0)
+        assert contents(tmp_path / str(cut_bytes)) == contents(tmp_path / "straight")
+
+
+def test_an_unfinished_pass_is_not_continued_with_other_settings_or_another_source(image_folder, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_measured", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pack(listed(image_folder), tmp_path, settings(limit_px=60), 0)
+    with pytest.raises(FeedrateError, match="begun otherwise \\(limit_px was 60 and is 50\\).*--overwrite"):
+        pack(listed(image_folder), tmp_path, settings(limit_px=50), 0)
+    splits = listed(image_folder)
+    splits["val"].num_bytes += 1
+    with pytest.raises(FeedrateError, match="begun otherwise \\(val was"):
+        pack(splits, tmp_path, settings(limit_px=60), 0)
+    pack(listed(image_folder), tmp_path, settings(limit_px=50), 0, Rules(overwrite=True))
+    assert max(open_records(tmp_path, "train").widths) == 50 and "packing.partial" not in files(tmp_path)
+
+
+def test_the_same_command_again_finds_nothing_to_do(image_folder, tmp_path):
+    pack(listed(image_folder), tmp_path, settings(), 0)
+    before = (tmp_path / "train.beton").stat().st_mtime_ns
+    assert pack(listed(image_folder), tmp_path, settings(), 0).was_there
+    assert (tmp_path / "train.beton").stat().st_mtime_ns == before
 
 
 def test_a_killed_worker_is_an_error_that_names_the_image(image_folder, tmp_path):
-    records = Trap(open_records(image_folder, "train"), "die", os.getpid())
-    with pytest.raises(FeedrateError, match=f"SIGKILL.*{records.where(20)}"):
-        pack({"train": records}, tmp_path / "out", Encoding(), 2)
-    assert files(tmp_path / "out") == []
+    splits = trapped(image_folder, "die")
+    with pytest.raises(FeedrateError, match=f"SIGKILL.*{splits['train'].paths[20]}.*the same command goes on"):
+        pack(splits, tmp_path, settings(seed=None), 2)
+    assert files(tmp_path) == ["packing.partial"]
+
+
+def test_a_stuck_worker_is_an_error_that_names_the_image(image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(crew, "_LOOK_INTERVAL_S", 0.1)
+    monkeypatch.setattr(crew, "STUCK_S", 1.0)
+    splits = trapped(image_folder, "stop")
+    with pytest.raises(FeedrateError, match=f"stuck at {splits['train'].paths[20]}"):
+        pack(splits, tmp_path, settings(seed=None), 2)
 
 
 def test_a_bug_in_a_worker_keeps_its_type_and_tells_its_place(image_folder, tmp_path):
-    records = Trap(open_records(image_folder, "train"), "raise", os.getpid())
     with pytest.raises(RuntimeError, match="a bug") as caught:
-        pack({"train": records}, tmp_path / "out", Encoding(), 2)
+        pack(trapped(image_folder, "raise"), tmp_path, settings(), 2)
     assert "test_packing.py" in caught.value.__notes__[0]
 
 
 def test_a_packed_folder_is_not_overwritten_unless_told(image_folder, tmp_path):
-    splits = splits_of(image_folder)
-    pack(splits, tmp_path, Encoding(), 1)
-    before = (tmp_path / "train.beton").read_bytes()
+    splits = listed(image_folder)
+    pack(splits, tmp_path, settings(*ALL), 0)
+    before = contents(tmp_path)
     with pytest.raises(FeedrateError, match="--overwrite"):
-        pack(splits, tmp_path, Encoding("raw"), 1)
-    assert (tmp_path / "train.beton").read_bytes() == before
-    pack({"train": splits["train"]}, tmp_path, Encoding("raw"), 1, overwrite=True)
+        pack(splits, tmp_path, settings(write_mode="raw"), 0)
+    assert contents(tmp_path) == before
+    (tmp_path / "mine.txt").write_text("not ours")
+    pack({"train": splits["train"]}, tmp_path, settings(write_mode="raw"), 0, Rules(overwrite=True))
     assert open_records(tmp_path, "train").is_raw.all()
-    assert files(tmp_path) == ["manifest.json", "train.beton"]
+    assert files(tmp_path) == ["manifest.json", "mine.txt", "train.beton", "train.samples.npz"]
 
 
 def test_an_interrupted_overwrite_leaves_no_manifest_of_other_files(image_folder, tmp_path, monkeypatch):
-    splits = splits_of(image_folder)
-    pack(splits, tmp_path, Encoding(), 1)
-
-    def interrupt(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(packing, "write_manifest", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        pack(splits, tmp_path, Encoding("raw"), 1, overwrite=True)
-    assert files(tmp_path) == []
+    splits = listed(image_folder)
+    pack(splits, tmp_path, settings(), 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_measured", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pack(splits, tmp_path, settings(write_mode="raw"), 0, Rules(overwrite=True))
+    assert files(tmp_path) == ["packing.partial"]
+    pack(splits, tmp_path, settings(write_mode="raw"), 0, Rules(overwrite=True))
+    assert open_records(tmp_path, "train").is_raw.all()
 
 
 def test_two_passes_into_one_folder_do_not_mix(image_folder, tmp_path):
     descriptor = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(FeedrateError, match="another process"):
-        pack(splits_of(image_folder), tmp_path, Encoding(), 1)
+        pack(listed(image_folder), tmp_path, settings(), 0)
     os.close(descriptor)
+
+
+def test_an_out_that_is_a_file_is_refused(image_folder, tmp_path):
+    Path(tmp_path / "out").write_text("")
+    with pytest.raises(FeedrateError, match="is a file"):
+        pack(listed(image_folder), tmp_path / "out", settings(), 0)
+
+
+# ---- disks
 
 
 def test_a_disk_that_surely_is_too_small_is_refused_beforehand(image_folder, tmp_path, monkeypatch):
     usage = packing.shutil.disk_usage(tmp_path)
+    told = []
     monkeypatch.setattr(packing.shutil, "disk_usage", lambda path: usage._replace(free=20_000))
     with pytest.raises(FeedrateError, match="GB free"):
-        pack(splits_of(image_folder), tmp_path, Encoding("raw"), 1)
-    assert files(tmp_path) == []
+        pack(listed(image_folder), tmp_path, settings(write_mode="raw"), 0, tell=told.append)
+    assert not list((tmp_path / "packing.partial").glob("*.beton"))
+    expected = sum(3 * int(np.dot(*sizes)) for sizes in sizes_of(image_folder / "train"))
+    assert told[0]["train"].num_bytes == pytest.approx(expected, rel=1e-9), "all samples were probed"
+
+
+def sizes_of(place):
+    for path in place.glob("*/*"):
+        yield simplejpeg.decode_jpeg_header(path.read_bytes())[:2]
 
 
 @pytest.fixture
 def tiny_disk(tmp_path):
-    """A real disk of 200 kB; without the right to mount, a reason to skip."""
+    """A real disk whose size (bytes) the test gives; without the right to mount, a reason to skip."""
     place = tmp_path / "tiny"
     place.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", place], capture_output=True, text=True)
-    if mount.returncode:
-        pytest.skip(f"cannot mount a small disk: {mount.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
+
+    def sized(num_bytes):
+        options = f"size={num_bytes}"
+        mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", place]
+        if os.path.ismount(place):
+            mount = ["mount", "-o", f"remount,{options}", place]
+        done = subprocess.run(mount, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"cannot mount a small disk: {done.stderr.strip()}")
+        return place
+
+    yield sized
+    if os.path.ismount(place):
+        subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_a_disk_that_fills_up_is_one_sentence_and_leaves_nothing(image_folder, tiny_disk, monkeypatch, num_workers):
-    monkeypatch.setattr(packing, "_check_space", lambda out, num_bytes: None)
-    with pytest.raises(FeedrateError, match="GB free") as caught:
-        pack(splits_of(image_folder), tiny_disk / "out", Encoding("raw"), num_workers)
-    assert caught.value.__cause__.errno == errno.ENOSPC
-    assert files(tiny_disk / "out") == []
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_disk_that_fills_up_anywhere_is_one_sentence_and_with_more_room_it_goes_on(
+    image_folder, tmp_path, tiny_disk, monkeypatch, num_workers
+):
+    monkeypatch.setattr(packing, "_check_space", lambda out, needed: None)
+    wanted = settings(*ALL, write_mode="raw")
+    pack(listed(image_folder), tmp_path / "straight", wanted, 0)
+    needed = sum(path.stat().st_blocks * 512 for path in (tmp_path / "straight").iterdir())
+    for num_bytes in range(16_384, needed * 9 // 10, needed // 9):
+        out = tiny_disk(num_bytes) / "out"
+        with pytest.raises(FeedrateError, match="GB free.*the same command again") as caught:
+            pack(listed(image_folder), out, wanted, num_workers)
+        assert caught.value.__cause__.errno == errno.ENOSPC
+        assert files(out) in ([], ["packing.partial"])
+    out = tiny_disk(2 * needed + (1 << 20)) / "out"
+    pack(listed(image_folder), out, wanted, num_workers)
+    assert contents(out) == contents(tmp_path / "straight")
 
 
 def test_other_errors_of_the_disk_are_not_taken_for_a_full_one(image_folder, tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError(errno.EIO, "broken disk")
 
-    monkeypatch.setattr(packing, "_measure", fail)
+    monkeypatch.setattr(packing, "_measured", fail)
     with pytest.raises(OSError, match="broken disk"):
-        pack(splits_of(image_folder), tmp_path, Encoding(), 1)
-    assert files(tmp_path) == []
-
-
-def test_an_out_that_is_a_file_is_refused(image_folder, tmp_path):
-    Path(tmp_path / "out").write_text("")
-    with pytest.raises(FeedrateError, match="is a file"):
-        pack(splits_of(image_folder), tmp_path / "out", Encoding(), 1)
+        pack(listed(image_folder), tmp_path, settings(), 0)
