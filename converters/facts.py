@@ -1,0 +1,86 @@
+"""How a packed folder came about, in words."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from loaders.manifest import Manifest
+
+from .folder import BAD_SAMPLES_NAME
+
+Fact = tuple[str, str]  # (what it is about, or "" where it goes on; the words)
+
+
+def facts(folder: Path, manifest: Manifest) -> Iterator[Fact]:
+    """What it was packed from, what became of it, the settings, and the channel statistics."""
+    yield from _origin(folder, manifest)
+    yield from _how_packed(manifest.settings)
+    yield from _statistics(manifest)
+
+
+def _origin(folder: Path, manifest: Manifest) -> Iterator[Fact]:
+    source = manifest.source
+    told = [str(source[name]) for name in ("dataset", "path") if source.get(name)]
+    if told:
+        yield "from", ", ".join(told)
+    for name, split in manifest.splits.items():
+        num_kept = source.get("num_original", {}).get(name)
+        if num_kept is not None and (manifest.settings.get("write_mode") != "raw" or "shards" in split.formats):
+            share = num_kept / max(1, split.num_samples)
+            kept = f"{num_kept:,} images as they came, to the byte ({share:.1%}); the rest were encoded"
+            yield f"kept, {name}", kept
+        num_ignored = source.get("num_ignored", {}).get(name)
+        if num_ignored:
+            yield f"ignored, {name}", f"{num_ignored:,} files that by their names are no images"
+        if split.num_bad:
+            yield f"bad, {name}", f"{split.num_bad:,} left out: {_reasons(folder, name)}"
+        for note, value in source.get("notes", {}).get(name, {}).items():
+            yield f"note, {name}", f"{note.replace('_', ' ')}: {value}"
+    if not any(split.num_bad for split in manifest.splits.values()):
+        yield "bad", "none"
+
+
+def _reasons(folder: Path, split: str) -> str:
+    """Why samples are missing, the most frequent reasons first."""
+    try:
+        lines = [json.loads(line) for line in (folder / BAD_SAMPLES_NAME).read_text().splitlines()]
+        reasons = Counter(str(line["reason"]) for line in lines if line["split"] == split)
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{BAD_SAMPLES_NAME}, which should say why, cannot be read"
+    told = "; ".join(f"{num:,} × {reason}" for reason, num in reasons.most_common(3))
+    return f"{told} (all in {BAD_SAMPLES_NAME})"
+
+
+def _how_packed(settings: dict[str, Any]) -> Iterator[Fact]:
+    """The settings in words; those that a manifest does not tell are left out."""
+    if "limit_px" in settings:
+        limit, side = settings["limit_px"], settings.get("limited", "longest")
+        yield "size", "as they came" if limit is None else f"shrunk where the {side} side exceeded {limit} px"
+    if "write_mode" in settings:
+        share = settings.get("jpeg_share", 0.5)
+        modes = {"jpg": "JPEG", "raw": "pixels", "mix": f"JPEG ({share:.0%} of the images, by chance) or pixels"}
+        jpeg = f"; quality {settings['quality']} where a JPEG had to be made" if "quality" in settings else ""
+        yield "in .beton", f"{modes.get(settings['write_mode'], settings['write_mode'])}{jpeg}"
+    if "apply_exif" in settings:
+        yield "EXIF", "turned upright as it says" if settings["apply_exif"] else "not applied, as torchvision does"
+    if "check" in settings:
+        looks = {"full": "every image was decoded once", "structure": "kept images by their markers alone"}
+        yield "checked", looks.get(settings["check"], str(settings["check"]))
+    if "order" in settings:
+        shuffled = f"shuffled with seed {settings.get('seed')}"
+        yield "order", shuffled if settings["order"] == "shuffled" else "the source's own"
+
+
+def _statistics(manifest: Manifest) -> Iterator[Fact]:
+    statistics = manifest.statistics
+    mean, std = (" ".join(f"{value:.2f}" for value in values) for values in (statistics.mean, statistics.std))
+    yield "mean", f"{mean} (red, green, blue; 0–255)"
+    yield "std", std
+    yield "", f"over {statistics.num_samples:,} samples of '{statistics.split}': {statistics.method}"
+
+
+def printable(text: str) -> str:
+    """With question marks for what cannot be printed, since the names in a source can be anything."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
