@@ -1,0 +1,259 @@
+"""tools/bench.py: small real runs, and what is made of measurements."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from commands import REPOSITORY
+
+from loaders.errors import FeedrateError
+from tools.benchmarks import convert, convert_scale, report
+from tools.benchmarks.images import repeated
+from tools.benchmarks.process import run
+from tools.benchmarks.rounds import Rounds, working_folder
+from tools.benchmarks.shards import tiny_jpegs, write_shards
+from tools.benchmarks.side_by_side import Spread, ratio, ratios_to, run_round, summarise
+from tools.benchmarks.sides import ffcv
+
+BENCH = str(REPOSITORY / "tools" / "bench.py")
+MACHINE = {"command": "c", "commit": "abc", "cpus": 2, "processor": "p", "memory_gb": 3.0, "python": "3"} | {
+    "load_1_min": 0.0,
+    "versions": dict.fromkeys(("numpy", "simplejpeg", "opencv-python-headless", "ffcv"), "1"),
+}
+
+
+def command():
+    """The script as a module, by its path."""
+    spec = importlib.util.spec_from_file_location("bench_command", BENCH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def measurement(wall_s, write_s=1.0, stored_bytes=100.0):
+    """One side's figures of one round, as `run_round` gives them."""
+    return {
+        "wall_s": wall_s,
+        "work_s": wall_s - 1,
+        "cpu_s": 2 * wall_s,
+        "write_s": write_s,
+        "stored_bytes": stored_bytes,
+    }
+
+
+def watched(pss, rss=7.0):
+    return {"peak_tree_pss": pss, "peak_tree_rss": rss, "peak_parent_rss": rss, "peak_num_processes": 3}
+
+
+def measured_by_hand():
+    """Three rounds of two sides, with times whose ratios are known."""
+    theirs, ours = (10.0, 20.0, 30.0), (5.0, 5.0, 10.0)
+    rounds = [
+        {"ffcv": measurement(a, 4.0, 300.0), "feedrate": measurement(b)} for a, b in zip(theirs, ours, strict=True)
+    ]
+    return summarise(rounds, {"ffcv": watched(900.0), "feedrate": watched(300.0)}, ["ffcv", "feedrate"])
+
+
+def test_a_ratio_is_of_the_pairs_of_each_round():
+    # the medians alone would give 20 / 5 = 4
+    assert ratio([10, 20, 30], [5, 5, 10]) == Spread(median=3, lowest=2, highest=4, n=3)
+    assert Spread.of([4, 1, 2, 8]) == Spread(median=3, lowest=1, highest=8, n=4)
+
+
+def test_every_figure_keeps_its_rounds_and_every_ratio_its_pairs():
+    sides = measured_by_hand()
+    assert sides["ffcv"]["wall_s"] == {"median": 20, "lowest": 10, "highest": 30, "n": 3, "rounds": [10, 20, 30]}
+    ratios = ratios_to(sides, "ffcv", "feedrate")
+    assert {name: found["median"] for name, found in ratios.items()} == {
+        "process": 3, "work": pytest.approx(29 / 9), "write": 4, "cpu": 3, "stored_bytes": 3, "peak_memory": 3,
+    }  # fmt: skip
+
+
+def test_the_table_shows_medians_with_spreads_and_ratios_under_their_columns():
+    sides = measured_by_hand()
+    case = {"title": "A", "options": {"ffcv": ["--x"], "feedrate": []}, "sides": sides}
+    case["ratios"] = {"feedrate": ratios_to(sides, "ffcv", "feedrate")}
+    settings = {"images": "3 JPEGs", "num_samples": 40, "workers": 2, "rounds": 3, "ffcv": "installed"}
+    page = report.convert_page({"date": "today", "machine": MACHINE, "settings": settings, "cases": {"a": case}})
+    assert "| ffcv | 20.0 s (10.0 … 30.0) | 19.0 s (9.0 … 29.0) | 4.00 s (4.00 … 4.00) |" in page
+    assert "| ffcv ÷ feedrate | 3.00× (2.00 … 4.00) | 3.22× (2.25 … 4.75) | 4.00× (4.00 … 4.00) |" in page
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(rows) == 5 and {row.count("|") for row in rows} == {9}
+
+
+def test_a_line_is_found_again_and_a_bent_curve_is_told_from_it():
+    line = convert_scale.fit_line([100, 300, 700], [2.5, 3.5, 5.5])
+    assert line == pytest.approx({"intercept": 2, "slope": 0.005, "r_squared": 1, "worst_share": 0}, abs=1e-9)
+    bent = convert_scale.fit_line([1, 2, 3], [1, 4, 9])
+    assert bent["r_squared"] < 0.98 and bent["worst_share"] > 0.3
+
+
+def test_photos_are_repeated_without_being_copied(image_folder, tmp_path):
+    assert repeated(image_folder, 3, tmp_path / "images") == 3 * 37  # of train alone
+    links = sorted((tmp_path / "images" / "train" / "ant").iterdir())
+    assert len(links) == 3 * 13 and links[0].stat().st_ino == links[2].stat().st_ino
+    with pytest.raises(FeedrateError, match="holds no JPEGs"):
+        repeated(tmp_path / "images" / "train" / "ant", 1, tmp_path / "more")
+
+
+def test_shards_open_with_webdataset_and_whole_ones_are_stored_once(tmp_path, monkeypatch):
+    import webdataset
+
+    monkeypatch.setattr("tools.benchmarks.shards._SHARD_SAMPLES", 10)
+    folders = write_shards(tmp_path, [25, 12], lambda num_samples: None)
+    assert [path.name for path in sorted(folders[12].iterdir())] == ["train-000000.tar", "train-000001.tar"]
+    assert (folders[12] / "train-000000.tar").samefile(folders[25] / "train-000000.tar")
+    paths = [str(path) for path in sorted(folders[25].iterdir())]
+    samples = list(webdataset.WebDataset(paths, shardshuffle=False, empty_check=False))
+    assert [int(sample["cls"]) for sample in samples] == list(range(25))
+    assert [sample["jpg"] for sample in samples] == tiny_jpegs()[:25]
+
+
+def test_rounds_survive_an_interruption_but_not_other_settings(tmp_path):
+    rounds = Rounds(tmp_path, {"workers": 2})
+    rounds.add("a/0", {"x": 1.5})
+    with open(tmp_path / "rounds.jsonl", "a") as file:
+        file.write('["a/1", {"x"')  # killed while writing
+    assert Rounds(tmp_path, {"workers": 2}).done == {"a/0": {"x": 1.5}}
+    assert Rounds(tmp_path, {"workers": 3}).done == {}
+
+
+def test_a_folder_of_someone_elses_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(FeedrateError, match="holds something else"), working_folder(tmp_path):
+        pass
+    with (
+        working_folder(tmp_path / "work"),
+        pytest.raises(FeedrateError, match="another measurement"),
+        working_folder(tmp_path / "work"),
+    ):
+        pass
+
+
+def test_a_run_that_hangs_is_ended_with_all_its_processes(tmp_path):
+    script = "import os, time; pid = os.fork(); print(pid, flush=True); time.sleep(600)"
+    started_s = time.monotonic()
+    with pytest.raises(FeedrateError, match=r"was ended after 1 s \(--timeout-s\)"):
+        run([sys.executable, "-c", script], tmp_path / "log", timeout_s=1)
+    assert time.monotonic() - started_s < 10
+    for line in (tmp_path / "log.out").read_text().split():
+        assert line == "0" or not psutil.pid_exists(int(line)) or psutil.Process(int(line)).status() == "zombie"
+
+
+def test_a_run_that_fails_tells_its_last_line(tmp_path):
+    with pytest.raises(FeedrateError, match="ended with status 3: no such thing"):
+        run(
+            [sys.executable, "-c", "import sys; print('no such thing', file=sys.stderr); sys.exit(3)"],
+            tmp_path / "log",
+            60,
+        )
+
+
+def test_memory_of_a_process_and_of_all_it_started_is_seen(tmp_path):
+    script = "import os, time; x = bytearray(100 << 20); os.fork(); x[::4096] = x[::4096]; time.sleep(0.4); os._exit(0)"
+    peaks = run([sys.executable, "-c", script], tmp_path / "log", 60, is_watched=True).peaks
+    assert peaks.num_processes == 2
+    assert 100e6 < peaks.parent_rss < 200e6 and 200e6 < peaks.tree_rss < 400e6
+    assert peaks.tree_pss <= peaks.tree_rss
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ffcv") is None, reason="ffcv is not installed")
+def test_ffcvs_writer_is_run_and_its_file_is_counted(image_folder, tmp_path):
+    num_samples = repeated(image_folder, 1, tmp_path / "images")
+    side = ffcv(tmp_path / "images" / "train", convert.CASES["raw256"].ffcv, 1)
+    measured = run_round([side], tmp_path, 120, False, num_samples)["ffcv"]
+    assert measured["num_samples"] == 37 and measured["max_side_px"] == 224
+    assert 0 < measured["write_s"] <= measured["work_s"] < measured["wall_s"] - measured["import_s"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_packing_beside_ffcv_goes_on_without_it_and_says_so(image_folder, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(convert.importlib.util, "find_spec", lambda name: None)
+    arguments = [
+        "convert",
+        "--source",
+        image_folder,
+        "--repeat",
+        "1",
+        "--rounds",
+        "2",
+        "--cases",
+        "raw256",
+        "--workers",
+        "1",
+    ]
+    arguments += ["--report", tmp_path, "--work", tmp_path / "work"]
+    assert command().main([*map(str, arguments)]) == 0, capfd.readouterr().err
+    told = capfd.readouterr().out
+    assert "FFCV is not installed" in told and "round 2 of 2, raw256: feedrate" in told
+    assert not (tmp_path / "work").exists()
+    (written,) = tmp_path.glob("convert_*.json")
+    content = json.loads(written.read_text())
+    assert content["machine"]["commit"] is not None and content["settings"]["num_samples"] == 37
+    side = content["cases"]["raw256"]["sides"]["feedrate"]
+    for key in ("wall_s", "work_s", "write_s", "cpu_s", "stored_bytes"):
+        assert len(side[key]["rounds"]) == side[key]["n"] == 2 and side[key]["median"] > 0
+    assert side["max_side_px"]["median"] == 224 and side["peak_tree_rss"] > side["peak_parent_rss"] > 0
+    assert content["cases"]["raw256"]["ratios"] == {}
+    assert written.with_suffix(".md").read_text().count("| feedrate |") == 1
+    assert command().main([*map(str, arguments)]) == 2
+    assert "is there already: give --overwrite" in capfd.readouterr().err
+
+
+def test_packing_many_samples_is_measured_and_drawn(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(convert_scale, "_NUM_OPENED", 1)
+    arguments = ["convert-scale", "--samples", "20", "--rounds", "1", "--workers", "1"]
+    assert command().main([*arguments, "--report", str(tmp_path), "--work", str(tmp_path / "work")]) == 0
+    (written,) = tmp_path.glob("convert_scale_*.json")
+    point = json.loads(written.read_text())["points"]["20"]
+    assert point["num_samples"]["median"] == 20
+    assert point["wall_s"]["median"] > 0 and point["open_s"]["median"] > 0 and point["peak_parent_rss"] > 0
+    page = written.with_suffix(".md").read_text()
+    assert written.with_suffix(".png").name in page and written.with_suffix(".png").stat().st_size > 10_000
+    assert "| 20 |" in page and "fitted line" not in page  # one point makes none
+    assert not (tmp_path / "work").exists()
+
+
+def test_the_sizes_give_lines_in_the_page(tmp_path):
+    rounds = Rounds(tmp_path, {})
+    for size in (1_000_000, 2_000_000):
+        figures = {**measurement(size / 1e5), "open_s": size / 1e6, "open_rss_bytes": 5e6}
+        for number in (0, 1, 2):
+            rounds.add(f"{size}/{number}", {"feedrate": {**figures, **({} if number else watched(size * 100.0))}})
+    settings = convert_scale.ScaleSettings((2_000_000, 1_000_000), 2, 2, 1.0)
+    measured = convert_scale._results(settings, rounds, {"images": "tiny", "workers": 2, "rounds": 2})
+    page = report.scale_page({"date": "today", "machine": MACHINE, **measured}, "curve.png")
+    assert "| 1,000,000 | 10.0 s (10.0 … 10.0) | 9.00 s (9.00 … 9.00) | 100,000 |" in page
+    assert page.index("| 1,000,000 |") < page.index("| 2,000,000 |")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
+    slopes = {row[0]: row[2] for row in rows if len(row) == 5}
+    assert slopes["process"] == "10 s" and slopes["opening"] == "1 s" and slopes["all processes' memory"] == "100 MB"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["convert", "--repaet", "2"], "convert has no option '--repaet': did you mean --repeat?"),
+        (["convert", "--cases", "raw25"], "did you mean raw256?"),
+        (["convert", "--rounds", "0"], "not a whole number of 1 or more"),
+        (["convert-scale", "--samples", "10,x"], "'x' is not a whole number"),
+        (["convert", "--report", "no/such"], "no/such is no folder"),
+        (["convert", "--source", "no/such"], "no/such is no folder"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(words, message, tmp_path, capfd):
+    options = [] if "--report" in words else ["--report", str(tmp_path)]
+    assert command().main([*words, *options, "--work", str(tmp_path / "work")]) == 2
+    told = capfd.readouterr().err
+    assert message in told and told.startswith("error: ") and told.count("\n") == 1
+
+
+def test_it_starts_from_anywhere_even_with_a_safe_path(tmp_path):
+    words = [sys.executable, "-P", BENCH, "--help"]
+    done = subprocess.run(words, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0 and "convert-scale" in done.stdout, done.stderr

@@ -1,0 +1,149 @@
+"""Measure how fast this is, beside others, and write it down.
+
+python tools/bench.py convert [--source DIR] [--repeat K] [--rounds N] [--workers W] [--cases NAME,…]
+python tools/bench.py convert-scale [--samples N,…] [--rounds N] [--workers W]
+
+`convert` packs the same photos with tools/convert.py and with FFCV's writer, in turns. `convert-scale` packs ever
+larger sets of tiny images. Both write a page and a .json into docs/benchmarks/, and go on where they were interrupted.
+Let nothing else run beside them.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    if sys.flags.safe_path:
+        sys.path.append(str(REPOSITORY))  # tools/benchmarks is not installed
+    else:
+        # Python put tools/ first, where `profile.py` hides the standard library's
+        sys.path[0] = str(REPOSITORY)
+
+import argparse
+from collections.abc import Sequence
+from datetime import date
+from typing import Any, NoReturn
+
+from loaders.cpus import available_cpus
+from loaders.errors import FeedrateError, did_you_mean
+from tools.benchmarks import convert, convert_scale, report
+from tools.benchmarks.machine import describe
+from tools.benchmarks.rounds import remove, working_folder
+
+_SIZES = (100_000, 325_000, 650_000, 1_300_000)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise FeedrateError(f"{message.removeprefix('argument ')} (see --help)")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    try:
+        chosen = parse(arguments)
+        {"convert": _convert, "convert-scale": _convert_scale}[chosen.command](chosen)
+    except FeedrateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on after the last whole round", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line, with defaults filled in. Raises FeedrateError naming what was probably meant."""
+    parser = _Parser(prog="bench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", metavar="convert|convert-scale", required=True)
+    side_by_side = _add(commands, "convert", "pack beside FFCV's writer", rounds=5)
+    side_by_side.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
+    side_by_side.add_argument("--repeat", type=_positive, default=10, metavar="K", help="use each photo K times (10)")
+    side_by_side.add_argument("--cases", type=_cases, default=tuple(convert.CASES), metavar="NAME,…", help="(all)")
+    scale = _add(commands, "convert-scale", "pack ever larger sets of tiny images", rounds=3)
+    sizes = ",".join(map(str, _SIZES))
+    scale.add_argument("--samples", type=_sizes, default=_SIZES, metavar="N,…", help=f"how many ({sizes})")
+    chosen, others = parser.parse_known_args(arguments)
+    if others:
+        known = [word for action in commands.choices[chosen.command]._actions for word in action.option_strings]
+        name = others[0].split("=")[0]
+        raise FeedrateError(f"{chosen.command} has no option '{name}': {did_you_mean(name, known)}see --help")
+    return chosen
+
+
+def _add(commands: Any, name: str, text: str, rounds: int) -> argparse.ArgumentParser:
+    """A command with the options that all have."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    work, shown = REPOSITORY / "data" / f"bench-{name}", f"data/bench-{name}"
+    add = command.add_argument
+    add("--rounds", type=_positive, default=rounds, metavar="N", help=f"timed, after one that is not ({rounds})")
+    add("--workers", type=_positive, default=available_cpus(), metavar="W", help="of each side (as many as processors)")
+    add("--work", type=Path, default=work, help=f"folder for images and packed files, removed at the end ({shown})")
+    add("--report", type=Path, default=REPOSITORY / "docs" / "benchmarks", help="where to write (docs/benchmarks)")
+    add("--overwrite", action="store_true", help="replace today's report")
+    add("--timeout-s", type=_positive, default=3600, metavar="S", help="end a run that takes longer (3600)")
+    return command
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return int(text)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(sorted({_positive(word) for word in text.split(",")}))
+
+
+def _cases(text: str) -> tuple[str, ...]:
+    for word in text.split(","):
+        if word not in convert.CASES:
+            near = did_you_mean(word, convert.CASES)
+            raise argparse.ArgumentTypeError(f"'{word}' is unknown: {near}known are {', '.join(convert.CASES)}")
+    return tuple(dict.fromkeys(text.split(",")))
+
+
+def _convert(chosen: argparse.Namespace) -> None:
+    paths = report.free_paths(chosen.report, "convert", ["json", "md"], chosen.overwrite)
+    settings = convert.ConvertSettings(
+        chosen.source, chosen.repeat, chosen.rounds, chosen.workers, chosen.cases, chosen.timeout_s
+    )
+    with working_folder(chosen.work):
+        measured = {**_head(), **convert.measure(settings, chosen.work, _say)}
+        report.write_json(paths["json"], measured)
+        paths["md"].write_text(report.convert_page(measured))
+        remove(chosen.work)
+    _told(paths)
+
+
+def _convert_scale(chosen: argparse.Namespace) -> None:
+    from tools.benchmarks.curve import draw  # brings in matplotlib
+
+    paths = report.free_paths(chosen.report, "convert_scale", ["json", "md", "png"], chosen.overwrite)
+    settings = convert_scale.ScaleSettings(chosen.samples, chosen.rounds, chosen.workers, chosen.timeout_s)
+    with working_folder(chosen.work):
+        measured = {**_head(), **convert_scale.measure(settings, chosen.work, _say)}
+        report.write_json(paths["json"], measured)
+        draw(paths["png"], measured)
+        paths["md"].write_text(report.scale_page(measured, paths["png"].name))
+        remove(chosen.work)
+    _told(paths)
+
+
+def _head() -> dict[str, Any]:
+    return {"date": date.today().isoformat(), "machine": describe()}
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _told(paths: dict[str, Path]) -> None:
+    print(paths["md"].read_text())
+    print(f"written to {', '.join(str(path) for path in paths.values())}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""Packing beside FFCV's writer: what is compared, and the rounds."""
+
+import importlib.util
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .images import find_photos, repeated
+from .rounds import Rounds
+from .side_by_side import Round, Say, Side, ratios_to, run_round, summarise
+from .sides import ffcv, ours
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: options of FFCV's writer, and of ours by the side's name."""
+
+    title: str
+    ffcv: tuple[str, ...]
+    ours: Mapping[str, tuple[str, ...]]
+
+
+CASES = {
+    "jpg256": Case(
+        "Encoded anew: 256 px on the longer side, JPEG quality 90",
+        ("--write-mode", "jpg", "--max-resolution", "256", "--quality", "90"),
+        {"feedrate": ("--write-mode", "jpg", "--max-side", "256", "--quality", "90")},
+    ),
+    "raw256": Case(
+        "Raw pixels: 256 px on the longer side",
+        ("--write-mode", "raw", "--max-resolution", "256"),
+        {"feedrate": ("--write-mode", "raw", "--max-side", "256")},
+    ),
+    "original": Case(
+        "Full size: we keep the bytes, FFCV can only encode anew (quality 90)",
+        ("--write-mode", "jpg", "--quality", "90"),
+        {"feedrate": (), "feedrate, structure": ("--check", "structure")},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """What to compare, on what, how often. `source` None: real photos where there are some, else generated ones."""
+
+    source: Path | None
+    repeat: int
+    num_rounds: int
+    num_workers: int
+    cases: tuple[str, ...]
+    timeout_s: float
+
+
+def measure(settings: ConvertSettings, folder: Path, say: Say) -> dict[str, Any]:
+    """Run all rounds that are not done yet; `folder` holds what is needed meanwhile.
+
+    Round 0 of each case fills the caches and has its memory watched, which costs time, so its times are not used.
+    """
+    source = settings.source or find_photos(folder, say)
+    images = folder / "images"
+    num_samples = repeated(source, settings.repeat, images)
+    say(f"{num_samples:,} images: the JPEGs of {source.name} × {settings.repeat}")
+    with_ffcv = importlib.util.find_spec("ffcv") is not None
+    if not with_ffcv:
+        say("FFCV is not installed (make setup says why): its side is skipped, and there are no ratios")
+    told = {
+        "images": f"{num_samples // settings.repeat:,} JPEGs of {source.name} × {settings.repeat}",
+        "num_samples": num_samples,
+        "workers": settings.num_workers,
+        "ffcv": "installed" if with_ffcv else "skipped: it is not installed",
+    }
+    rounds = Rounds(folder, {**told, "source": str(source.resolve())})
+    _run_rounds(settings, _sides(settings, images, with_ffcv), rounds, num_samples, say)
+    return {"settings": {**told, "rounds": settings.num_rounds}, "cases": _results(settings, rounds)}
+
+
+def _sides(settings: ConvertSettings, images: Path, with_ffcv: bool) -> dict[str, list[Side]]:
+    sides: dict[str, list[Side]] = {}
+    for name in settings.cases:
+        case = CASES[name]
+        theirs = [ffcv(images / "train", case.ffcv, settings.num_workers)] if with_ffcv else []
+        sides[name] = theirs + [
+            ours(side, images, options, settings.num_workers) for side, options in case.ours.items()
+        ]
+    return sides
+
+
+def _run_rounds(
+    settings: ConvertSettings, sides: Mapping[str, list[Side]], rounds: Rounds, num_samples: int, say: Say
+) -> None:
+    names = [(number, name) for number in range(settings.num_rounds + 1) for name in settings.cases]
+    todo = [(number, name) for number, name in names if f"{name}/{number}" not in rounds.done]
+    if len(todo) < len(names):
+        say(f"{len(names) - len(todo)} rounds were measured before: going on after them")
+    started_s = time.monotonic()
+    for count, (number, name) in enumerate(todo, 1):
+        done = run_round(sides[name], rounds.folder, settings.timeout_s, number == 0, num_samples)
+        rounds.add(f"{name}/{number}", done)
+        left_s = (time.monotonic() - started_s) / count * (len(todo) - count)
+        which = f"round {number} of {settings.num_rounds}" if number else "memory"
+        say(f"{which}, {name}: {_shown(done)}; about {left_s / 60:,.0f} min left")
+
+
+def _shown(done: Round) -> str:
+    return ", ".join(f"{side} {measured['wall_s']:,.1f} s" for side, measured in done.items())
+
+
+def _results(settings: ConvertSettings, rounds: Rounds) -> dict[str, Any]:
+    results = {}
+    for name in settings.cases:
+        watched = rounds.done[f"{name}/0"]
+        timed = [rounds.done[f"{name}/{number}"] for number in range(1, settings.num_rounds + 1)]
+        sides = summarise(timed, watched, list(watched))
+        case = CASES[name]
+        results[name] = {
+            "title": case.title,
+            "options": {"ffcv": list(case.ffcv), **{side: list(options) for side, options in case.ours.items()}},
+            "sides": sides,
+            "ratios": {side: ratios_to(sides, "ffcv", side) for side in case.ours} if "ffcv" in sides else {},
+        }
+    return results

@@ -1,0 +1,106 @@
+"""How packing grows with the number of samples: time, memory and opening, for sets of tiny images, and fitted lines."""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.progress import shown_phase
+
+from .process import run
+from .rounds import Rounds
+from .shards import NUM_DISTINCT, SIDE_PX, write_shards
+from .side_by_side import Say, Side, run_round, summarise
+from .sides import ours
+
+_NUM_OPENED = 5
+_SIDE = "feedrate"
+# what a line is fitted to, and its unit in the report
+FITTED = {"wall_s": "s", "work_s": "s", "peak_parent_rss": "bytes", "peak_tree_pss": "bytes", "open_s": "s"}
+
+
+@dataclass(frozen=True)
+class ScaleSettings:
+    """Which numbers of samples, how often."""
+
+    sizes: tuple[int, ...]
+    num_rounds: int
+    num_workers: int
+    timeout_s: float
+
+
+def measure(settings: ScaleSettings, folder: Path, say: Say) -> dict[str, Any]:
+    """Run all rounds that are not done yet; `folder` holds the shards meanwhile.
+
+    In each round every size has its turn. In round 0 memory is watched, which costs time, so its times are not used.
+    """
+    sizes = sorted(settings.sizes)
+    with shown_phase("shards of tiny JPEGs", sum(sizes)) as advance:
+        shards = write_shards(folder / "shards", sizes, lambda num_samples: advance(num_samples, 0))
+    told = {
+        "images": f"{NUM_DISTINCT:,} JPEGs of {SIDE_PX} × {SIDE_PX} px, again and again, in WebDataset shards",
+        "workers": settings.num_workers,
+    }
+    rounds = Rounds(folder, told)
+    sides = {size: _side(shards[size], folder, settings) for size in sizes}
+    names = [(number, size) for number in range(settings.num_rounds + 1) for size in sizes]
+    todo = [(number, size) for number, size in names if f"{size}/{number}" not in rounds.done]
+    if len(todo) < len(names):
+        say(f"{len(names) - len(todo)} rounds were measured before: going on after them")
+    started_s, num_left = time.monotonic(), sum(size for _, size in todo)
+    num_done = 0
+    for number, size in todo:
+        done = run_round([sides[size]], folder, settings.timeout_s, number == 0, size)
+        rounds.add(f"{size}/{number}", done)
+        num_done += size
+        left_s = (time.monotonic() - started_s) / num_done * (num_left - num_done)
+        which = f"round {number} of {settings.num_rounds}" if number else "memory"
+        say(f"{which}, {size:,} samples: {done[_SIDE]['wall_s']:,.1f} s; about {left_s / 60:,.0f} min left")
+    return _results(settings, rounds, {**told, "rounds": settings.num_rounds})
+
+
+def _side(shards: Path, folder: Path, settings: ScaleSettings) -> Side:
+    """Packing these shards, and after that opening the result in fresh processes."""
+    script = str(Path(__file__).with_name("open_once.py"))
+
+    def opened(out: Path) -> dict[str, float]:
+        log = folder / "open.log"
+        ran = [run([sys.executable, script, str(out)], log, settings.timeout_s) for _ in range(_NUM_OPENED)]
+        told = [json.loads(one.output) for one in ran]
+        return {key: statistics.median(one[key] for one in told) for key in ("open_s", "open_rss_bytes")}
+
+    return ours(_SIDE, shards, (), settings.num_workers, opened)
+
+
+def _results(settings: ScaleSettings, rounds: Rounds, told: dict[str, Any]) -> dict[str, Any]:
+    sizes = sorted(settings.sizes)
+    points = {}
+    for size in sizes:
+        timed = [rounds.done[f"{size}/{number}"] for number in range(1, settings.num_rounds + 1)]
+        points[size] = summarise(timed, rounds.done[f"{size}/0"], [_SIDE])[_SIDE]
+    lines = {}
+    for key in FITTED:
+        values = [point[key]["median"] if isinstance(point[key], dict) else point[key] for point in points.values()]
+        if len(sizes) > 1:
+            lines[key] = fit_line(sizes, values)
+    return {"settings": told, "points": {str(size): point for size, point in points.items()}, "lines": lines}
+
+
+def fit_line(sizes: Sequence[int], values: Sequence[float]) -> dict[str, float]:
+    """Least squares: value = intercept + slope × samples, its R², and by how much the worst point is off the line."""
+    x, y = np.array(sizes, float), np.array(values, float)
+    slope, intercept = np.polyfit(x, y, 1)
+    off = y - (intercept + slope * x)
+    whole = float(np.sum((y - y.mean()) ** 2))
+    return {
+        "intercept": float(intercept),
+        "slope": float(slope),
+        "r_squared": 1 - float(np.sum(off**2)) / whole if whole else 1.0,
+        "worst_share": float(np.max(np.abs(off) / np.maximum(np.abs(y), 1e-12))),
+    }

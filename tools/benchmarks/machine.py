@@ -1,0 +1,29 @@
+"""On what a measurement was made."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+def describe() -> dict[str, Any]:
+    """Versions, commit, processor and memory, load, and the command, of paths the last part alone."""
+    from engine.run_folder import environment  # brings in torch, which nobody wants to wait for at a wrong option
+
+    return {
+        **environment(),
+        "command": " ".join(["python", "tools/bench.py", *(Path(word).name for word in sys.argv[1:])]),
+        "processor": _processor(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "load_1_min": round(os.getloadavg()[0], 2),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,125 @@
+"""One run of a command: its time, its output, its memory if wanted; and no process of it left behind."""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loaders.errors import FeedrateError
+
+from .memory import MemoryWatch, Peaks
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_GRACE_S = 5.0
+_PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended well.
+
+    wall_s  from the start of its process to its end
+    cpu_s   processor time of it and all it started (but on Linux: all it waited for)
+    output  what it printed on standard output
+    peaks   of its memory, if it was watched
+    """
+
+    wall_s: float
+    cpu_s: float
+    output: str
+    peaks: Peaks | None
+
+
+def run(command: Sequence[str], log: Path, timeout_s: float, is_watched: bool = False) -> Ran:
+    """Run it from the repository's root, its standard error going to `log`.
+
+    Raises FeedrateError with the last line of `log` where it fails or takes longer than `timeout_s`. However this is
+    left, all processes of the command are gone.
+    """
+    timed_out = threading.Event()
+    with open(log, "w+b") as errors, open(log.with_suffix(".out"), "w+b") as output, _adopting():
+        cpu_before_s = _cpu_of_children_s()
+        started_s = time.perf_counter()
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=errors, start_new_session=True)
+        timer = threading.Timer(timeout_s, _end_late, [process, timed_out])
+        timer.daemon = True
+        timer.start()
+        watch = MemoryWatch(process.pid) if is_watched else None
+        try:
+            if watch:
+                watch.start()
+            status = process.wait()  # without a timeout, which would look only every 50 ms
+            wall_s = time.perf_counter() - started_s
+        finally:
+            timer.cancel()
+            _end_group(process)
+            process.wait()
+            peaks = watch.stop() if watch else None
+            _bury(process.pid)
+        cpu_s = _cpu_of_children_s() - cpu_before_s
+        output.seek(0)
+        printed = output.read().decode(errors="replace")
+    if timed_out.is_set():
+        raise FeedrateError(f"{_shown(command)} was ended after {timeout_s:,.0f} s (--timeout-s): {_last_line(log)}")
+    if status:
+        raise FeedrateError(f"{_shown(command)} ended with status {status}: {_last_line(log)}")
+    return Ran(wall_s, cpu_s, printed, peaks)
+
+
+def _end_late(process: subprocess.Popen[bytes], timed_out: threading.Event) -> None:
+    timed_out.set()
+    _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ask every process of its group to end, so that shared memory is given back, and after a while make them."""
+    deadline_s = time.monotonic() + _GRACE_S
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < deadline_s:
+            if process.poll() is not None:
+                _bury(process.pid)
+            os.killpg(process.pid, 0)
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _adopting() -> Iterator[None]:
+    """Processes whose parents have ended become this one's children, so that their time is counted."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl:
+        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        if prctl:
+            prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def _bury(group: int) -> None:
+    """Wait for those of the group that have ended and are this process's children."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
+
+
+def _cpu_of_children_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _shown(command: Sequence[str]) -> str:
+    return " ".join(word.removeprefix(f"{REPOSITORY}/") for word in command)
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,150 @@
+"""What was measured, written for people (Markdown) and for programs (JSON)."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from loaders.errors import FeedrateError
+
+from .convert_scale import FITTED
+
+_COLUMNS = ("process", "without imports", "writing alone", "processor time", "img/s", "stored", "peak memory")
+_TIMES = ("wall_s", "work_s", "write_s", "cpu_s")
+_RATIOS = ("process", "work", "write", "cpu", None, "stored_bytes", "peak_memory")  # under the columns
+
+
+def free_paths(folder: Path, name: str, endings: Sequence[str], overwrite: bool) -> dict[str, Path]:
+    """Where today's report goes, by ending. Raises FeedrateError where there is one, before hours are spent."""
+    if not folder.is_dir():
+        raise FeedrateError(f"{folder} is no folder: give one with --report")
+    paths = {ending: folder / f"{name}_{date.today().isoformat()}.{ending}" for ending in endings}
+    there = [path for path in paths.values() if path.exists()]
+    if there and not overwrite:
+        raise FeedrateError(f"{there[0]} is there already: give --overwrite to replace it, or another --report")
+    return paths
+
+
+def write_json(path: Path, measured: Mapping[str, Any]) -> None:
+    """Everything, each round of it."""
+    path.write_text(json.dumps(measured, indent=2) + "\n")
+
+
+def convert_page(measured: Mapping[str, Any]) -> str:
+    """The page of `bench.py convert`."""
+    settings = measured["settings"]
+    lines = [
+        "# Packing beside FFCV's writer",
+        "",
+        *_about(measured),
+        f"Packed: {settings['images']} ({settings['num_samples']:,} samples), {settings['workers']} workers each, from"
+        f" a warm page cache. FFCV's writer: {settings['ffcv']}. The sides took turns; rounds: {settings['rounds']}"
+        " (median, lowest … highest). Memory is the sum over all processes, shared pages counted once, of a round"
+        " of its own that was not timed. “Without imports” still lists the images, “writing alone” does not; ours then"
+        " still holds estimating the space needed, statistics of all pixels, checksums and syncing the disk, none of"
+        " which FFCV does.",
+    ]
+    for case in measured["cases"].values():
+        lines += ["", f"## {case['title']}", "", *_case_table(case, settings["num_samples"]), ""]
+        lines += [f"`{side}`: `{' '.join(words) or 'its defaults'}`  " for side, words in case["options"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _about(measured: Mapping[str, Any]) -> list[str]:
+    machine = measured["machine"]
+    versions = machine["versions"]
+    shown = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "simplejpeg", "opencv-python-headless", "ffcv"))
+    return [
+        f"`{machine['command']}`, {measured['date']}, commit `{machine['commit']}`. {machine['cpus']} cores"
+        f" ({machine['processor']}), {machine['memory_gb']:g} GB, Python {machine['python']}, {shown}; load"
+        f" {machine['load_1_min']:.2f} before the start. All rounds are in the .json beside this.",
+        "",
+    ]
+
+
+def _case_table(case: Mapping[str, Any], num_samples: int) -> Iterable[str]:
+    yield _row("", *_COLUMNS)
+    yield _row(*["---"] * (len(_COLUMNS) + 1))
+    for name, side in case["sides"].items():
+        times = [_spread(side[key], "s") for key in _TIMES]
+        rate = f"{num_samples / side['wall_s']['median']:,.0f}"
+        yield _row(name, *times, rate, f"{side['stored_bytes']['median'] / 1e6:,.1f} MB", _memory(side))
+    for name, ratios in case["ratios"].items():
+        cells = [_spread(ratios[key], "×") if key in ratios else "" for key in _RATIOS]
+        yield _row(f"ffcv ÷ {name}", *cells)
+
+
+def scale_page(measured: Mapping[str, Any], curve_name: str) -> str:
+    """The page of `bench.py convert-scale`."""
+    settings = measured["settings"]
+    lines = [
+        "# Packing as the number of samples grows",
+        "",
+        *_about(measured),
+        f"Packed to `.beton`: {settings['images']}, {settings['workers']} workers, from a warm page cache. The sizes"
+        f" took turns; rounds: {settings['rounds']} (median, lowest … highest). Memory is of one more round that was"
+        " not timed. Opening: `open_records` in a fresh process, each round the median of five.",
+        "",
+        f"![time and memory against the number of samples]({curve_name})",
+        "",
+        _row(
+            "samples", "process", "without imports", "img/s", "parent's memory", "all processes'", "opening", "it holds"
+        ),
+        _row(*["---"] * 8),
+    ]
+    for size, point in measured["points"].items():
+        lines.append(
+            _row(
+                f"{int(size):,}",
+                _spread(point["wall_s"], "s"),
+                _spread(point["work_s"], "s"),
+                f"{int(size) / point['wall_s']['median']:,.0f}",
+                f"{point['peak_parent_rss'] / 1e6:,.0f} MB",
+                _memory(point),
+                _spread(point["open_s"], "s"),
+                f"{point['open_rss_bytes']['median'] / 1e6:,.0f} MB",
+            )
+        )
+    if measured["lines"]:
+        lines += ["", *_lines_table(measured["lines"])]
+    return "\n".join(lines) + "\n"
+
+
+def _lines_table(lines: Mapping[str, Mapping[str, float]]) -> Iterable[str]:
+    """The straight lines: their start, what a sample adds, and how straight the measurements are."""
+    names = {
+        "wall_s": "process",
+        "work_s": "without imports",
+        "peak_parent_rss": "parent's memory",
+        "peak_tree_pss": "all processes' memory",
+        "open_s": "opening",
+    }
+    yield _row("fitted line", "at no samples", "a million samples more", "R²", "worst point off by")
+    yield _row(*["---"] * 5)
+    for key, unit in FITTED.items():
+        line = lines[key]
+        scale, shown = (1e6, "MB") if unit == "bytes" else (1, unit)
+        yield _row(
+            names[key],
+            f"{line['intercept'] / scale:,.3g} {shown}",
+            f"{line['slope'] * 1e6 / scale:,.4g} {shown}",
+            f"{line['r_squared']:.4f}",
+            f"{line['worst_share']:.1%}",
+        )
+
+
+def _memory(side: Mapping[str, Any]) -> str:
+    return f"{(side['peak_tree_pss'] or side['peak_tree_rss']) / 1e6:,.0f} MB"
+
+
+def _spread(spread: Mapping[str, float], unit: str) -> str:
+    """ "12.3 s (12.0 … 12.9)", with as many digits as say something."""
+    digits = 3 if spread["median"] < 0.1 else 2 if spread["median"] < 10 else 1
+    median, lowest, highest = (f"{spread[key]:,.{digits}f}" for key in ("median", "lowest", "highest"))
+    space = " " if unit.isalpha() else ""
+    return f"{median}{space}{unit}" + (f" ({lowest} … {highest})" if spread["n"] > 1 else "")
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
