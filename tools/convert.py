@@ -101,9 +101,7 @@ def _pack(chosen: argparse.Namespace) -> None:
 
     started_s = time.monotonic()
     source = {"dataset": chosen.command, "path": str(chosen.source.resolve())}
-    packed = pack(
-        splits, chosen.out, settings, chosen.workers, policy_of(chosen), chosen.overwrite, source, shown_phase
-    )
+    packed = pack(splits, chosen.out, settings, chosen.workers, rules_of(chosen), source, shown_phase, tell)
     for split in splits:  # what was written must open
         open_records(chosen.out, split).close()
     _report(chosen.out, packed, time.monotonic() - started_s)
@@ -137,7 +135,8 @@ def _report(out: Path, packed: Packed, seconds: float) -> None:
         num_samples += split.num_samples
         for kind, files in split.formats.items():
             size = sum(file.num_bytes for file in files)
-            print(f"{out}: {name} as {kind}: {split.num_samples:,} samples, {size / 1e6:,.1f} MB, {len(files):,} files")
+            which = files[0].name if len(files) == 1 else f"{files[0].name} … {files[-1].name}"
+            print(f"{out / which}: {split.num_samples:,} samples, {size / 1e6:,.1f} MB ({kind})")
         if split.num_bad:
             print(f"{name}: {split.num_bad:,} bad samples left out, listed in {out / 'bad_samples.jsonl'}")
     statistics = manifest.statistics

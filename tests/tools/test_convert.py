@@ -1,5 +1,6 @@
 """tools/convert.py as a user runs it: real processes, exit statuses, sentences."""
 
+import json
 import os
 import signal
 import subprocess
@@ -55,18 +56,24 @@ def large_folder(tmp_path_factory):
     first = root / "train" / "a" / "0000.jpg"
     first.parent.mkdir(parents=True)
     Image.fromarray(smooth_picture(1600, 1200, 0)).save(first, quality=95)
-    for number in range(1, 1000):
+    for number in range(1, 300):
         os.link(first, first.with_name(f"{number:04d}.jpg"))
     return root
 
 
 def test_a_folder_is_packed_from_anywhere_and_the_summary_tells_how_to_go_on(image_folder, tmp_path):
-    done = python(CONVERT, "folder", "--source", str(image_folder), "--out", "packed", cwd=tmp_path)
+    command = [CONVERT, "folder", "--source", str(image_folder), "--out", "packed"]
+    done = python(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for words in ("37 samples", "23 samples", "3 classes", "mean", "img/s", "engine/train.py --data.path packed"):
+    for words in ("37 samples", "23 samples", "will take about", "3 classes", "mean", "img/s", "--data.path packed"):
         assert words in done.stdout
     assert len(open_records(tmp_path / "packed", "val")) == 23
-    assert "already holds" in refused("folder", "--source", image_folder, "--out", "packed", cwd=tmp_path)
+    again = python(*command, cwd=tmp_path)
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+    assert "already holds" in refused(*command[1:], "--max-side", 50, cwd=tmp_path)
+    replaced = python(*command, "--preset", "256", "--to", "raw,shards", "--overwrite", cwd=tmp_path)
+    assert replaced.returncode == 0 and "preset 256: shortest side" in replaced.stdout
+    assert sorted(read_manifest(tmp_path / "packed").splits["val"].formats) == ["raw", "shards"]
 
 
 def test_the_default_is_to_pack_beside_the_source_and_one_split_is_enough(tmp_path):
@@ -78,6 +85,17 @@ def test_the_default_is_to_pack_beside_the_source_and_one_split_is_enough(tmp_pa
     assert records.is_raw.all() and max(records.widths.max(), records.heights.max()) == 40
 
 
+def test_a_split_is_made_where_it_is_asked_for(tmp_path):
+    root = write_image_folder(tmp_path / "pets", {"train": {"ant": 20, "bee": 10}})
+    done = python(
+        CONVERT, "folder", "--source", str(root / "train"), "--out", str(tmp_path / "o"), "--val-fraction", "0.2"
+    )
+    assert done.returncode == 0, done.stderr
+    manifest = read_manifest(tmp_path / "o")
+    assert manifest.splits["val"].samples_per_class == [4, 2] and manifest.splits["train"].samples_per_class == [16, 8]
+    assert manifest.source["notes"]["train"]["split"]["val_fraction"] == 0.2
+
+
 def test_cifar_as_a_tree_of_images_becomes_raw_pixels_with_test_as_val(tmp_path):
     root = write_image_folder(tmp_path / "cifar", {"train": {"cat": 4, "dog": 4}, "test": {"cat": 2, "dog": 2}})
     done = python(CONVERT, "cifar10", "--source", str(root))
@@ -87,23 +105,30 @@ def test_cifar_as_a_tree_of_images_becomes_raw_pixels_with_test_as_val(tmp_path)
 
 
 def test_generated_photos_are_packed_and_kept_for_the_next_time(tmp_path):
-    command = [
-        CONVERT,
-        "synthetic",
-        "--out",
-        str(tmp_path / "s"),
-        "--num-train",
-        "8",
-        "--num-val",
-        "4",
-        "--classes",
-        "4",
-    ]
+    sizes = ["--num-train", "8", "--num-val", "4", "--classes", "4"]
+    command = [CONVERT, "synthetic", "--out", str(tmp_path / "s"), *sizes]
     done = python(*command)
     assert done.returncode == 0, done.stderr
     assert "12 photos generated, 0 were there" in done.stdout
     assert "0 photos generated, 12 were there" in python(*command, "--overwrite").stdout
     assert len(open_records(tmp_path / "s", "train")) == 8
+    assert len(list((tmp_path / "s-images" / "train").glob("*/*.jpg"))) == 8
+
+
+def test_verify_and_show_read_what_was_packed(image_folder, tmp_path):
+    out = tmp_path / "out"
+    assert python(CONVERT, "folder", "--source", str(image_folder), "--out", str(out)).returncode == 0
+    done = python(CONVERT, "verify", str(out))
+    assert done.returncode == 0 and "60 samples" in done.stdout and "all as the manifest says" in done.stdout
+    done = python(CONVERT, "show", str(out), "--sheet", str(tmp_path / "sheet.png"), "--num-samples", "4")
+    assert done.returncode == 0, done.stderr
+    assert "3 classes" in done.stdout and (tmp_path / "sheet.png").stat().st_size > 1000
+    with open(out / "val.beton", "r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        file.write(b"damage")
+    done = python(CONVERT, "verify", str(out))
+    assert done.returncode == 2 and "wrong: " in done.stdout and "val.beton" in done.stdout
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -112,7 +137,18 @@ def test_generated_photos_are_packed_and_kept_for_the_next_time(tmp_path):
         (["imagnet"], "did you mean imagenet?"),
         (["imagenet", "--sorce", "x"], "did you mean --source?"),
         (["cifar10", "--write-mode", "jpeg"], "did you mean jpg?"),
+        (["folder", "--source", ".", "--to", "beton,shard"], "did you mean shards?"),
+        (["folder", "--source", ".", "--to", "beton,beton"], "each format once"),
+        (["folder", "--source", ".", "--preset", "255"], "did you mean 256?"),
+        (["folder", "--source", ".", "--preset", "256", "--max-side", "9"], "sets the size itself"),
+        (["folder", "--source", ".", "--short-side", "9", "--max-side", "9"], "exclude each other"),
+        (["folder", "--source", ".", "--jpeg-share", "0.5"], "--write-mode mix"),
+        (["folder", "--source", ".", "--val-fraction", "2"], "between 0 and 1"),
+        (["folder", "--source", ".", "--workers", "0"], "1 or more"),
         (["imagenet", "--source", "nowhere"], "nowhere does not exist"),
+        (["verify"], "required"),
+        (["verify", "nowhere"], "nowhere"),
+        (["show", "nowhere"], "nowhere"),
         (["folder"], "--source"),
         ([], "required"),
     ],
@@ -121,48 +157,137 @@ def test_what_cannot_be_is_one_sentence_with_the_nearest_that_can(arguments, wor
     assert words in refused(*arguments, cwd=tmp_path)
 
 
-def test_a_broken_image_is_named(tmp_path):
+def test_a_broken_image_is_named_and_may_be_skipped(tmp_path):
     root = write_image_folder(tmp_path / "in", {"train": {"ant": 4}})
     broken = root / "train" / "ant" / "002.jpg"
     broken.write_bytes(broken.read_bytes()[:-60])
     assert str(broken) in refused("folder", "--source", root)
-    assert not list((tmp_path / "in-packed").iterdir())
+    assert [path.name for path in (tmp_path / "in-packed").iterdir()] == ["packing.partial"]
+    done = python(CONVERT, "folder", "--source", str(root), "--on-bad", "skip")
+    assert done.returncode == 0 and "train: 1 bad samples left out" in done.stdout
+    bad = [json.loads(line) for line in (tmp_path / "in-packed" / "bad_samples.jsonl").read_text().splitlines()]
+    assert [(item["where"], item["name"]) for item in bad] == [(str(broken), "ant/002.jpg")]
+    assert len(open_records(tmp_path / "in-packed", "train")) == 3
 
 
 def test_packing_into_the_source_is_refused(image_folder):
     assert "lies inside" in refused("folder", "--source", image_folder, "--out", image_folder / "packed")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_one_line_and_leaves_nothing(large_folder, tmp_path, number):
-    out = tmp_path / "out"
+def begun(large_folder, out):
+    """The command, under way, in a process group of its own."""
     command = [sys.executable, CONVERT, "folder", "--source", str(large_folder), "--out", str(out), "--workers", "2"]
     process = subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    while not (out / "train.beton.partial").exists():
+    while not (out / "packing.partial" / "train.beton").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     time.sleep(0.3)
-    os.killpg(process.pid, number)  # the whole group, as a terminal does
-    _, complaint = process.communicate(timeout=20)
-    assert process.returncode == 128 + number
-    assert complaint.startswith("interrupted") and complaint.count("\n") == 1, complaint
-    assert list(out.iterdir()) == []
-    wait_until_gone(process.pid)
+    return process
 
 
-def test_when_it_is_killed_nothing_takes_a_final_name_and_no_process_stays(large_folder, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_one_line_and_the_same_command_goes_on(large_folder, packed_straight, tmp_path, number):
     out = tmp_path / "out"
-    command = [sys.executable, CONVERT, "folder", "--source", str(large_folder), "--out", str(out), "--workers", "2"]
-    process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL, start_new_session=True)
-    while not (out / "train.beton.partial").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    process = begun(large_folder, out)
+    os.killpg(process.pid, number)  # the whole group, as a terminal does
+    _, complaint = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert complaint.startswith("interrupted: the same command") and complaint.count("\n") == 1, complaint
+    assert [path.name for path in out.iterdir()] == ["packing.partial"]
+    wait_until_gone(process.pid)
+    done = python(CONVERT, "folder", "--source", str(large_folder), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == packed_straight
+
+
+@pytest.fixture(scope="module")
+def packed_straight(large_folder, tmp_path_factory):
+    """What packing the large folder gives when nothing comes in between."""
+    out = tmp_path_factory.mktemp("straight") / "out"
+    done = python(CONVERT, "folder", "--source", str(large_folder), "--out", str(out), "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    return {path.name: path.read_bytes() for path in out.iterdir()}
+
+
+def test_killed_it_leaves_no_final_name_and_no_process_and_goes_on(large_folder, packed_straight, tmp_path):
+    out = tmp_path / "out"
+    process = begun(large_folder, out)
     process.kill()
     process.wait()
-    assert [path.name for path in out.iterdir()] == ["train.beton.partial"]
+    assert [path.name for path in out.iterdir()] == ["packing.partial"]
     wait_until_gone(process.pid)
+    done = python(CONVERT, "folder", "--source", str(large_folder), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == packed_straight
+
+
+def test_ctrl_c_while_it_is_still_starting_leaves_no_traceback(large_folder, tmp_path):
+    command = [sys.executable, CONVERT, "folder", "--source", str(large_folder), "--out", str(tmp_path / "out")]
+    for delay_s in (0.0, 0.1, 0.2):
+        process = subprocess.Popen(
+            command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        while "numpy" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.001)  # before our first line, Python's own start answers Ctrl-C in its own way
+        time.sleep(delay_s)
+        os.killpg(process.pid, signal.SIGINT)
+        _, complaint = process.communicate(timeout=30)
+        assert process.returncode == 130 and "Traceback" not in complaint, delay_s
+
+
+def test_cifar_is_downloaded_where_that_is_asked_for(tmp_path):
+    """From a server and with an archive of the test's own: torchvision's address and checksums are replaced."""
+    script = """
+import functools, hashlib, http.server, pathlib, pickle, sys, tarfile, threading
+import numpy as np
+work, convert = pathlib.Path(sys.argv[1]), sys.argv[2]
+folder = work / "served" / "cifar-10-batches-py"
+folder.mkdir(parents=True)
+text = lambda word: b"U" + bytes([len(word)]) + word  # a string as Python 2 pickled it
+def old_pickle(**values):
+    entries = (text(key.encode()) + value + b"s" for key, value in values.items())
+    return b"\\x80\\x02}" + b"".join(entries) + b"."
+names = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
+for name in names:
+    images, labels = (pickle.dumps(value, 2)[2:-1] for value in (np.full((4, 3072), 9, np.uint8), [0, 1, 2, 3]))
+    (folder / name).write_bytes(old_pickle(data=images, labels=labels))
+classes = b"]" + b"".join(text(str(n).encode()) + b"a" for n in range(10))
+(folder / "batches.meta").write_bytes(old_pickle(label_names=classes))
+archive = work / "served" / "cifar-10-python.tar.gz"
+with tarfile.open(archive, "w:gz") as tar:
+    tar.add(folder, folder.name)
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=archive.parent)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+from torchvision.datasets import CIFAR10
+md5 = lambda path: hashlib.md5(path.read_bytes()).hexdigest()
+CIFAR10.url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
+CIFAR10.tgz_md5 = md5(archive)
+CIFAR10.train_list = [[name, md5(folder / name)] for name in names[:5]]
+CIFAR10.test_list = [["test_batch", md5(folder / "test_batch")]]
+CIFAR10.meta = {**CIFAR10.meta, "md5": md5(folder / "batches.meta")}
+sys.path.insert(0, convert)
+from tools import convert
+sys.exit(convert.main(["cifar10", "--source", str(work / "cifar10"), "--download"]))
+"""
+    done = python("-c", script, str(tmp_path), str(REPOSITORY))
+    assert done.returncode == 0, done.stderr
+    assert len(open_records(tmp_path / "cifar10-packed", "train")) == 20
+
+
+def test_a_download_that_fails_is_one_sentence(tmp_path):
+    script = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
+        "from torchvision.datasets import CIFAR100\n"
+        "CIFAR100.url = 'http://127.0.0.1:9/cifar-100-python.tar.gz'\n"
+        "from tools import convert\n"
+        f"sys.exit(convert.main(['cifar100', '--source', {str(tmp_path / 'c')!r}, '--download']))"
+    )
+    done = python("-c", script)
+    assert done.returncode == 2 and "could not be downloaded" in done.stderr.splitlines()[-1], done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_it_starts_without_torch():
