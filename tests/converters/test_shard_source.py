@@ -91,7 +91,8 @@ def test_samples_are_grouped_by_the_name_up_to_its_first_dot(tmp_path):
 
 
 def test_what_is_no_sample_is_counted(tmp_path):
-    shard(tmp_path, **{"readme": b"x", "__meta__": b"x", ".hidden.jpg": b"x", "a.jpg": jpeg(0), "a.cls": b"0"})
+    files = {"readme": b"x", "__meta__/about.jpg": b"x", ".hidden.jpg": b"x", "a.jpg": jpeg(0), "a.cls": b"0"}
+    (tmp_path / "a.tar").write_bytes(tar_of(files))
     samples = open_as(tmp_path)["train"]
     assert len(samples) == 1 and samples.num_ignored == 3 and not samples.bad
 
@@ -128,7 +129,7 @@ def test_a_link_is_a_bad_sample(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "a.jpg"
         archive.addfile(link)
         add_member(archive, "b.cls", b"0")
-    assert "link" in refused_source(tmp_path)
+    assert "it is a link inside the shard" in refused_source(tmp_path)
     assert len(open_as(tmp_path, on_bad="skip")["train"]) == 1
 
 
@@ -166,7 +167,7 @@ def test_a_sparse_member_is_refused(tmp_path):
         member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9999"}
         archive.addfile(member, io.BytesIO(b"1\n0\n512\n".ljust(1024, b"\0")))
     (tmp_path / "a.tar").write_bytes(buffer.getvalue())
-    assert "sparse" in refused_source(tmp_path)
+    assert "as a sparse file" in refused_source(tmp_path)
 
 
 def test_class_names_come_from_a_list_beside(root):
