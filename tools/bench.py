@@ -41,7 +41,6 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
         chosen = parse(arguments)
         {"convert": _convert, "convert-scale": _convert_scale}[chosen.command](chosen)
@@ -146,4 +145,5 @@ def _told(paths: dict[str, Path]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is running is ended then, too
     sys.exit(main(sys.argv[1:]))

@@ -78,7 +78,14 @@ def test_the_table_shows_medians_with_spreads_and_ratios_under_their_columns():
     sides = measured_by_hand()
     case = {"title": "A", "options": {"ffcv": ["--x"], "feedrate": []}, "sides": sides}
     case["ratios"] = {"feedrate": ratios_to(sides, "ffcv", "feedrate")}
-    settings = {"images": "3 JPEGs", "num_samples": 40, "workers": 2, "rounds": 3, "ffcv": "installed"}
+    settings = {
+        "images": "3 JPEGs",
+        "num_samples": 40,
+        "workers": 2,
+        "rounds": 3,
+        "ffcv": "installed",
+        "in_one_go": True,
+    }
     page = report.convert_page({"date": "today", "machine": MACHINE, "settings": settings, "cases": {"a": case}})
     assert "| ffcv | 20.0 s (10.0 … 30.0) | 19.0 s (9.0 … 29.0) | 4.00 s (4.00 … 4.00) |" in page
     assert "| ffcv ÷ feedrate | 3.00× (2.00 … 4.00) | 3.22× (2.25 … 4.75) | 4.00× (4.00 … 4.00) |" in page
@@ -226,9 +233,12 @@ def test_the_sizes_give_lines_in_the_page(tmp_path):
         for number in (0, 1, 2):
             rounds.add(f"{size}/{number}", {"feedrate": {**figures, **({} if number else watched(size * 100.0))}})
     settings = convert_scale.ScaleSettings((2_000_000, 1_000_000), 2, 2, 1.0)
-    measured = convert_scale._results(settings, rounds, {"images": "tiny", "workers": 2, "rounds": 2})
+    measured = convert_scale._results(
+        settings, rounds, {"images": "tiny", "workers": 2, "rounds": 2, "in_one_go": False}
+    )
     page = report.scale_page({"date": "today", "machine": MACHINE, **measured}, "curve.png")
     assert "| 1,000,000 | 10.0 s (10.0 … 10.0) | 9.00 s (9.00 … 9.00) | 100,000 |" in page
+    assert "interrupted and continued" in page
     assert page.index("| 1,000,000 |") < page.index("| 2,000,000 |")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("|")]
     slopes = {row[0]: row[2] for row in rows if len(row) == 5}

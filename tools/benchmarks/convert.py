@@ -73,7 +73,8 @@ def measure(settings: ConvertSettings, folder: Path, say: Say) -> dict[str, Any]
     }
     rounds = Rounds(folder, {**told, "source": str(source.resolve())})
     _run_rounds(settings, _sides(settings, images, with_ffcv), rounds, num_samples, say)
-    return {"settings": {**told, "rounds": settings.num_rounds}, "cases": _results(settings, rounds)}
+    told |= {"rounds": settings.num_rounds, "in_one_go": not rounds.were_begun}
+    return {"settings": told, "cases": _results(settings, rounds)}
 
 
 def _sides(settings: ConvertSettings, images: Path, with_ffcv: bool) -> dict[str, list[Side]]:
@@ -93,7 +94,7 @@ def _run_rounds(
     names = [(number, name) for number in range(settings.num_rounds + 1) for name in settings.cases]
     todo = [(number, name) for number, name in names if f"{name}/{number}" not in rounds.done]
     if len(todo) < len(names):
-        say(f"{len(names) - len(todo)} rounds were measured before: going on after them")
+        say(f"{len(names) - len(todo)} of {len(names)} rounds were measured before: going on after them")
     started_s = time.monotonic()
     for count, (number, name) in enumerate(todo, 1):
         done = run_round(sides[name], rounds.folder, settings.timeout_s, number == 0, num_samples)

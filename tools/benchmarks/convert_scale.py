@@ -52,7 +52,7 @@ def measure(settings: ScaleSettings, folder: Path, say: Say) -> dict[str, Any]:
     names = [(number, size) for number in range(settings.num_rounds + 1) for size in sizes]
     todo = [(number, size) for number, size in names if f"{size}/{number}" not in rounds.done]
     if len(todo) < len(names):
-        say(f"{len(names) - len(todo)} rounds were measured before: going on after them")
+        say(f"{len(names) - len(todo)} of {len(names)} rounds were measured before: going on after them")
     started_s, num_left = time.monotonic(), sum(size for _, size in todo)
     num_done = 0
     for number, size in todo:
@@ -62,7 +62,8 @@ def measure(settings: ScaleSettings, folder: Path, say: Say) -> dict[str, Any]:
         left_s = (time.monotonic() - started_s) / num_done * (num_left - num_done)
         which = f"round {number} of {settings.num_rounds}" if number else "memory"
         say(f"{which}, {size:,} samples: {done[_SIDE]['wall_s']:,.1f} s; about {left_s / 60:,.0f} min left")
-    return _results(settings, rounds, {**told, "rounds": settings.num_rounds})
+    told |= {"rounds": settings.num_rounds, "in_one_go": not rounds.were_begun}
+    return _results(settings, rounds, told)
 
 
 def _side(shards: Path, folder: Path, settings: ScaleSettings) -> Side:

@@ -55,10 +55,12 @@ def _about(measured: Mapping[str, Any]) -> list[str]:
     machine = measured["machine"]
     versions = machine["versions"]
     shown = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "simplejpeg", "opencv-python-headless", "ffcv"))
+    interrupted = "" if measured["settings"]["in_one_go"] else "; interrupted and continued"
     return [
         f"`{machine['command']}`, {measured['date']}, commit `{machine['commit']}`. {machine['cpus']} cores"
         f" ({machine['processor']}), {machine['memory_gb']:g} GB, Python {machine['python']}, {shown}; load"
-        f" {machine['load_1_min']:.2f} before the start. All rounds are in the .json beside this.",
+        f" {machine['load_1_min']:.2f} before the start"
+        f"{interrupted}. All rounds are in the .json beside this.",
         "",
     ]
 

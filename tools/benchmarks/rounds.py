@@ -18,13 +18,17 @@ _NAME = "rounds.jsonl"
 
 
 class Rounds:
-    """What has been measured so far, by name; a line a round in `folder/rounds.jsonl`, the first line its settings."""
+    """What has been measured so far, by name; a line a round in `folder/rounds.jsonl`, the first line its settings.
+
+    were_begun  whether some of it was there at the start: then not all was measured in one go
+    """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         self._path = folder / _NAME
         self._head = json.dumps({"settings": settings, "code": _code_sha256()}, sort_keys=True)
         self.done: dict[str, Any] = self._read()
+        self.were_begun = bool(self.done)
         if not self.done:
             self._path.write_text(self._head + "\n")
 

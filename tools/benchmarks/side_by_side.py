@@ -22,15 +22,15 @@ class Side:
     """One of those compared: a command that packs the same images once more.
 
     command  of the folder it shall write to, which does not exist yet
-    told     reads its own times from what it printed: "write_s", packing alone, and perhaps "work_s", all but starting
-             Python and importing
+    told     reads its own times from what it printed of so many samples: "write_s", packing alone, and perhaps
+             "work_s", all but starting Python and importing
     startup  where "work_s" is not told: a command that starts Python, imports all the same and does nothing else
     after    measures more of what it wrote, before that is removed
     """
 
     name: str
     command: Callable[[Path], list[str]]
-    told: Callable[[str], dict[str, float]]
+    told: Callable[[str, int], dict[str, float]]
     startup: Sequence[str] = ()
     after: Callable[[Path], dict[str, float]] = lambda out: {}
 
@@ -73,7 +73,7 @@ def _run_side(side: Side, folder: Path, timeout_s: float, is_watched: bool, num_
     os.sync()  # or this run would wait for the disk on behalf of the one before
     try:
         ran = run(side.command(out), log, timeout_s, is_watched)
-        measured = {"wall_s": ran.wall_s, "cpu_s": ran.cpu_s, **side.told(ran.output), **_stored(out)}
+        measured = {"wall_s": ran.wall_s, "cpu_s": ran.cpu_s, **side.told(ran.output, num_samples), **_stored(out)}
         if not is_watched:
             measured |= side.after(out)
     finally:
