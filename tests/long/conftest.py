@@ -79,10 +79,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 @pytest.fixture(scope="session")
-def packed_from() -> Callable[[str, str], Path]:
-    """Unpack one of the archives of real images and pack it with `tools/convert.py DATASET`, once; give the folder."""
+def unpacked() -> Callable[[str], Path]:
+    """Unpack one of the archives of real images, once; give the folder."""
 
-    def pack(archive: str, dataset: str) -> Path:
+    def unpack(archive: str) -> Path:
         source = REAL_DATA / archive
         if not source.exists():
             pytest.skip(f"{source} is missing; FEEDRATE_TEST_DATA names the folder that holds it")
@@ -92,10 +92,21 @@ def packed_from() -> Callable[[str, str], Path]:
             with tarfile.open(source) as tar:
                 tar.extractall(images, filter="data")
             (images / ".complete").touch()
+        return images
+
+    return unpack
+
+
+@pytest.fixture(scope="session")
+def packed_from(unpacked: Callable[[str], Path]) -> Callable[[str, str], Path]:
+    """Unpack one of the archives of real images and pack it with `tools/convert.py DATASET`, once; give the folder."""
+
+    def pack(archive: str, dataset: str) -> Path:
+        images = unpacked(archive)
         out = images.with_name(f"{images.name}-packed")
-        if not (out / "manifest.json").exists():
-            command = ["tools/convert.py", dataset, "--source", str(images), "--out", str(out)]
-            subprocess.run([sys.executable, *command], cwd=REPOSITORY, check=True)
+        command = [sys.executable, "tools/convert.py", dataset, "--source", str(images), "--out", str(out)]
+        if subprocess.run(command, cwd=REPOSITORY).returncode:  # it holds what an older version packed
+            subprocess.run([*command, "--overwrite"], cwd=REPOSITORY, check=True)
         return out
 
     return pack
