@@ -124,10 +124,8 @@ class _SampleCheck:
         for header, (name, size) in zip(headers, expected, strict=True):
             found = _member(header)
             if found != (name, size):
-                told = (
-                    f"has no header of {name}" if found is None else f"has a header of {found[0]}, {found[1]:,} bytes"
-                )
-                self._wrong("shards", f"{told}, where the table says {name}, {size:,} bytes")
+                told = "no header" if found is None else f"a header of {found[0]}, {found[1]:,} bytes"
+                self._wrong("shards", f"has {told}, where the table says {name}, {size:,} bytes")
         stored = members[end:].tobytes()
         if stored != label.ljust(BLOCK_BYTES, b"\0"):
             found_label = stored.rstrip(b"\0")[:20].decode("ascii", "replace")

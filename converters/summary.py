@@ -15,10 +15,7 @@ from .check_tasks import PackedRecords
 DECODED_BYTES_PER_S = 125e6
 DECODE_S_PER_PIXEL = 1.1e-9
 
-_SIDES_PX = [
-    1,
-    *(side for power in range(4, 17) for side in (1 << power, 3 << (power - 1))),
-]  # 1, 16, 24, 32, 48, 64, …
+_SIDES_PX = [1, *(side for power in range(4, 17) for side in (1 << power, 3 << (power - 1)))]  # 1, 16, 24, 32, 48 …
 _RATIOS = ((1, 3), (1, 2), (9, 16), (2, 3), (3, 4), (1, 1), (4, 3), (3, 2), (16, 9), (2, 1), (3, 1))
 
 HistogramRows = list[tuple[str, int]]  # (label, samples), without the empty rows at both ends
