@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,8 @@ def _origin(folder: Path, manifest: Manifest) -> Iterator[Fact]:
         yield "from", ", ".join(told)
     for name, split in manifest.splits.items():
         num_kept = source.get("num_original", {}).get(name)
-        if num_kept is not None and (manifest.settings.get("write_mode") != "raw" or "shards" in split.formats):
-            share = num_kept / max(1, split.num_samples)
-            kept = f"{num_kept:,} images as they came, to the byte ({share:.1%}); the rest were encoded"
-            yield f"kept, {name}", kept
+        if num_kept is not None and _holds_jpegs(split.formats, manifest.settings):
+            yield f"kept, {name}", f"{num_kept:,} JPEGs as they came, to the byte ({num_kept / split.num_samples:.1%})"
         num_ignored = source.get("num_ignored", {}).get(name)
         if num_ignored:
             yield f"ignored, {name}", f"{num_ignored:,} files that by their names are no images"
@@ -53,7 +51,11 @@ def _reasons(folder: Path, split: str) -> str:
     return f"{told} (all in {BAD_SAMPLES_NAME})"
 
 
-def _how_packed(settings: dict[str, Any]) -> Iterator[Fact]:
+def _holds_jpegs(formats: Collection[str], settings: Mapping[str, Any]) -> bool:
+    return "shards" in formats or ("beton" in formats and settings.get("write_mode") != "raw")
+
+
+def _how_packed(settings: Mapping[str, Any]) -> Iterator[Fact]:
     """The settings in words; those that a manifest does not tell are left out."""
     if "limit_px" in settings:
         limit, side = settings["limit_px"], settings.get("limited", "longest")
@@ -61,8 +63,10 @@ def _how_packed(settings: dict[str, Any]) -> Iterator[Fact]:
     if "write_mode" in settings:
         share = settings.get("jpeg_share", 0.5)
         modes = {"jpg": "JPEG", "raw": "pixels", "mix": f"JPEG ({share:.0%} of the images, by chance) or pixels"}
-        jpeg = f"; quality {settings['quality']} where a JPEG had to be made" if "quality" in settings else ""
-        yield "in .beton", f"{modes.get(settings['write_mode'], settings['write_mode'])}{jpeg}"
+        if "beton" in settings.get("formats", ()):
+            yield "in .beton", modes.get(settings["write_mode"], str(settings["write_mode"]))
+        if "quality" in settings and _holds_jpegs(settings.get("formats", ()), settings):
+            yield "quality", f"{settings['quality']}, where a JPEG had to be made"
     if "apply_exif" in settings:
         yield "EXIF", "turned upright as it says" if settings["apply_exif"] else "not applied, as torchvision does"
     if "check" in settings:

@@ -109,7 +109,7 @@ def test_what_is_printed_fits_the_terminal_and_tells_what_matters(folder, width)
     for expected in (
         "3 classes · samples: train 37, val 23",
         "folder, /somewhere/[bold]else[/bold]",
-        "kept, train 37 images as they came, to the byte (100.0%)",
+        "kept, train 37 JPEGs as they came, to the byte (100.0%)",
         "as they came",
         "the source's own",
         "beton, JPEG",
@@ -122,6 +122,13 @@ def test_what_is_printed_fits_the_terminal_and_tells_what_matters(folder, width)
     ):
         assert expected in flat, expected
     assert f"{read_manifest(folder).statistics.mean[0]:.2f}" in flat
+
+
+def test_nothing_is_said_of_jpegs_where_there_are_none(image_folder, tmp_path):
+    pack(listed(image_folder), tmp_path / "out", PackSettings(Encoding(), ("raw",)), 0)
+    text = told(tmp_path / "out", 100)[1]
+    assert "JPEGs" not in text and "quality" not in text and "in .beton" not in text
+    assert "training opens raw" in text
 
 
 def test_it_knows_the_loaders_that_there_are():
