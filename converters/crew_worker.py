@@ -12,7 +12,8 @@ import cv2
 
 from loaders.errors import FeedrateError
 
-PRELOADED = ["numpy", "cv2", "simplejpeg", "PIL.Image"]  # imported once, in the process that forks the workers
+# imported once, in the process that forks the workers
+PRELOADED = ["numpy", "cv2", "simplejpeg", "PIL.Image", "converters.pack_work"]
 
 
 def serve(connection: Connection, state: Any, work: Any) -> None:

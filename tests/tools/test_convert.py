@@ -242,7 +242,7 @@ def test_cifar_is_downloaded_where_that_is_asked_for(tmp_path):
     script = """
 import functools, hashlib, http.server, pathlib, pickle, sys, tarfile, threading
 import numpy as np
-work, convert = pathlib.Path(sys.argv[1]), sys.argv[2]
+work, repository = pathlib.Path(sys.argv[1]), sys.argv[2]
 folder = work / "served" / "cifar-10-batches-py"
 folder.mkdir(parents=True)
 text = lambda word: b"U" + bytes([len(word)]) + word  # a string as Python 2 pickled it
@@ -268,9 +268,10 @@ CIFAR10.tgz_md5 = md5(archive)
 CIFAR10.train_list = [[name, md5(folder / name)] for name in names[:5]]
 CIFAR10.test_list = [["test_batch", md5(folder / "test_batch")]]
 CIFAR10.meta = {**CIFAR10.meta, "md5": md5(folder / "batches.meta")}
-sys.path.insert(0, convert)
-from tools import convert
-sys.exit(convert.main(["cifar10", "--source", str(work / "cifar10"), "--download"]))
+sys.path.insert(0, repository)
+from converters.command import main
+from tools.convert import download
+sys.exit(main(["cifar10", "--source", str(work / "cifar10"), "--download"], "", download))
 """
     done = python("-c", script, str(tmp_path), str(REPOSITORY))
     assert done.returncode == 0, done.stderr
@@ -282,14 +283,15 @@ def test_a_download_that_fails_is_one_sentence(tmp_path):
         f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
         "from torchvision.datasets import CIFAR100\n"
         "CIFAR100.url = 'http://127.0.0.1:9/cifar-100-python.tar.gz'\n"
-        "from tools import convert\n"
-        f"sys.exit(convert.main(['cifar100', '--source', {str(tmp_path / 'c')!r}, '--download']))"
+        "from converters.command import main\n"
+        "from tools.convert import download\n"
+        f"sys.exit(main(['cifar100', '--source', {str(tmp_path / 'c')!r}, '--download'], '', download))"
     )
     done = python("-c", script)
     assert done.returncode == 2 and "could not be downloaded" in done.stderr.splitlines()[-1], done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_it_starts_without_torch():
-    done = python("-c", "import sys; sys.path.insert(0, 'tools'); import convert; assert 'torch' not in sys.modules")
+def test_it_starts_without_torch_and_matplotlib():
+    done = python("-c", "import converters.command, sys; assert not {'torch', 'matplotlib'} & sys.modules.keys()")
     assert done.returncode == 0, done.stderr

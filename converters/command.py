@@ -1,0 +1,143 @@
+"""`tools/convert.py`: parse, call, print."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from loaders.errors import FeedrateError
+from loaders.records import open_records
+
+from .estimate import Estimate
+from .folder import WORK_FOLDER
+from .options import DATASETS, parse, rules_of, settings_of
+from .packing import Packed, pack
+from .photos import check_recipe, write_photos
+from .presets import PRESETS
+from .progress import shown_phase
+from .sources import SourceOptions, check_apart, open_source
+
+Download = Callable[[str, Path], None]  # (data set, where to): fetches it unless it is there
+
+
+def main(arguments: Sequence[str], description: str, download: Download) -> int:
+    """Run the command; returns its exit status: 0 done, 2 bad input or bad files, 128 + n ended by signal n."""
+    ended_by = _catch_signals()
+    chosen = None
+    try:
+        chosen = parse(arguments, description)
+        if getattr(chosen, "download", False):
+            download(chosen.command, chosen.source)
+        {"verify": _verify, "show": _show}.get(chosen.command, _pack)(chosen)
+    except FeedrateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        begun = chosen is not None and chosen.command in DATASETS and (chosen.out / WORK_FOLDER).exists()
+        print(f"interrupted{': the same command goes on where this one stopped' if begun else ''}", file=sys.stderr)
+        return 128 + ended_by[0]
+    return 0
+
+
+def _catch_signals() -> list[int]:
+    """Let the first signal unwind the program and no second one disturb that; returns where its number goes."""
+    number = [signal.SIGINT.value]
+    caught = [
+        item for item in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(item) != signal.SIG_IGN
+    ]
+
+    def end(signal_number: int, frame: Any) -> NoReturn:
+        number[0] = signal_number
+        for item in caught:
+            signal.signal(item, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for item in caught:
+        signal.signal(item, end)
+    return number
+
+
+def _pack(chosen: argparse.Namespace) -> None:
+    settings = settings_of(chosen)
+    check_apart(chosen.source, chosen.out)
+    if chosen.command == "synthetic":
+        _generate(chosen)
+    options = SourceOptions(getattr(chosen, "val_fraction", None), chosen.seed, chosen.on_bad)
+    splits = open_source(chosen.command, chosen.source, options, shown_phase)
+    if len(splits) == 1:
+        print(f"{chosen.source} has only a '{next(iter(splits))}' split: packing that alone (--val-fraction makes one)")
+    for split, samples in splits.items():
+        if samples.num_ignored:
+            print(f"{split}: {samples.num_ignored:,} files ignored, since by their names they are no images")
+
+    def tell(needed: Mapping[str, Estimate]) -> None:
+        if chosen.preset:
+            print(f"preset {chosen.preset}: {PRESETS[chosen.preset].purpose}")
+        for split, cost in needed.items():
+            print(
+                f"{split}: {len(splits[split]):,} samples will take about {cost.num_bytes / 1e6:,.1f} ±"
+                f" {2 * cost.standard_error / 1e6:,.1f} MB (estimated from {cost.num_probed})"
+            )
+
+    started_s = time.monotonic()
+    source = {"dataset": chosen.command, "path": str(chosen.source.resolve())}
+    packed = pack(splits, chosen.out, settings, chosen.workers, rules_of(chosen), source, shown_phase, tell)
+    for split in splits:  # what was written must open
+        open_records(chosen.out, split).close()
+    _report(chosen.out, packed, time.monotonic() - started_s)
+
+
+def _generate(chosen: argparse.Namespace) -> None:
+    num_photos = {"train": chosen.num_train, "val": chosen.num_val}
+    check_recipe(num_photos, chosen.seed, chosen.classes)
+    written, kept = write_photos(chosen.source, num_photos, chosen.seed, chosen.classes, chosen.workers, shown_phase)
+    print(f"{chosen.source}: {written:,} photos generated, {kept:,} were there already")
+
+
+def _report(out: Path, packed: Packed, seconds: float) -> None:
+    manifest = packed.manifest
+    if packed.was_there:
+        print(f"{out} holds just that already: nothing to do")
+    num_samples = 0
+    for name, split in manifest.splits.items():
+        num_samples += split.num_samples
+        for kind, files in split.formats.items():
+            size = sum(file.num_bytes for file in files)
+            which = files[0].name if len(files) == 1 else f"{files[0].name} … {files[-1].name}"
+            print(f"{out / which}: {split.num_samples:,} samples, {size / 1e6:,.1f} MB ({kind})")
+        if split.num_bad:
+            print(f"{name}: {split.num_bad:,} bad samples left out, listed in {out / 'bad_samples.jsonl'}")
+    statistics = manifest.statistics
+    mean, std = (", ".join(f"{value:.2f}" for value in of) for of in (statistics.mean, statistics.std))
+    print(f"{len(manifest.classes):,} classes; mean {mean}, std {std} (red, green, blue of '{statistics.split}')")
+    if manifest.settings["write_mode"] != "raw":
+        print(f"{packed.num_original:,} images kept their bytes, {num_samples - packed.num_original:,} did not")
+    if not packed.was_there:
+        print(f"{seconds:,.1f} s, {num_samples / seconds:,.0f} img/s")
+    print(f"train with it: python engine/train.py --data.path {out}")
+
+
+def _verify(chosen: argparse.Namespace) -> None:
+    from .verify import verify
+
+    found = verify(chosen.folder, chosen.workers, shown_phase)
+    for finding in found.findings:
+        print(f"wrong: {finding}")
+    if found.findings:
+        raise FeedrateError(
+            f"{chosen.folder} is not what its manifest says ({len(found.findings)} findings): pack it again"
+        )
+    print(f"{chosen.folder}: {found.num_samples:,} samples, {found.num_bytes / 1e6:,.1f} MB: all as the manifest says")
+
+
+def _show(chosen: argparse.Namespace) -> None:
+    from .show import show  # it imports matplotlib, which takes a while
+
+    sheet = show(chosen.folder, Console(), chosen.sheet, chosen.num_samples, chosen.seed)
+    if sheet:
+        print(f"samples, with the crops of a training at 224 px: {sheet}")
