@@ -46,11 +46,13 @@ class Work(Protocol):
 
 
 @dataclass
-class _Done:
-    """A task whose report has come, and later its being written."""
+class _Given:
+    """A task that a worker has, and how far it is."""
 
     worker: "_Worker"
-    report: Any
+    task: Any
+    report: Any = None
+    prepared: bool = False
     written: bool = False
 
 
@@ -89,25 +91,26 @@ def run_in_order(
 
 def _dispatch(crew: "_Crew", tasks: Sequence[Any], place: Callable[[Any, Any], Any]) -> Generator[int, None, None]:
     """Hand out tasks, give each its place in turn, and tell which are written."""
-    under_way: dict[int, _Done] = {}
+    under_way: dict[int, _Given] = {}
     num_given = num_placed = num_yielded = 0
     while num_yielded < len(tasks):
         for worker in crew.workers:  # each has the same number of tasks, so that none runs dry
-            while len(worker.tasks) < IN_FLIGHT and num_given < min(
-                len(tasks), num_yielded + IN_FLIGHT * len(crew.workers)
-            ):
-                crew.send(worker, ("prepare", num_given, tasks[num_given]))
+            most = min(len(tasks), num_yielded + IN_FLIGHT * len(crew.workers))
+            while len(worker.tasks) < IN_FLIGHT and num_given < most:
+                given = under_way[num_given] = _Given(worker, tasks[num_given])
+                crew.send(worker, ("prepare", num_given, given.task))
                 worker.tasks.append(num_given)
                 num_given += 1
         for worker, (what, number, result) in crew.receive():
+            given = under_way[number]
             if what == "prepared":
-                under_way[number] = _Done(worker, result)
+                given.report, given.prepared = result, True
             else:
-                under_way[number].written = True
+                given.written = True
                 worker.tasks.remove(number)
-        while num_placed in under_way:
-            done = under_way[num_placed]
-            crew.send(done.worker, ("write", num_placed, place(tasks[num_placed], done.report)))
+        while num_placed in under_way and under_way[num_placed].prepared:
+            given = under_way[num_placed]
+            crew.send(given.worker, ("write", num_placed, place(given.task, given.report)))
             num_placed += 1
         while num_yielded in under_way and under_way[num_yielded].written:
             del under_way[num_yielded]

@@ -236,7 +236,7 @@ def _statistics(passes: Mapping[str, SplitPass], splits: Mapping[str, Samples], 
     split = "train" if "train" in passes else next(iter(passes))
     tally = passes[split].tally
     mean, std = channel_statistics(np.array(tally.histogram, np.int64))
-    every = counted_every(len(splits[split]), encoding.may_keep())
+    every = counted_every(len(splits[split]), encoding)
     which = "all samples" if every == 1 else f"every {every}th sample in stored order"
     method = f"exact counts of the values of all pixels of {which}, those of encoded ones before they were encoded"
     return Statistics(mean, std, split, tally.num_counted, method)

@@ -85,11 +85,26 @@ def test_the_limited_side_shrinks_to_the_limit(size, limit, limited, expected):
     assert shrunk_size(*size, Encoding(limit_px=limit, limited=limited)) == expected
 
 
-def test_shrinking_is_antialiased_as_opencvs_area_mode_does_it():
-    data = stored(smooth_picture(150, 110, 7), "PNG")
-    encoded = encode(data, None, Encoding("raw", 90), PIXEL)
-    expected = cv2.resize(as_pillow(data), (90, 66), interpolation=cv2.INTER_AREA)
-    assert np.array_equal(encoded.pixels, expected)
+@pytest.mark.parametrize("limit", [149, 130, 100, 75, 74, 40, 9, 1])
+def test_shrinking_is_antialiased_as_opencvs_area_mode_does_it(limit):
+    photo = smooth_picture(150, 110, 7) + np.random.default_rng(0).normal(0, 12, (110, 150, 3))
+    photo = np.clip(photo, 0, 255).astype(np.uint8)
+    encoded = encode(stored(photo, "PNG"), None, Encoding("raw", limit), PIXEL)
+    expected = cv2.resize(photo, (encoded.width, encoded.height), interpolation=cv2.INTER_AREA)
+    if limit < 75:  # below half
+        assert np.array_equal(encoded.pixels, expected)
+    else:
+        error = np.mean((encoded.pixels.astype(float) - expected) ** 2)
+        assert 10 * np.log10(255**2 / max(error, 1e-9)) > 36  # dB, of a picture full of noise
+
+
+def test_stripes_too_fine_for_the_result_become_grey_and_do_not_alias():
+    stripes = np.zeros((300, 300, 3), np.uint8)
+    stripes[:, ::2] = 255
+    encoded = encode(stored(stripes, "PNG"), None, Encoding("raw", 170), PIXEL)
+    plain = cv2.resize(stripes, (170, 170), interpolation=cv2.INTER_LINEAR)
+    area = cv2.resize(stripes, (170, 170), interpolation=cv2.INTER_AREA)
+    assert encoded.pixels.std() < 1.1 * area.std() < 0.6 * plain.std()
 
 
 @pytest.mark.parametrize(("side", "limit"), [(800, 133), (800, 100), (800, 33), (801, 100), (1601, 60)])
