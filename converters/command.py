@@ -15,12 +15,12 @@ from loaders.records import open_records
 
 from .estimate import Estimate
 from .folder import WORK_FOLDER
+from .generated.photos import check_recipe, write_photos
 from .options import DATASETS, parse, rules_of, settings_of
 from .packing import Packed, pack
-from .photos import check_recipe, write_photos
 from .presets import PRESETS
 from .progress import shown_phase
-from .sources import SourceOptions, check_apart, open_source
+from .sources.opening import SourceOptions, check_apart, open_source
 
 Download = Callable[[str, Path], None]  # (data set, where to): fetches it unless it is there
 
@@ -123,7 +123,7 @@ def _report(out: Path, packed: Packed, seconds: float) -> None:
 
 
 def _verify(chosen: argparse.Namespace) -> None:
-    from .verify import verify
+    from .inspection.verify import verify
 
     found = verify(chosen.folder, chosen.workers, shown_phase)
     for finding in found.findings:
@@ -136,7 +136,7 @@ def _verify(chosen: argparse.Namespace) -> None:
 
 
 def _show(chosen: argparse.Namespace) -> None:
-    from .show import show  # it imports matplotlib, which takes a while
+    from .inspection.show import show  # it imports matplotlib, which takes a while
 
     sheet = show(chosen.folder, Console(), chosen.sheet, chosen.num_samples, chosen.seed)
     if sheet:

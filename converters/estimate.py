@@ -10,7 +10,7 @@ from loaders.counter_random import Draws
 
 from .crew import run_in_order
 from .encode import Encoding
-from .outputs import Place, Rows, pixel_bytes
+from .formats.outputs import Place, Rows, pixel_bytes
 from .pack_work import PackWork, Report, Task
 from .samples import Samples
 

@@ -19,7 +19,7 @@ from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
 from loaders.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
 
-from .outputs import sync
+from .formats.outputs import sync
 
 WORK_FOLDER = "packing.partial"
 BAD_SAMPLES_NAME = "bad_samples.jsonl"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .outputs import ROW, Rows, cut, sync, write_at
+from .formats.outputs import ROW, Rows, cut, sync, write_at
 from .samples import BadSample
 
 _MAGIC = b"FRJ1"

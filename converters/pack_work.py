@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from loaders.counter_random import Draws
 
 from .encode import Encoding, UndecodableImage, Wanted, encode
-from .outputs import ROW, Payload, Place, Rows
+from .formats.outputs import ROW, Payload, Place, Rows
 from .samples import Stored
 
 _UNIT = float(1 << 53)

@@ -19,16 +19,16 @@ from loaders.errors import FeedrateError
 from loaders.manifest import Manifest, PackedFile, PackedSplit, Statistics, write_manifest
 from loaders.sample_table import table_name, write_table
 
-from .beton import BetonOutput
 from .encode import Encoding
 from .estimate import Estimate, estimate
 from .folder import BAD_SAMPLES_NAME, WORK_FOLDER, begin, claimed, is_full_disk, no_space, publish
-from .outputs import Output
+from .formats.beton import BetonOutput
+from .formats.outputs import Output
+from .formats.raw_array import RawOutput
+from .formats.shards import SHARD_BYTES, ShardOutput
 from .pack_work import PackWork
 from .progress import Phase, silent_phase
-from .raw_array import RawOutput
 from .samples import BadSample, Samples
-from .shards import SHARD_BYTES, ShardOutput
 from .split_pass import Rules, SplitPass, check_bad, counted_every
 
 FORMATS = ("beton", "shards", "raw")

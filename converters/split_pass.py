@@ -16,8 +16,8 @@ from loaders.errors import FeedrateError
 
 from .crew import run_in_order
 from .encode import Encoding
+from .formats.outputs import ROW, Output, Place, Rows, sync
 from .journal import Journal, Tally
-from .outputs import ROW, Output, Place, Rows, sync
 from .pack_work import PackWork, Report, Task
 from .progress import Advance
 from .samples import BadSample, Samples

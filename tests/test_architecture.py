@@ -21,11 +21,18 @@ FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "misc"}
 # asked for under this name, and kept from hiding the standard library's `profile` by its own first lines
 NAME_CLASH_ALLOWED = {"tools/profile.py"}
 
-# what converters may take from loaders: the formats they share, and no loader
-CONVERTERS_MAY_TAKE = {"manifest", "records", "beton_layout", "atomic", "errors", "cpus", "counter_random"}
+# what converters may take from loaders: the formats they read and share, the crops that `show` draws, and no loader
+CONVERTERS_MAY_TAKE = {
+    *("atomic", "counter_random", "cpus", "errors", "manifest", "records", "sample_table", "packed_folder"),
+    *("beton_layout", "beton_records", "cifar_records", "folder_records", "raw_records", "shard_records"),
+    *("folder_scan", "plan", "crops", "pixels"),
+}
 # what the engine may not: a loader or a format by its own name; `choose` and `records` open them
-ENGINE_MAY_NOT_TAKE_ENDINGS = ("_loader", "_records")
+ENGINE_MAY_NOT_TAKE_ENDINGS = ("_loader", "_records", "packed_folder")
 ENGINE_EXCEPTIONS = {"synthetic_records"}  # stands for data that are not there, so nothing could be opened
+
+
+_LIGHT = ("__init__", "records", "plan", "crops", "manifest", "packed_folder", "sample_table", "mapped_file")
 
 
 def _files(*packages: str) -> list[Path]:
@@ -81,7 +88,7 @@ def test_the_engine_reaches_loaders_and_formats_only_by_opening_them():
 
 def test_records_and_plans_do_without_torch_since_converters_start_many_processes_with_them():
     light = [*(REPOSITORY / "loaders").glob("*_records.py"), *(REPOSITORY / "loaders").glob("beton_layout.py")]
-    light += [REPOSITORY / "loaders" / f"{name}.py" for name in ("__init__", "records", "plan", "crops", "manifest")]
+    light += [REPOSITORY / "loaders" / f"{name}.py" for name in _LIGHT]
     for path in light:
         assert not _uses(path, "torch") and not _uses(path, "loaders.api"), _name(path)
 

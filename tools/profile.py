@@ -81,7 +81,7 @@ def _with_data(config: Config, console: Console) -> Config:
     path = config.data.path
     if Path(packed_beside(path)).exists() or path != Config().data.path:
         return config
-    from converters.photos import write_photos
+    from converters.generated.photos import write_photos
 
     console.print(f"{path} is missing: profiling on generated photos in {GENERATED} instead", markup=False)
     write_photos(GENERATED, NUM_GENERATED, seed=0)

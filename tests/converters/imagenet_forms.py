@@ -15,7 +15,7 @@ from scipy.io import savemat
 
 from converters.progress import silent_phase
 from converters.samples import Samples
-from converters.sources import SourceOptions, open_source
+from converters.sources.opening import SourceOptions, open_source
 from loaders.errors import FeedrateError
 
 NAMES = {"n01440764": "tench, Tinca tinca", "n02119789": "kit fox, Vulpes macrotis", "n01443537": "goldfish"}

@@ -21,7 +21,7 @@ from imagenet_forms import (
 )
 from torchvision.datasets import ImageFolder, imagenet
 
-from converters.devkit import read_devkit
+from converters.sources.devkit import read_devkit
 from loaders.errors import FeedrateError
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"

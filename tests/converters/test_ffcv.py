@@ -10,9 +10,9 @@ import pytest
 import simplejpeg
 from pictures import smooth_picture
 
-from converters.beton import BetonOutput
 from converters.encode import Encoded
-from converters.outputs import ROW, Payload
+from converters.formats.beton import BetonOutput
+from converters.formats.outputs import ROW, Payload
 from loaders.beton_records import BetonRecords
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ffcv") is None, reason="ffcv is not installed")

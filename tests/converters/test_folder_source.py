@@ -107,7 +107,7 @@ def test_what_may_not_be_read_is_a_bad_sample(root):
 import os, sys
 from pathlib import Path
 from converters.progress import silent_phase
-from converters.sources import SourceOptions, open_source
+from converters.sources.opening import SourceOptions, open_source
 if os.getuid() == 0:
     os.setuid(int(sys.argv[2]))
 samples = open_source("folder", Path(sys.argv[1]), SourceOptions(on_bad="skip"), silent_phase)["train"]

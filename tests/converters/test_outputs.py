@@ -5,12 +5,12 @@ import tarfile
 import numpy as np
 import pytest
 
-from converters import shards
-from converters.beton import PAGE_BYTES, BetonOutput
 from converters.encode import Encoded
-from converters.outputs import ROW, Payload, write_blobs
-from converters.raw_array import RawOutput
-from converters.shards import ShardOutput
+from converters.formats import shards
+from converters.formats.beton import PAGE_BYTES, BetonOutput
+from converters.formats.outputs import ROW, Payload, write_blobs
+from converters.formats.raw_array import RawOutput
+from converters.formats.shards import ShardOutput
 from loaders import beton_layout as layout
 from loaders.beton_records import BetonRecords
 from loaders.errors import FeedrateError

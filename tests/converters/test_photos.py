@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from converters.photos import RECIPE_NAME, write_photos
-from converters.scenes import photo
-from converters.subjects import SUBJECTS
+from converters.generated.photos import RECIPE_NAME, write_photos
+from converters.generated.scenes import photo
+from converters.generated.subjects import SUBJECTS
 from loaders.errors import FeedrateError
 from loaders.records import open_records
 

@@ -12,11 +12,11 @@ from listed import listed
 from PIL import Image
 from rich.console import Console
 
-from converters.contact_sheet import MOST_SAMPLES, crop_corner, draw_sheet, first_rows
 from converters.encode import Encoding
+from converters.inspection.contact_sheet import MOST_SAMPLES, crop_corner, draw_sheet, first_rows
+from converters.inspection.show import LOADERS, PLANNED_LOADERS, bar, readable_bytes, sheet_path, show
+from converters.inspection.summary import class_balance, decode_seconds, ratio_histogram, side_histogram, summarise
 from converters.packing import PackSettings, pack
-from converters.show import LOADERS, PLANNED_LOADERS, bar, readable_bytes, sheet_path, show
-from converters.summary import class_balance, decode_seconds, ratio_histogram, side_histogram, summarise
 from loaders import choose
 from loaders.counter_random import Draws
 from loaders.crops import RandomResizedCrop

@@ -22,7 +22,7 @@ from imagenet_forms import (
 )
 
 from converters.samples import WHOLE_FILE
-from converters.sources import SourceOptions, check_apart, open_source
+from converters.sources.opening import SourceOptions, check_apart, open_source
 from loaders.errors import FeedrateError
 
 FORMS = {

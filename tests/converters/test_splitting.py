@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from imagenet_forms import contents, jpeg, make_pictures, open_as, refused_source, tar_of, write_cifar, write_official
 
-from converters import duplicates
-from converters.duplicates import duplicate_groups
 from converters.progress import silent_phase
-from converters.splitting import split_off_val
+from converters.sources import duplicates
+from converters.sources.duplicates import duplicate_groups
+from converters.sources.splitting import split_off_val
 
 
 def write(root: Path, num_per_class: dict[str, int]) -> Path:

@@ -15,11 +15,11 @@ import pytest
 from listed import listed
 from PIL import Image
 
-from converters.checksums import Checksums
 from converters.encode import Encoding
+from converters.inspection.checksums import Checksums
+from converters.inspection.verify import verify
 from converters.packing import PackSettings, pack
 from converters.split_pass import Rules
-from converters.verify import verify
 from loaders.errors import FeedrateError
 from loaders.packed_folder import open_packed
 from loaders.sample_table import SampleTable
@@ -366,7 +366,7 @@ def test_an_interrupt_ends_it_and_all_its_processes(tmp_path):
     pack(listed(tmp_path / "in"), tmp_path / "out", PackSettings(Encoding(check="structure")), 0)
     program = (
         f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from pathlib import Path\n"
-        "from converters.progress import silent_phase; from converters.verify import verify\n"
+        "from converters.progress import silent_phase; from converters.inspection.verify import verify\n"
         "class Told:\n"
         "    def __enter__(self): return lambda samples, size: print('going', flush=True)\n"
         "    def __exit__(self, *_): pass\n"

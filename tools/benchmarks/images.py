@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from converters.photos import write_photos
+from converters.generated.photos import write_photos
 from loaders.errors import FeedrateError
 
 from .process import REPOSITORY

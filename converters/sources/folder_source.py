@@ -15,9 +15,9 @@ from loaders.errors import FeedrateError
 from loaders.folder_records import FOLDERS_OF, recognises, split_folders, subfolders
 from loaders.folder_scan import FileTable, is_image_name, walk_class
 
+from ..progress import Advance, Phase
+from ..samples import BadSample, Samples, Stored
 from .class_names import class_names
-from .progress import Advance, Phase
-from .samples import BadSample, Samples, Stored
 
 _NUM_THREADS = 8  # for network drives, which answer slowly but many at once; a local disk is as fast with one
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from loaders.manifest import Manifest
 
-from .folder import BAD_SAMPLES_NAME
+from ..folder import BAD_SAMPLES_NAME
 
 Fact = tuple[str, str]  # (what it is about, or "" where it goes on; the words)
 

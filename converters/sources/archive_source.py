@@ -6,10 +6,10 @@ from pathlib import Path
 from loaders.errors import FeedrateError
 from loaders.folder_scan import is_image_name
 
+from ..progress import Advance, Phase
+from ..samples import BadSample, Samples
 from .class_names import class_names
 from .devkit import DEVKIT_NAME, Devkit, read_devkit
-from .progress import Advance, Phase
-from .samples import BadSample, Samples
 from .tar_members import MemberList, TarSamples, tar_members
 
 ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "val": "ILSVRC2012_img_val.tar"}

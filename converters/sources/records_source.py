@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from loaders.records import Records
 
-from .samples import BadSample, Stored
+from ..samples import BadSample, Stored
 
 _SAMPLES_AT_ONCE = 1000
 

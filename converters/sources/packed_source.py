@@ -6,9 +6,9 @@ from loaders import packed_folder
 from loaders.manifest import MANIFEST_NAME, read_manifest
 from loaders.sample_table import SampleTable
 
-from .progress import Phase
+from ..progress import Phase
+from ..samples import Samples
 from .records_source import RecordSamples
-from .samples import Samples
 
 
 def recognise(path: Path) -> str | None:

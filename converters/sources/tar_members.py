@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from loaders.errors import FeedrateError
 
-from .samples import BadSample, Stored
+from ..samples import BadSample, Stored
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 

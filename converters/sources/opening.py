@@ -7,9 +7,9 @@ from typing import Literal, Protocol
 
 from loaders.errors import FeedrateError
 
+from ..progress import Phase
+from ..samples import Samples
 from . import archive_source, cifar_source, folder_source, kaggle_source, packed_source, shard_source
-from .progress import Phase
-from .samples import Samples
 from .splitting import split_off_val
 
 _CIFAR = "download https://www.cs.toronto.edu/~kriz/{0}-python.tar.gz to there (packed or unpacked), or name its place"

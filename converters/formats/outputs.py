@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .encode import Encoded
+from ..encode import Encoded
 
 # What the first process remembers of each sample; the journal's rows too. Positions of formats not written stay 0.
 ROW = np.dtype(

@@ -13,8 +13,8 @@ from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError
 from loaders.records import SPLITS
 
-from .crew import run_in_order
-from .progress import Advance, Phase, silent_phase
+from ..crew import run_in_order
+from ..progress import Advance, Phase, silent_phase
 from .scenes import photo
 from .subjects import SUBJECTS
 

@@ -9,8 +9,8 @@ from loaders.beton_records import BetonRecords
 from loaders.raw_records import RawRecords
 from loaders.shard_records import ShardRecords
 
+from ..samples import Stored
 from .image_check import BLOCK_BYTES, CheckTask
-from .samples import Stored
 
 PackedRecords = BetonRecords | RawRecords | ShardRecords
 

@@ -11,10 +11,10 @@ from loaders.errors import FeedrateError
 from loaders.folder_records import subfolders
 from loaders.folder_scan import walk_class
 
+from ..progress import Advance, Phase
+from ..samples import BadSample, Samples
 from .class_names import class_names, read_list
 from .folder_source import FileSamples, Notices, list_folder
-from .progress import Advance, Phase
-from .samples import BadSample, Samples
 
 _INSIDE = "ILSVRC/Data/CLS-LOC"
 _LABELS = "LOC_val_solution.csv"

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 
-from .progress import Advance
+from ..progress import Advance
 
 _NUM_THREADS = 4
 _BLOCK_BYTES = 8 << 20

@@ -8,8 +8,8 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from .progress import Advance, Phase
-from .samples import WHOLE_FILE, Samples, Stored
+from ..progress import Advance, Phase
+from ..samples import WHOLE_FILE, Samples, Stored
 
 _PROBE_BYTES = 4096
 _NUM_THREADS = 8  # for disks that answer slowly but many at once

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from loaders import cifar_records
 
-from .progress import Phase
+from ..progress import Phase
+from ..samples import Samples
 from .records_source import RecordSamples
-from .samples import Samples
 
 
 def recognise(path: Path) -> str | None:

@@ -15,12 +15,12 @@ from loaders.records import Records
 from loaders.sample_table import SampleTable
 from loaders.shard_records import ShardRecords
 
+from ..crew import run_in_order
+from ..packing import channel_statistics
+from ..progress import Phase
+from ..samples import Stored
 from .check_tasks import CheckTasks, PackedRecords, padded
-from .crew import run_in_order
 from .image_check import BLOCK_BYTES, CheckReport, CheckTask, CheckWork
-from .packing import channel_statistics
-from .progress import Phase
-from .samples import Stored
 
 _MOST_NAMED = 20  # samples of a split that are named; the others are counted
 _LARGEST_DIFFERENCE = 5.0  # of 255, between statistics of pixels before and after they were encoded

@@ -11,9 +11,9 @@ from loaders.errors import FeedrateError
 from loaders.folder_records import FOLDERS_OF, subfolders
 from loaders.folder_scan import is_image_name
 
+from ..progress import Advance, Phase
+from ..samples import BadSample, Samples
 from .class_names import class_names
-from .progress import Advance, Phase
-from .samples import BadSample, Samples
 from .tar_members import Member, MemberList, TarSamples, tar_members
 
 IMAGE_PARTS = ("jpg", "jpeg", "png", "ppm", "webp", "bmp", "tif", "tiff")  # the first that a sample has is its image

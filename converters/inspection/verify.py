@@ -10,10 +10,10 @@ from pathlib import Path
 from loaders.errors import FeedrateError
 from loaders.manifest import MANIFEST_NAME, Manifest, PackedFile, parse_manifest
 
+from ..folder import BAD_SAMPLES_NAME, WORK_FOLDER
+from ..packing import FORMATS
+from ..progress import Phase, silent_phase
 from .checksums import Checksums
-from .folder import BAD_SAMPLES_NAME, WORK_FOLDER
-from .packing import FORMATS
-from .progress import Phase, silent_phase
 from .split_check import REMEDY, SplitCheck
 
 _NAMED_LIKE_OURS = re.compile(r".+(\.beton|\.npy|\.samples\.npz|-\d{6}\.(tar|idx))(\.partial)?|manifest\.json\.partial")

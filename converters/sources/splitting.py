@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from loaders.counter_random import draw, stream_key
 
+from ..progress import Phase
+from ..samples import BadSample, Samples, Stored
 from .duplicates import duplicate_groups
-from .progress import Phase
-from .samples import BadSample, Samples, Stored
 
 
 class Subset:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .encode import Encoded, Encoding, UndecodableImage, Wanted, encode
-from .samples import Stored
+from ..encode import Encoded, Encoding, UndecodableImage, Wanted, encode
+from ..samples import Stored
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
 _AS_STORED = Encoding()

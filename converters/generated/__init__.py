@@ -1,0 +1,1 @@
+"""The generated set: photo-like images for people without data."""

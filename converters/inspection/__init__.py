@@ -1,0 +1,1 @@
+"""What a packed folder holds: verified, told, drawn."""

@@ -1,0 +1,1 @@
+"""What comes in: every form in which people have their images, each read in place."""
