@@ -38,4 +38,4 @@ lock: setup
 	$(PYTHON) -c '$(DALI)' | $(UV) $(COMPILE) --constraints requirements.lock - -o requirements-dali.lock
 
 clean:
-	rm -rf .venv .venv-uv .venv-setup.log build runs/demo* data/demo
+	rm -rf .venv .venv-uv .venv-setup.log build runs/demo* data/demo data/demo-images

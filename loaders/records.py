@@ -78,7 +78,7 @@ def list_splits(path: str | Path) -> tuple[str, ...]:
 def open_records(path: str | Path, split: str, progress: ScanProgress | None = None) -> Records:
     """Open one split of whatever is stored at `path`.
 
-    `path` is a packed folder (see docs/formats.md), a .beton file, a folder with CIFAR's python archive, or
+    `path` is a packed folder (see docs/formats.md), a .beton file, a folder with one of CIFAR's archives, or
     a folder of images: `train/<class>/…` and `val/<class>/…` (also `test`, `valid`, `validation`), or just `<class>/…`.
     `progress` hears about the one-time scan of image sizes. Raises FeedrateError with one sentence on anything else.
     """
@@ -112,6 +112,6 @@ def _format_of(path: Path) -> _Format:
         if module.recognises(path):
             return module
     raise FeedrateError(
-        f"{path} holds nothing this reads: expected manifest.json, a .beton file, CIFAR's python archive,"
+        f"{path} holds nothing this reads: expected manifest.json, a .beton file, one of CIFAR's archives,"
         " or a folder with one folder of images a class"
     )

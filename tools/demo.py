@@ -27,6 +27,9 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
+from loaders.errors import FeedrateError
+from loaders.manifest import MANIFEST_NAME, read_manifest
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path("data/demo")
 RUNS = Path("runs")
@@ -59,11 +62,15 @@ def main() -> int:
 
 def pack() -> None:
     console.rule("1  Make photos and pack them, once")
-    if (DATA / "manifest.json").exists():
-        console.print(f"{DATA} is packed already")
-        return
-    counts = ["--num-train", str(NUM_TRAIN), "--num-val", str(NUM_VAL)]
-    run(["tools/convert.py", "synthetic", "--out", str(DATA), *counts])
+    command = ["tools/convert.py", "synthetic", "--out", str(DATA), "--num-train", str(NUM_TRAIN)]
+    command += ["--num-val", str(NUM_VAL)]
+    if (DATA / MANIFEST_NAME).exists():
+        try:
+            read_manifest(DATA)
+        except FeedrateError as error:  # the demo's own, from an older version or damaged: made anew
+            console.print(str(error), markup=False)
+            command.append("--overwrite")
+    run(command)
 
 
 def train(loader: str, interrupt: bool) -> None:
@@ -135,7 +142,7 @@ def report(seconds: float) -> None:
         console.print(f"{loader}: {content['verdict']['sentence']}", markup=False)
     plot = RUNS / "demo.png"
     draw(epochs, profiles, plot)
-    console.print(f"\nphotos         {DATA / 'images'}")
+    console.print(f"\nphotos         {DATA.with_name(f'{DATA.name}-images')}")
     console.print(f"packed set     {DATA}  (manifest.json, train.beton, val.beton)")
     console.print(f"runs           {', '.join(str(RUNS / f'demo-{loader}') for loader in LOADERS)}")
     console.print(f"plot           {plot}")
