@@ -130,7 +130,8 @@ def _verify(chosen: argparse.Namespace) -> None:
         print(f"wrong: {finding}")
     if found.findings:
         raise FeedrateError(
-            f"{chosen.folder} is not what its manifest says ({len(found.findings)} wrong, above): mend it or pack it again"
+            f"{chosen.folder} is not what its manifest says ({len(found.findings)} wrong, as above):"
+            " mend it or pack it again"
         )
     print(f"{chosen.folder}: {found.num_samples:,} samples, {found.num_bytes / 1e6:,.1f} MB: all as the manifest says")
 
