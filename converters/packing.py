@@ -23,7 +23,7 @@ from .encode import Encoding
 from .estimate import Estimate, estimate
 from .folder import BAD_SAMPLES_NAME, WORK_FOLDER, begin, claimed, is_full_disk, no_space, publish
 from .formats.beton import BetonOutput
-from .formats.outputs import Output
+from .formats.outputs import Output, sync
 from .formats.raw_array import RawOutput
 from .formats.shards import SHARD_BYTES, ShardOutput
 from .pack_work import PackWork
@@ -138,11 +138,14 @@ class _Pass:
                     one.run(work, num_workers, rules, advance)
                 if not len(one.rows):
                     raise FeedrateError(f"not one sample of '{split}' could be used: look at {BAD_SAMPLES_NAME}")
+            self._list_bad(passes, self._work)
+            manifest = self._manifest(passes, self._describe_files(passes, phase))
         except FeedrateError:
             self._list_bad(passes, self._out)
             raise
-        self._list_bad(passes, self._work)
-        manifest = self._manifest(passes, self._describe_files(passes, phase))
+        finally:
+            for one in passes.values():
+                one.settle()
         write_manifest(self._work, manifest)
         return manifest
 
@@ -172,6 +175,7 @@ class _Pass:
         with phase("checksums", 0) as advance, ThreadPoolExecutor(_HASH_THREADS) as threads:
             for split, one in passes.items():
                 self._write_table(split, one)
+                synced = [threads.submit(sync, path) for paths in one.paths.values() for path in paths]
                 files = {name: threads.map(_measured, paths) for name, paths in one.paths.items()}
                 samples = self._splits[split]
                 described[split] = PackedSplit(
@@ -181,6 +185,8 @@ class _Pass:
                     samples=_measured(self._work / table_name(split)),
                     formats={name: list(of) for name, of in files.items()},
                 )
+                for waited_for in synced:
+                    waited_for.result()
                 advance(len(one.rows), sum(file.num_bytes for of in described[split].formats.values() for file in of))
         return described
 
@@ -237,7 +243,8 @@ def _statistics(passes: Mapping[str, SplitPass], splits: Mapping[str, Samples], 
     tally = passes[split].tally
     mean, std = channel_statistics(np.array(tally.histogram, np.int64))
     every = counted_every(len(splits[split]), encoding)
-    which = "all samples" if every == 1 else f"every {every}th sample in stored order"
+    counts_all = tally.num_counted == len(passes[split].rows)
+    which = "all samples" if counts_all else f"every {every}th sample in stored order"
     method = f"exact counts of the values of all pixels of {which}, those of encoded ones before they were encoded"
     return Statistics(mean, std, split, tally.num_counted, method)
 

@@ -25,7 +25,7 @@ from .samples import BadSample, Samples
 _TASK_BYTES = 4 << 20  # of source a task reads, about: bounds the memory of the whole pass
 _TASK_SAMPLES = 256
 CHECKPOINT_INTERVAL_S = 5.0
-_COUNTED_FROM = 10_000  # samples from which on it is enough to count the pixels of every eighth
+_COUNTED_FROM = 10_000  # samples from which on it is enough to count the pixels of some
 _COUNTED_EVERY = 8
 _COUNTED_AT_LEAST = 2_500
 
@@ -50,11 +50,12 @@ def packing_order(num_samples: int, seed: int | None) -> NDArray[np.int64]:
 
 
 def counted_every(num_samples: int, encoding: Encoding) -> int:
-    """Every how many-th stored sample's pixels are counted: all, unless bytes are kept in a large set.
+    """Every how many-th stored sample's pixels are counted: all of a small set, an eighth of a large one.
 
-    Then an eighth; and where kept bytes are not even decoded, still fewer: 2,500 samples tell a mean to 0.7 of 255.
+    Where kept bytes are not even decoded, still fewer: 2,500 samples tell a mean to 0.7 of 255. Samples that come as
+    raw pixels are counted in any case, since that costs little.
     """
-    if num_samples < _COUNTED_FROM or not encoding.may_keep():
+    if num_samples < _COUNTED_FROM:
         return 1
     return _COUNTED_EVERY if encoding.check == "full" else max(_COUNTED_EVERY, num_samples // _COUNTED_AT_LEAST)
 
@@ -80,6 +81,7 @@ class SplitPass:
         self._rows = np.zeros(len(samples), ROW)
         self._rows[: len(rows)] = rows
         self._saved = self._done = len(rows), tally  # rows and tally; one name, so that no thread sees half a step
+        self._saver = _Saver(self._save)
         for output in outputs.values():
             output.restore(rows)
 
@@ -99,7 +101,11 @@ class SplitPass:
         return int(self._borders[self.tally.num_tasks])
 
     def run(self, work: PackWork, num_workers: int, rules: Rules, advance: Advance) -> None:
-        """Pack what is not packed yet. On any exception a checkpoint is made first, as far as the disk allows."""
+        """Pack what is not packed yet. On any exception a checkpoint is made first, as far as the disk allows.
+
+        The files are complete then, and on the disk after `settle`, which is to be called in any case.
+        """
+        check_bad(len(self._samples.bad), self.tally.bad, rules)  # an earlier run's rules may have been milder
         every = counted_every(len(self._samples), work.encoding)
         tasks = _Tasks(self._samples, self._order, self._borders, self.tally.num_tasks, every)
         pending: deque[tuple[int, Tally]] = deque()  # of each task placed and not yet written: rows and tally after it
@@ -119,20 +125,20 @@ class SplitPass:
             task = tasks[number]
             return task.stored[max(0, item)].where()
 
-        saver = _Saver(self._save)
         try:
             with closing(run_in_order(work, tasks, num_workers, place, describe)) as written:
                 for number in written:
                     before = len(self.rows)
                     self._done = pending.popleft()
                     advance(tasks.num_samples(number), _num_bytes(self.rows[before:]))
-                    saver.look()
+                    self._saver.look()
         finally:
-            saver.end()
-        for name, output in self.outputs.items():
-            self.paths[name] = output.finish(self.rows)
-            for path in self.paths[name]:
-                sync(path)
+            self._saver.save()
+        self.paths = {name: output.finish(self.rows) for name, output in self.outputs.items()}
+
+    def settle(self) -> None:
+        """Wait for the last checkpoint, which is made in the background. Raises OSError where it failed."""
+        self._saver.end()
 
     def _save(self) -> None:
         """Make a checkpoint: first the samples reach the disk, then the journal that says so."""
@@ -217,16 +223,14 @@ class _Tasks(Sequence[Task]):
             raise IndexError(number)
         start, stop = self._borders[self._first + number : self._first + number + 2].tolist()
         indices = self._order[start:stop]
-        return Task(
-            stored=[self._samples.stored(index) for index in indices.tolist()],
-            source_indices=indices,
-            labels=self._samples.labels[indices],
-            counted=np.arange(start, stop) % self._counted_every == 0,
-        )
+        stored = [self._samples.stored(index) for index in indices.tolist()]
+        counted = np.arange(start, stop) % self._counted_every == 0
+        counted |= np.array([one.raw_size is not None for one in stored])
+        return Task(stored, indices, self._samples.labels[indices], counted)
 
 
 class _Saver:
-    """Calls `save` in the background every few seconds, and once more at the end, whatever happened before."""
+    """Calls `save` in the background every few seconds."""
 
     def __init__(self, save: Callable[[], None]) -> None:
         self._save = save
@@ -236,19 +240,18 @@ class _Saver:
 
     def look(self) -> None:
         """Save if it is time and no saving is under way. Raises what the last saving raised."""
-        if time.monotonic() - self._last_s < CHECKPOINT_INTERVAL_S or (self._thread and self._thread.is_alive()):
-            return
-        self._join()
+        if time.monotonic() - self._last_s >= CHECKPOINT_INTERVAL_S and not (self._thread and self._thread.is_alive()):
+            self.save()
+
+    def save(self) -> None:
+        """Save, after a saving under way. Raises what that one raised."""
+        self.end()
         self._last_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="feedrate-checkpoint")
         self._thread.start()
 
     def end(self) -> None:
-        """Wait for a saving under way, and save what has come since."""
-        self._join()
-        self._save()
-
-    def _join(self) -> None:
+        """Wait for a saving under way. Raises what it raised."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None

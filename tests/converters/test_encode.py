@@ -1,11 +1,15 @@
 """What is kept, what is encoded anew, and that broken images are found."""
 
+import subprocess
+import sys
+import tempfile
 from io import BytesIO
 
 import cv2
 import numpy as np
 import pytest
 import simplejpeg
+from commands import REPOSITORY
 from pictures import smooth_picture
 from PIL import Image, ImageOps
 
@@ -225,15 +229,29 @@ def test_a_bomb_is_refused_before_it_takes_the_memory(monkeypatch):
     assert encode(stored(PIXELS), None, Encoding(limit_px=15), JPEG).width == 15  # decoded at half its size
 
 
-def test_a_jpeg_of_400_million_pixels_is_shrunk_in_little_memory():
-    rows = simplejpeg.encode_jpeg(np.full((16, 20_000, 3), 200, np.uint8), 50)
-    head, scan = rows[: rows.index(b"\xff\xda")], rows[rows.index(b"\xff\xda") :]
-    frame = head.index(b"\xff\xc0")
-    tall = head[: frame + 5] + (20_000).to_bytes(2, "big") + head[frame + 7 :]
-    start = 2 + int.from_bytes(scan[2:4], "big")
-    data = np.frombuffer(tall + scan[:start] + scan[start:-2] * 1250 + b"\xff\xd9", np.uint8)
-    with pytest.raises(UndecodableImage, match="20000×20000"):
-        encode(data, None, Encoding(), JPEG)
+def test_a_jpeg_of_400_million_pixels_is_shrunk_without_ever_having_them_all():
+    script = """
+import resource, sys
+import numpy as np
+from PIL import Image
+from converters.encode import Encoding, UndecodableImage, Wanted, encode
+Image.new("L", (20_000, 20_000), 77).save(sys.argv[1], quality=50)
+stored = np.fromfile(sys.argv[1], np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB; making the image took 400 MB
+encoded = encode(stored, None, Encoding(limit_px=500), Wanted(True, True))
+assert encoded.pixels.shape == (500, 500, 3) and abs(int(encoded.pixels.mean()) - 77) < 2
+assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+try:
+    encode(stored, None, Encoding(), Wanted(True, False))
+except UndecodableImage as error:
+    assert "20000×20000" in str(error)
+else:
+    raise AssertionError("it was packed")
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", script, f"{folder}/bomb.jpg"]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"not an image at all", b"\xff\xd8\xff", bytes(1000)])

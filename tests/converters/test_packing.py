@@ -167,18 +167,35 @@ def pixels_of(records):
     return np.concatenate(pixels).astype(np.float64)
 
 
-def test_of_a_large_set_whose_bytes_are_kept_an_eighth_is_counted(image_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("encoding", [{}, {"write_mode": "raw"}], ids=["kept", "raw"])
+def test_of_a_large_set_an_eighth_is_counted(image_folder, tmp_path, monkeypatch, encoding):
     monkeypatch.setattr(split_pass, "_COUNTED_FROM", 37)
-    pack(listed(image_folder), tmp_path / "kept", settings(), 2)
-    statistics = read_manifest(tmp_path / "kept").statistics
+    pack(listed(image_folder), tmp_path, settings(**encoding), 2)
+    statistics = read_manifest(tmp_path).statistics
     assert statistics.num_samples == 5 and "every 8th sample" in statistics.method
-    records = open_records(tmp_path / "kept", "train")
-    chosen = np.concatenate(
-        [simplejpeg.decode_jpeg(records.read(index), "RGB").reshape(-1, 3) for index in range(0, 37, 8)]
-    )
-    assert np.allclose(statistics.mean, chosen.mean(axis=0), rtol=1e-12)
-    pack(listed(image_folder), tmp_path / "raw", settings(write_mode="raw"), 0)
-    assert read_manifest(tmp_path / "raw").statistics.num_samples == 37
+    records = open_records(tmp_path, "train")
+    chosen = [records.read(index) for index in range(0, 37, 8)]
+    if not encoding:
+        chosen = [simplejpeg.decode_jpeg(data, "RGB") for data in chosen]
+    pixels = np.concatenate([data.reshape(-1, 3) for data in chosen])
+    assert np.allclose(statistics.mean, pixels.mean(axis=0), rtol=1e-12)
+
+
+def test_where_bytes_are_only_walked_a_few_thousand_are_counted():
+    full, walked = Encoding(), Encoding(check="structure")
+    assert [split_pass.counted_every(num, full) for num in (9_999, 10_000, 1_300_000)] == [1, 8, 8]
+    assert [split_pass.counted_every(num, walked) for num in (9_999, 10_000, 1_300_000)] == [1, 8, 520]
+
+
+def test_raw_pixels_are_all_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(split_pass, "_COUNTED_FROM", 10)
+    source = write_image_folder(tmp_path / "in", {"train": {"ant": 20}})
+    samples = listed(source)["train"]
+    plain = samples.stored
+    samples.stored = lambda index: Stored(plain(index).name, "x", 0, 12, (2, 2), bytes(range(index, index + 12)))
+    pack({"train": samples}, tmp_path / "out", settings(write_mode="raw"), 0)
+    statistics = read_manifest(tmp_path / "out").statistics
+    assert statistics.num_samples == 20 and "all samples" in statistics.method
 
 
 def test_statistics_of_a_trillion_pixels_are_exact():
@@ -261,6 +278,16 @@ def test_more_bad_samples_than_the_budget_are_too_many_and_are_listed(damaged, t
     pack(listed(damaged), tmp_path / "out", settings(), 2, Rules(skip_bad=True, most_bad=3))
     pack(listed(damaged), tmp_path / "straight", settings(), 0, Rules(skip_bad=True, most_bad=9))
     assert contents(tmp_path / "out") == contents(tmp_path / "straight")
+
+
+def test_what_an_earlier_run_skipped_is_not_borne_by_stricter_rules(damaged, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_measured", interrupted)
+        patch.setattr(split_pass, "CHECKPOINT_INTERVAL_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            pack(listed(damaged), tmp_path / "out", settings(), 0, Rules(skip_bad=True, most_bad=3))
+    with pytest.raises(FeedrateError, match="--on-bad skip"):
+        pack(listed(damaged), tmp_path / "out", settings(), 0)
 
 
 def test_a_split_without_one_good_sample_is_refused(tmp_path):
