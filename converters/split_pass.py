@@ -24,7 +24,7 @@ from .samples import BadSample, Samples
 
 _TASK_BYTES = 4 << 20  # of source a task reads, about: bounds the memory of the whole pass
 _TASK_SAMPLES = 256
-CHECKPOINT_INTERVAL_S = 5.0
+CHECKPOINT_INTERVAL_S = 2.0
 _COUNTED_FROM = 10_000  # samples from which on it is enough to count the pixels of some
 _COUNTED_EVERY = 8
 _COUNTED_AT_LEAST = 2_500

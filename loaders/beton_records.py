@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import beton_layout as layout
-from .errors import FeedrateError, LoaderError
-from .mapped_file import MappedFile
+from .errors import FeedrateError
+from .mapped_file import MappedFile, MappedRecords
 from .records import ChannelStatistics
 from .soundness import PACK_AGAIN, refuse_samples
 
 _MOST_CLASSES = 1 << 20  # a name is made for each label of a bare file: a damaged label must not take all memory
 
 
-class BetonRecords:
+class BetonRecords(MappedRecords):
     """One `.beton` file, memory-mapped. Fulfils `loaders.records.Records`; classes are "0", "1", … unless given.
 
     `positions` and `sizes` (int64 [N]) say where in the file each sample's bytes lie.
@@ -49,25 +49,7 @@ class BetonRecords:
         self.classes = tuple(str(label) for label in range(highest + 1)) if classes is None else classes
         if highest >= len(self.classes):
             raise FeedrateError(f"{path} has label {highest} and only {len(self.classes)} classes: {PACK_AGAIN}")
-        self._file: MappedFile | None = MappedFile(path, columns.num_bytes)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """uint8 [size], read-only, a view of the mapped file: no copy, valid as long as anyone holds it."""
-        file = self._file
-        if file is None:
-            raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
-        return file.view(self.positions[index], self.sizes[index])
-
-    def where(self, index: int) -> str:
-        """File, sample number and position."""
-        return f"{self.path}, sample {index} at byte {self.positions[index]}"
-
-    def close(self) -> None:
-        """Let go of the mapped file; it goes away with the last view that `read` gave out."""
-        self._file = None
+        self._file = MappedFile(path, columns.num_bytes)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,37 @@ class MappedFile:
         return MappedFile, (self.path, self.num_bytes)
 
 
+class MappedRecords:
+    """What records in one mapped file have in common: the samples are ranges of its bytes.
+
+    Those that inherit set `path`, `labels`, and `positions` and `sizes` (int64 [N]), where in the file each sample lies.
+    """
+
+    path: Path
+    labels: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    _file: MappedFile | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """uint8 [size], read-only, a view of the mapped file: no copy, valid as long as anyone holds it."""
+        file = self._file
+        if file is None:
+            raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
+        return file.view(self.positions[index], self.sizes[index])
+
+    def where(self, index: int) -> str:
+        """File, sample number and position."""
+        return f"{self.path}, sample {index} at byte {self.positions[index]}"
+
+    def close(self) -> None:
+        """Let go of the mapped file; it goes away with the last view that `read` gave out."""
+        self._file = None
+
+
 class _Mapping:
     """Owns one map. NumPy keeps it alive for as long as there are arrays that lie in it."""
 

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from .errors import FeedrateError, LoaderError
-from .mapped_file import MappedFile
+from .errors import FeedrateError
+from .mapped_file import MappedFile, MappedRecords
 from .records import ChannelStatistics
 from .sample_table import SampleTable
 from .soundness import PACK_AGAIN, one_line, refuse_samples
 
 
-class RawRecords:
+class RawRecords(MappedRecords):
     """One .npy file, memory-mapped. Fulfils `loaders.records.Records`.
 
     `positions` and `sizes` (int64 [N]) say where in the file each sample's pixels lie.
@@ -50,25 +50,7 @@ class RawRecords:
         starts = table.column("raw_position")
         self.sizes: NDArray[np.int64] = _sizes(self.widths, self.heights, starts, num_bytes - data_start, table.path)
         self.positions: NDArray[np.int64] = starts + data_start
-        self._file: MappedFile | None = MappedFile(path, num_bytes)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """uint8 [height × width × 3], read-only, a view of the mapped file, valid as long as anyone holds it."""
-        file = self._file
-        if file is None:
-            raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
-        return file.view(self.positions[index], self.sizes[index])
-
-    def where(self, index: int) -> str:
-        """File, sample number and position."""
-        return f"{self.path}, sample {index} at byte {self.positions[index]}"
-
-    def close(self) -> None:
-        """Let go of the mapped file; it goes away with the last view that `read` gave out."""
-        self._file = None
+        self._file = MappedFile(path, num_bytes)
 
     def _check_one_size(self, shape: tuple[int, ...], table_path: Path) -> None:
         num_samples, height, width, _ = shape

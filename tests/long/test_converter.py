@@ -20,6 +20,7 @@ from converters.presets import PRESETS
 from loaders.records import open_records
 
 NUM_KILLS = 50
+REPEATED = 6  # so that packing takes longer than some checkpoints
 CONVERT = [sys.executable, str(REPOSITORY / "tools" / "convert.py"), "folder"]
 
 
@@ -27,12 +28,22 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def repeated(images: Path, tmp_path: Path) -> Path:
+    """The images REPEATED times, as links."""
+    for path in sorted(images.rglob("*.JPEG")):
+        folder = tmp_path / "images" / "train" / path.parent.name
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(REPEATED):
+            (folder / f"{number}-{path.name}").symlink_to(path)
+    return tmp_path / "images"
+
+
 @pytest.mark.parametrize(
     "options", [["--to", "beton"], ["--to", "beton,shards,raw", "--preset", "256"]], ids=["full", "256"]
 )
 def test_killed_at_fifty_random_moments_it_always_ends_with_the_same_bytes(unpacked, tmp_path, measured, options):
     """Each time: begin, SIGKILL, sometimes once more, then to the end. Every other time the workers are killed too."""
-    source = ["--source", str(unpacked("imagenet-sample-500.tar")), "--shard-mb", "4", *options]
+    source = ["--source", str(repeated(unpacked("imagenet-sample-500.tar"), tmp_path)), "--shard-mb", "4", *options]
     started = time.monotonic()
     subprocess.run([*CONVERT, *source, "--out", str(tmp_path / "straight")], check=True, env=environment())
     seconds = time.monotonic() - started
@@ -54,7 +65,9 @@ def test_killed_at_fifty_random_moments_it_always_ends_with_the_same_bytes(unpac
                     os.killpg(process.pid, signal.SIGKILL)
                 num_kills += 1
             process.wait()
+            journal = out / "packing.partial" / "train.journal"
             state = "begun" if (out / "packing.partial").exists() else "not begun"
+            state = "with checkpoints" if journal.exists() and journal.stat().st_size else state
             state = "complete" if (out / "manifest.json").exists() else state
             found[state] = found.get(state, 0) + 1
         subprocess.run([*CONVERT, *source, "--out", str(out)], check=True, env=environment())
