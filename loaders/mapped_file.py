@@ -56,7 +56,7 @@ class MappedFile:
 class MappedRecords:
     """What records in one mapped file have in common: the samples are ranges of its bytes.
 
-    Those that inherit set `path`, `labels`, and `positions` and `sizes` (int64 [N]), where in the file each sample lies.
+    Those that inherit set `path`, `labels`, and where in the file each sample lies: `positions`, `sizes`, int64 [N].
     """
 
     path: Path
