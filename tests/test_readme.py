@@ -33,6 +33,7 @@ def checkout(image_folder, tmp_path_factory) -> Path:
     (root / "data").mkdir()
     for name in ("imagenet", "cifar10"):
         (root / "data" / name).symlink_to(image_folder)
+    (root / "data" / "photos").symlink_to(image_folder / "train")
     return root
 
 
