@@ -27,9 +27,9 @@ Download = Callable[[str, Path], None]  # (data set, where to): fetches it unles
 
 def main(arguments: Sequence[str], description: str, download: Download) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input or bad files, 128 + n ended by signal n."""
-    ended_by = _catch_signals()
-    chosen = None
+    ended_by, chosen = [signal.SIGINT.value], None
     try:
+        _catch_signals(ended_by)
         chosen = parse(arguments, description)
         if getattr(chosen, "download", False):
             download(chosen.command, chosen.source)
@@ -44,9 +44,8 @@ def main(arguments: Sequence[str], description: str, download: Download) -> int:
     return 0
 
 
-def _catch_signals() -> list[int]:
-    """Let the first signal unwind the program and no second one disturb that; returns where its number goes."""
-    number = [signal.SIGINT.value]
+def _catch_signals(number: list[int]) -> None:
+    """Let the first signal unwind the program, leaving its number there, and no second one disturb that."""
     caught = [
         item for item in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(item) != signal.SIG_IGN
     ]
@@ -59,7 +58,6 @@ def _catch_signals() -> list[int]:
 
     for item in caught:
         signal.signal(item, end)
-    return number
 
 
 def _pack(chosen: argparse.Namespace) -> None:

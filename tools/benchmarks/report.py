@@ -42,7 +42,7 @@ def convert_page(measured: Mapping[str, Any]) -> str:
         f" a warm page cache. FFCV's writer: {settings['ffcv']}. The sides took turns; rounds: {settings['rounds']}"
         " (median, lowest … highest). Memory is the sum over all processes, shared pages counted once, of a round"
         " of its own that was not timed. “Without imports” still lists the images, “writing alone” does not; ours then"
-        " still holds estimating the space needed, statistics of all pixels, checksums and syncing the disk, none of"
+        " still holds estimating the space needed, statistics of pixels, checksums and syncing the disk, none of"
         " which FFCV does.",
     ]
     for case in measured["cases"].values():
