@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from loaders.errors import FeedrateError
+from loaders.manifest import WORK_FOLDER
 from loaders.records import open_records
 
 from .estimate import Estimate
-from .folder import WORK_FOLDER
 from .generated.photos import check_recipe, write_photos
 from .options import DATASETS, parse, rules_of, settings_of
 from .packing import Packed, pack

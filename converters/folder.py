@@ -17,11 +17,10 @@ from typing import Any
 
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
-from loaders.manifest import MANIFEST_NAME, Manifest, parse_manifest, read_manifest
+from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, parse_manifest, read_manifest
 
 from .formats.outputs import sync
 
-WORK_FOLDER = "packing.partial"
 BAD_SAMPLES_NAME = "bad_samples.jsonl"
 _TASK_NAME = "task.json"  # in the work folder: what is being packed, and how
 _OWN = re.compile(r"(train|val)(\.beton|\.npy|\.samples\.npz|-\d{6}\.(tar|idx))|manifest\.json")
@@ -89,13 +88,8 @@ def publish(out: Path) -> Manifest | None:
     if not (work / MANIFEST_NAME).exists():
         return None
     manifest = parse_manifest(work)
-    names = [
-        file.name
-        for split in manifest.splits.values()
-        for file in (split.samples, *(file for files in split.formats.values() for file in files))
-    ]
     (out / BAD_SAMPLES_NAME).unlink(missing_ok=True)  # of a pass that failed
-    for name in (*names, BAD_SAMPLES_NAME):
+    for name in (*(file.name for file in manifest.files()), BAD_SAMPLES_NAME):
         if (work / name).exists():
             os.replace(work / name, out / name)
     sync(out)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
-from loaders.manifest import Manifest, PackedFile, PackedSplit, Statistics, write_manifest
+from loaders.manifest import WORK_FOLDER, Manifest, PackedFile, PackedSplit, Statistics, write_manifest
 from loaders.sample_table import table_name, write_table
 
 from .encode import Encoding
 from .estimate import Estimate, estimate
-from .folder import BAD_SAMPLES_NAME, WORK_FOLDER, begin, claimed, is_full_disk, no_space, publish
+from .folder import BAD_SAMPLES_NAME, begin, claimed, is_full_disk, no_space, publish
 from .formats.beton import BetonOutput
 from .formats.outputs import Output, sync
 from .formats.raw_array import RawOutput
@@ -32,7 +32,6 @@ from .samples import BadSample, Samples
 from .split_pass import Rules, SplitPass, check_bad, counted_every
 
 FORMATS = ("beton", "shards", "raw")
-_HASH_BLOCK_BYTES = 8 << 20
 _HASH_THREADS = 4
 
 
@@ -133,7 +132,7 @@ class _Pass:
         try:
             for split, samples in self._splits.items():
                 journal = self._work / f"{split}.journal"
-                one = passes[split] = SplitPass(split, samples, self._outputs(split, samples), journal, settings.seed)
+                one = passes[split] = SplitPass(samples, self._outputs(split, samples), journal, settings.seed)
                 with phase(f"pack {split}", len(samples), one.num_done) as advance:
                     one.run(work, num_workers, rules, advance)
                 if not len(one.rows):
@@ -207,7 +206,7 @@ class _Pass:
             write_table(file, columns, (samples.stored(index).name for index in rows["source_index"].tolist()))
 
     def _manifest(self, passes: Mapping[str, SplitPass], splits: dict[str, PackedSplit]) -> Manifest:
-        """It holds no time, no path and no number of workers, so packing twice gives the same bytes."""
+        """It holds no time and no number of workers, so packing the same source twice gives the same bytes."""
         first = next(iter(self._splits.values()))
         return Manifest(
             classes=list(first.classes),
@@ -276,13 +275,9 @@ def _version(package: str) -> str:
 
 def _measured(path: Path) -> PackedFile:
     """A finished file's size and SHA-256. What stands before its samples is written last, so it is read once more."""
-    digest = hashlib.sha256()
-    block = memoryview(bytearray(_HASH_BLOCK_BYTES))
     with open(path, "rb", buffering=0) as file:
-        while num_read := file.readinto(block):
-            digest.update(block[:num_read])
-        size = file.tell()
-    return PackedFile(path.name, size, digest.hexdigest())
+        digest = hashlib.file_digest(file, "sha256")
+        return PackedFile(path.name, file.tell(), digest.hexdigest())
 
 
 def _check_space(out: Path, needed: Mapping[str, Estimate]) -> None:

@@ -16,7 +16,7 @@ from loaders.errors import FeedrateError
 
 from .crew import run_in_order
 from .encode import Encoding
-from .formats.outputs import ROW, Output, Place, Rows, sync
+from .formats.outputs import ROW, Output, Place, Rows, pixel_bytes, sync
 from .journal import Journal, Tally
 from .pack_work import PackWork, Report, Task
 from .progress import Advance
@@ -66,10 +66,7 @@ class SplitPass:
     outputs  by format. Complete after `run`: rows (ROW [N], N falling with bad samples), tally, paths by format.
     """
 
-    def __init__(
-        self, split: str, samples: Samples, outputs: Mapping[str, Output], journal: Path, seed: int | None
-    ) -> None:
-        self.split = split
+    def __init__(self, samples: Samples, outputs: Mapping[str, Output], journal: Path, seed: int | None) -> None:
         self._samples = samples
         self.outputs = outputs
         self.paths: dict[str, list[Path]] = {}
@@ -266,6 +263,4 @@ class _Saver:
 
 
 def _num_bytes(rows: Rows) -> int:
-    return int(np.maximum(rows["jpeg_bytes"], 0).sum()) + int(
-        (rows["width"].astype(np.int64) * rows["height"] * 3)[rows["beton_is_raw"] == 1].sum()
-    )
+    return int(rows["jpeg_bytes"].sum()) + int(pixel_bytes(rows)[rows["beton_is_raw"] == 1].sum())

@@ -9,6 +9,7 @@ from .atomic import atomic_file
 from .errors import FeedrateError
 
 MANIFEST_NAME = "manifest.json"
+WORK_FOLDER = "packing.partial"  # in a packed folder: all that packing has begun and not ended
 SCHEMA_VERSION = 2
 _REMEDY = "pack the data set again"
 
@@ -71,6 +72,14 @@ class Manifest:
     versions: dict[str, str]
     schema_version: int = field(default=SCHEMA_VERSION)
 
+    def files(self) -> list[PackedFile]:
+        """All that it names, in its order: of each split the table first."""
+        return [
+            file
+            for split in self.splits.values()
+            for file in (split.samples, *(file for files in split.formats.values() for file in files))
+        ]
+
 
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """Write it atomically and return its path."""
@@ -87,9 +96,8 @@ def read_manifest(folder: Path) -> Manifest:
     Raises FeedrateError naming the first thing that is wrong.
     """
     manifest = parse_manifest(folder)
-    for split in manifest.splits.values():
-        for file in (split.samples, *(file for files in split.formats.values() for file in files)):
-            _check_file(folder / file.name, file)
+    for file in manifest.files():
+        _check_file(folder / file.name, file)
     return manifest
 
 

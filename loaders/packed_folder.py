@@ -6,7 +6,7 @@ import numpy as np
 
 from .beton_records import BetonRecords
 from .errors import FeedrateError
-from .manifest import MANIFEST_NAME, Manifest, PackedSplit, read_manifest
+from .manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, PackedSplit, read_manifest
 from .raw_records import RawRecords
 from .records import SPLITS, ChannelStatistics, Records, ScanProgress
 from .sample_table import SampleTable
@@ -15,7 +15,7 @@ from .soundness import PACK_AGAIN
 
 FORMATS = ("beton", "raw", "shards")  # the first that is there is taken unless one is asked for
 _BETON_SUFFIXES = (".beton", ".ffcv")
-_SIGNS = (MANIFEST_NAME, "*.beton", "*.samples.npz", "packing.partial")  # the last is where packing keeps what it began
+_SIGNS = (MANIFEST_NAME, "*.beton", "*.samples.npz", WORK_FOLDER)
 
 
 def recognises(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +93,8 @@ class ShardOutput:
             os.truncate(path, -(-(end + 2 * _BLOCK) // _RECORD) * _RECORD)
             index = path.with_suffix(".idx")
             cut(index, 0)
-            write_at(index, 0, _dali_index(part, start).encode())
+            lines = index_lines(start, part["shard_position"], part["jpeg_bytes"], part["label"])
+            write_at(index, 0, "".join(f"{line}\n" for line in lines).encode())
             paths += [path, index]
         return paths
 
@@ -133,12 +134,15 @@ def _member_bytes(rows: Rows) -> NDArray[np.int64]:
     return size
 
 
-def _dali_index(rows: Rows, first_number: int) -> str:
-    """What DALI's `wds2idx` would write for this shard, version 1.2."""
-    lines = [f"v1.2 {len(rows)}"]
-    columns = (rows["shard_position"].tolist(), rows["jpeg_bytes"].tolist(), rows["label"].tolist())
-    for number, (position, num_bytes, label) in enumerate(zip(*columns, strict=True), start=first_number):
-        label_position = position + -(-num_bytes // _BLOCK) * _BLOCK + _BLOCK
-        name = f"{number:09d}"
-        lines.append(f"jpg {position} {num_bytes} {name}.jpg cls {label_position} {len(str(label))} {name}.cls")
-    return "\n".join(lines) + "\n"
+def index_lines(
+    first_number: int, positions: NDArray[np.int64], sizes: NDArray[np.int64], labels: NDArray[np.int64]
+) -> Iterator[str]:
+    """What DALI's `wds2idx` would write about a shard, version 1.2, line by line.
+
+    first_number  of its samples;  positions, sizes   int64 [n], where in the .tar their images lie
+    """
+    yield f"v1.2 {len(positions)}"
+    columns = positions.tolist(), sizes.tolist(), labels.tolist()
+    for number, (position, size, label) in enumerate(zip(*columns, strict=True), start=first_number):
+        label_position = position + -(-size // _BLOCK) * _BLOCK + _BLOCK
+        yield f"jpg {position} {size} {number:09d}.jpg cls {label_position} {len(str(label))} {number:09d}.cls"

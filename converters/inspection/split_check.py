@@ -16,11 +16,12 @@ from loaders.sample_table import SampleTable
 from loaders.shard_records import ShardRecords
 
 from ..crew import run_in_order
+from ..formats.shards import index_lines
 from ..packing import channel_statistics
 from ..progress import Phase
 from ..samples import Stored
-from .check_tasks import CheckTasks, PackedRecords, padded
-from .image_check import BLOCK_BYTES, CheckReport, CheckTask, CheckWork
+from .check_tasks import CheckTasks, PackedRecords
+from .image_check import CheckReport, CheckTask, CheckWork
 
 _MOST_NAMED = 20  # samples of a split that are named; the others are counted
 _LARGEST_DIFFERENCE = 5.0  # of 255, between statistics of pixels before and after they were encoded
@@ -198,21 +199,13 @@ def check_indices(shards: ShardRecords, paths: Sequence[Path]) -> Iterator[str]:
         except OSError as error:
             yield f"{path} cannot be read ({error.strerror}): check its permissions"
             continue
-        for number, (found, expected) in enumerate(zip_longest(lines, _index_lines(shards, start, stop)), start=1):
+        part = slice(start, stop)
+        told = index_lines(start, shards.positions[part], shards.sizes[part], shards.labels[part])
+        expected_lines = [*told, ""]  # the last line ends with a newline too
+        for number, (found, expected) in enumerate(zip_longest(lines, expected_lines), start=1):
             if found != expected:
                 yield (
                     f"{path}, line {number} is {'missing' if found is None else repr(found[:80])} where {tar.name}"
                     f" needs {'nothing' if expected is None else repr(expected)}: {REMEDY}"
                 )
                 break
-
-
-def _index_lines(shards: ShardRecords, start: int, stop: int) -> Iterator[str]:
-    """What DALI's `wds2idx` writes about samples start … stop - 1, which are one shard's, and the file's end."""
-    part = slice(start, stop)
-    yield f"v1.2 {stop - start}"
-    columns = shards.positions[part].tolist(), shards.sizes[part].tolist(), shards.labels[part].tolist()
-    for number, (position, size, label) in enumerate(zip(*columns, strict=True), start=start):
-        label_position = position + padded(size) + BLOCK_BYTES
-        yield f"jpg {position} {size} {number:09d}.jpg cls {label_position} {len(str(label))} {number:09d}.cls"
-    yield ""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loaders.errors import FeedrateError
-from loaders.manifest import MANIFEST_NAME, Manifest, PackedFile, parse_manifest
+from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, PackedFile, parse_manifest
 
-from ..folder import BAD_SAMPLES_NAME, WORK_FOLDER
+from ..folder import BAD_SAMPLES_NAME
 from ..packing import FORMATS
 from ..progress import Phase, silent_phase
 from .checksums import Checksums
@@ -77,18 +77,9 @@ def _manifest_of(folder: Path) -> Manifest:
     return parse_manifest(folder)
 
 
-def _files_of(manifest: Manifest) -> list[PackedFile]:
-    """All that the manifest names, in its order."""
-    return [
-        file
-        for split in manifest.splits.values()
-        for file in (split.samples, *(file for files in split.formats.values() for file in files))
-    ]
-
-
 def _manifest_findings(manifest: Manifest) -> Iterator[str]:
     """What the manifest alone shows to be wrong."""
-    for name, num in Counter(file.name for file in _files_of(manifest)).items():
+    for name, num in Counter(file.name for file in manifest.files()).items():
         if num > 1:
             yield f"{MANIFEST_NAME} names {name} {num} times: {REMEDY}"
     for name, split in manifest.splits.items():
@@ -103,7 +94,7 @@ def _manifest_findings(manifest: Manifest) -> Iterator[str]:
 
 def _leftovers(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Files named like ours that the manifest does not know, and a list of bad samples that does not fit it."""
-    known = {file.name for file in _files_of(manifest)}
+    known = {file.name for file in manifest.files()}
     for path in sorted(folder.iterdir()):
         if path.name == WORK_FOLDER:
             yield f"{path} is left of a packing that did not end: give its command again, or remove it"
@@ -128,7 +119,7 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[str]:
 def _present(folder: Path, manifest: Manifest) -> tuple[dict[str, PackedFile], list[str]]:
     """The manifest's files that are there in full size, by name, and a sentence about each that is not."""
     whole, findings = {}, []
-    for file in _files_of(manifest):
+    for file in manifest.files():
         path = folder / file.name
         if path.parent != folder or file.name in ("", ".", ".."):
             findings.append(f"{MANIFEST_NAME} names '{file.name}', which is not a file beside it: {REMEDY}")

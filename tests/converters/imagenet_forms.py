@@ -168,6 +168,14 @@ def write_cifar(root: Path) -> Path:
     return root
 
 
+FORMS = {
+    "class folders": write_class_folders,
+    "Kaggle": write_kaggle,
+    "official archives": write_official,
+    "shards": write_shards,
+}
+
+
 def open_as(path: Path, dataset: str = "imagenet", **options) -> dict[str, Samples]:
     return open_source(dataset, path, SourceOptions(**options), silent_phase)
 

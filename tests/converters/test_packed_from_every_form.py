@@ -1,25 +1,11 @@
 """The same images in every form people have ImageNet in: packed, they are the same labels and the same bytes."""
 
 import pytest
-from imagenet_forms import (
-    make_pictures,
-    open_as,
-    write_class_folders,
-    write_kaggle,
-    write_official,
-    write_shards,
-)
+from imagenet_forms import FORMS, make_pictures, open_as
 
 from converters.packing import PackSettings, pack
 from loaders.manifest import read_manifest
 from loaders.packed_folder import open_packed
-
-FORMS = {
-    "class folders": write_class_folders,
-    "Kaggle": write_kaggle,
-    "official archives": write_official,
-    "shards": write_shards,
-}
 
 
 @pytest.fixture(scope="module")

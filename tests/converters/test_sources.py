@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from imagenet_forms import (
+    FORMS,
     NAMES,
     WNIDS,
     Pictures,
@@ -18,19 +19,11 @@ from imagenet_forms import (
     write_class_folders,
     write_kaggle,
     write_official,
-    write_shards,
 )
 
 from converters.samples import WHOLE_FILE
 from converters.sources.opening import SourceOptions, check_apart, open_source
 from loaders.errors import FeedrateError
-
-FORMS = {
-    "class folders": write_class_folders,
-    "kaggle": write_kaggle,
-    "official archives": write_official,
-    "shards": write_shards,
-}
 
 
 @pytest.fixture(scope="module")
