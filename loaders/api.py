@@ -9,6 +9,7 @@ import torch
 from .errors import FeedrateError, LoaderError
 from .plan import Plan, Shard
 from .records import Records, records_fingerprint
+from .substitutes import OnBad, Substitution
 
 __all__ = [
     "Batch",
@@ -17,11 +18,13 @@ __all__ = [
     "Loader",
     "LoaderError",
     "LoaderOptions",
+    "OnBad",
     "ResizeMode",
+    "Substitution",
     "loader_identity",
 ]
 
-ResizeMode = Literal["area", "exact"]
+ResizeMode = Literal["area", "exact", "device"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class Batch:
     labels     int64 [B], on the loader's device; -1 in padding
     ids        int64 [B], on the host: each sample's number in its split; -1 in padding
     num_valid  rows [num_valid:] are padding, which occurs in evaluation only
+    substitutions  samples of this batch that could not be delivered, each with the one in its place, in no order
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     ids: torch.Tensor
     num_valid: int
+    substitutions: tuple[Substitution, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,12 @@ class LoaderOptions:
 
     shard        which share of every global batch to deliver
     device       where images and labels must end up
-    resize       "area" (OpenCV's INTER_AREA), "exact" (antialiased bilinear, as torchvision's), or None: the loader's
-                 own fastest
+    resize       "area" (OpenCV's INTER_AREA), "exact" (antialiased bilinear, as torchvision's), "device" (antialiased
+                 bilinear computed where the batch is used), or None: the loader's own fastest
     num_workers  threads or processes that make pixels; None: the processors this rank may use
     num_ahead    batches being made or ready beside the one handed out
+    on_bad       a sample that cannot be delivered is an "error", or the plan names a "substitute" (in training only)
+    max_bad      more substitutions than this, of one rank in one epoch, are an error all the same
     """
 
     shard: Shard = Shard()
@@ -57,12 +64,16 @@ class LoaderOptions:
     resize: ResizeMode | None = None
     num_workers: int | None = None
     num_ahead: int = 3
+    on_bad: OnBad = "error"
+    max_bad: int = 100
 
     def __post_init__(self) -> None:
         if self.num_workers is not None and self.num_workers < 1:
             raise FeedrateError(f"{self.num_workers} workers: at least 1 is needed")
         if self.num_ahead < 1:
             raise FeedrateError(f"{self.num_ahead} batches ahead: at least 1 is needed")
+        if self.max_bad < 0:
+            raise FeedrateError(f"a budget of {self.max_bad} bad samples must be 0 or more")
 
 
 class BatchIterator(Iterator[Batch], Protocol):
@@ -81,7 +92,8 @@ class Loader(Protocol):
       in evaluation every sample exactly once, for any number of ranks and any batch size.
     * Bit-identical batches for the same (seed, epoch, start), whatever the number of threads or workers.
     * A batch's tensors are ready on the current stream and valid until the next `next()`, not longer.
-    * A sample that cannot be delivered raises LoaderError with its id and where it is stored.
+    * A sample that cannot be delivered raises LoaderError with its id and where it is stored; or, where `on_bad` says
+      so, the plan's substitute takes its place, and the batch lists it.
     * Leaving an epoch early, and `close()`, leave no thread, process, shared memory or open file behind.
     * Several loaders may be open, and iterating, at once. One loader runs one epoch at a time: asking for another
       ends the one before.

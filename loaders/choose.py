@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from .api import Loader, LoaderOptions
 from .errors import FeedrateError, did_you_mean
@@ -11,40 +12,69 @@ from .records import Records
 
 LoaderFactory = Callable[[Records, Plan, LoaderOptions], Loader]
 
-# name → (module, class): imported on demand, since each brings its own needs
-_LOADERS = {
-    "torchvision": ("torchvision_loader", "TorchvisionLoader"),
-    "turbo": ("turbo_loader", "TurboLoader"),
-    "synthetic": ("synthetic_loader", "SyntheticLoader"),
-}
-_PLANNED = {"ffcv": "reads .beton through FFCV", "dali": "decodes on the GPU through DALI"}
 
-LOADER_NAMES = (*_LOADERS, *_PLANNED)
+@dataclass(frozen=True)
+class _Known:
+    """Where a loader is, what it needs, and the command that installs it."""
+
+    module: str
+    class_name: str
+    needs: tuple[str, ...] = ()
+    remedy: str = ""
+
+
+_PIP = "uv pip install simplejpeg opencv-python-headless"
+# imported on demand, since each brings its own needs
+_LOADERS = {
+    "torchvision": _Known("torchvision_loader", "TorchvisionLoader"),
+    "turbo": _Known("turbo_loader", "TurboLoader", ("simplejpeg", "cv2"), _PIP),
+    "ffcv": _Known(
+        "ffcv_loader", "FfcvLoader", ("ffcv", "numba"), "make setup (it builds FFCV, which needs a compiler)"
+    ),
+    "dali": _Known("dali_loader", "DaliLoader", ("nvidia.dali",), "uv pip install nvidia-dali-cuda120"),
+    "resident": _Known("resident_loader", "ResidentLoader", ("simplejpeg", "cv2"), _PIP),
+    "synthetic": _Known("synthetic_loader", "SyntheticLoader"),
+}
+
+LOADER_NAMES = tuple(_LOADERS)
 
 
 def choose_loader(name: str) -> tuple[str, str]:
     """Resolve `name`, which may be "auto", to (a loader's name, the reason for it).
 
-    Raises FeedrateError for a name that is not known or not built yet.
+    Raises FeedrateError for a name that is not known, and for a loader that is not installed.
     """
     if name == "auto":
-        missing = [module for module in ("simplejpeg", "cv2") if importlib.util.find_spec(module) is None]
+        missing = _missing("turbo")
         if missing:
             return "torchvision", f"turbo needs {' and '.join(missing)}, which is not installed"
         return "turbo", "the fastest loader on this machine that needs no GPU"
-    if name in _PLANNED:
-        raise FeedrateError(
-            f"loader '{name}' ({_PLANNED[name]}) is not built yet: use --loader turbo, or auto to have one chosen"
-        )
     if name not in _LOADERS:
         known = ["auto", *LOADER_NAMES]
         raise FeedrateError(f"unknown loader '{name}': {did_you_mean(name, known)}known are {', '.join(known)}")
+    if missing := _missing(name):
+        raise FeedrateError(
+            f"loader '{name}' needs {' and '.join(missing)}, which is not installed: {_LOADERS[name].remedy},"
+            " or use --loader auto"
+        )
     return name, "asked for"
 
 
 def open_loader(name: str, records: Records, plan: Plan, options: LoaderOptions) -> Loader:
     """Open the loader called `name` (not "auto": see `choose_loader`)."""
     name, _ = choose_loader(name)
-    module_name, class_name = _LOADERS[name]
-    factory: LoaderFactory = getattr(importlib.import_module(f".{module_name}", __package__), class_name)
+    known = _LOADERS[name]
+    factory: LoaderFactory = getattr(importlib.import_module(f".{known.module}", __package__), known.class_name)
     return factory(records, plan, options)
+
+
+def _missing(name: str) -> list[str]:
+    """The modules that this loader needs and that are not installed; nothing is imported to find out."""
+    return [module for module in _LOADERS[name].needs if not _is_installed(module)]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it is missing
+        return False

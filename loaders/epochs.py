@@ -2,16 +2,17 @@
 
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, ClassVar
 
 import torch
 
 from .api import Batch, LoaderOptions, ResizeMode, loader_identity
 from .cpus import available_cpus
-from .errors import FeedrateError
-from .plan import PADDING_ID, Plan, PlanRows
+from .errors import FeedrateError, LoaderError
+from .plan import PADDING_ID, Plan, PlanRows, Sequential
 from .records import Records
+from .substitutes import substitute
 
 
 class EpochLoader(ABC):
@@ -32,6 +33,8 @@ class EpochLoader(ABC):
                 f"loader '{self.name}' cannot resize in mode '{self._resize}', only '{self.resize_modes[0]}':"
                 " ask for that, or use --loader turbo, which knows both"
             )
+        if options.on_bad == "substitute" and isinstance(plan.order, Sequential):
+            raise FeedrateError("evaluation counts every sample: a bad one can only be an error there, not substituted")
         self._num_batches = plan.num_batches(options.shard.world_size)
         self._running: weakref.ref[EpochIterator] | None = None
         self._closed = False
@@ -45,7 +48,7 @@ class EpochLoader(ABC):
         if index < 0 or not 0 <= start <= len(self):
             raise FeedrateError(f"epoch {index}, batch {start}: an epoch has batches 0 … {len(self) - 1}")
         self._end_running("another epoch was asked for")
-        iterator = EpochIterator(self._batches(index, start))
+        iterator = EpochIterator(self._batches(index, start), self._options.max_bad)
         self._running = weakref.ref(iterator)  # weak, so that dropping the iterator ends its work at once
         return iterator
 
@@ -75,7 +78,22 @@ class EpochLoader(ABC):
         """`images`, uint8 [B, S, S, 3], as the plan's rows."""
         labels = self._records.labels[rows.ids]
         labels[rows.ids == PADDING_ID] = -1
-        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(rows.ids), rows.num_valid)
+        return Batch(
+            images.permute(0, 3, 1, 2),
+            torch.from_numpy(labels),
+            torch.from_numpy(rows.ids),
+            rows.num_valid,
+            tuple(rows.substitutions),
+        )
+
+    def _or_substitute(self, rows: PlanRows, row: int, deliver: Callable[[PlanRows], None]) -> None:
+        """`deliver` the sample of `row`, or do as `on_bad` says. Any thread may ask, for rows of its own."""
+        try:
+            deliver(rows.one(row))
+        except LoaderError as error:
+            if self._options.on_bad == "error":
+                raise
+            substitute(self._plan, rows, row, error, deliver)
 
     def _end_running(self, reason: str) -> None:
         iterator = self._running() if self._running else None
@@ -86,8 +104,10 @@ class EpochLoader(ABC):
 class EpochIterator(Iterator[Batch]):
     """The batches of one epoch. An epoch that did not end by itself raises when asked for more, never just stops."""
 
-    def __init__(self, batches: Generator[Batch]) -> None:
+    def __init__(self, batches: Generator[Batch], max_bad: int) -> None:
         self._batches = batches
+        self._max_bad = max_bad
+        self._num_bad = 0
         self._exhausted = False
         self._error: Exception | None = None
 
@@ -95,7 +115,7 @@ class EpochIterator(Iterator[Batch]):
         if self._error:
             raise self._error
         try:
-            return next(self._batches)
+            return self._within_budget(next(self._batches))
         except StopIteration:
             self._exhausted = True
             raise
@@ -105,6 +125,16 @@ class EpochIterator(Iterator[Batch]):
         except BaseException:  # Ctrl-C
             self.end("it was interrupted")
             raise
+
+    def _within_budget(self, batch: Batch) -> Batch:
+        self._num_bad += len(batch.substitutions)
+        if self._num_bad > self._max_bad:
+            self._batches.close()
+            raise LoaderError(
+                f"{self._num_bad} samples of this epoch could not be delivered, more than the {self._max_bad} that were"
+                f" allowed; the last: {batch.substitutions[-1].reason}"
+            )
+        return batch
 
     def end(self, reason: str) -> None:
         """Give up what the epoch holds. Idempotent."""

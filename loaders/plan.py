@@ -5,16 +5,17 @@ rectangles and flips, for any number of threads, workers and ranks, from any pos
 """
 
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .counter_random import Draws
+from .counter_random import Draws, below
 from .crops import MAX_SIDE_PX, CenterCrop, Crop
 from .errors import FeedrateError
+from .substitutes import Substitution
 
 PADDING_ID = -1
 _ROWS_AT_ONCE = 1 << 16  # keeps the memory of planning a whole epoch at once bounded
@@ -148,6 +149,8 @@ class PlanRows:
     flips   bool [n], mirror left to right after resizing
     size_px side of the square output
     fill    uint8 value per channel of what lies beyond the border
+    epoch, start    the epoch, and row 0's position in its global order
+    substitutions   what took the place of samples that cannot be delivered; whoever makes the pixels adds to it
     """
 
     ids: NDArray[np.int64]
@@ -155,11 +158,19 @@ class PlanRows:
     flips: NDArray[np.bool_]
     size_px: int
     fill: tuple[int, int, int]
+    epoch: int = 0
+    start: int = 0
+    substitutions: list[Substitution] = field(default_factory=list)
 
     @property
     def num_valid(self) -> int:
         """Rows [num_valid:] are padding."""
         return int(np.count_nonzero(self.ids != PADDING_ID))
+
+    def one(self, row: int) -> "PlanRows":
+        """Row number `row` alone."""
+        part = slice(row, row + 1)
+        return replace(self, ids=self.ids[part], rects=self.rects[part], flips=self.flips[part], start=self.start + row)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -208,9 +219,20 @@ class Plan:
             flips=np.concatenate([rows.flips, np.zeros(missing, dtype=np.bool_)]),
         )
 
+    def substitute(self, rows: PlanRows, row: int, attempt: int) -> PlanRows:
+        """One row that may stand in `row`'s place: a sample drawn by position and attempt alone, cut as in its own."""
+        draws = Draws(self.seed, rows.epoch)
+        position = np.array([rows.start + row], dtype=np.int64)
+        bits = draws(f"substitute {attempt}", position) >> np.uint64(32)
+        ids = below(bits, np.array(self.num_samples, dtype=np.uint64)).astype(np.int64)
+        return self._cut(ids, rows.epoch, rows.start + row)
+
     def span(self, epoch: int, start: int, stop: int) -> PlanRows:
         """Positions [start, stop) of the epoch's global order, cut short at its end."""
-        ids = self._epoch_ids(epoch)[start:stop]
+        # a copy: where a sample is substituted, its id is written over
+        return self._cut(self._epoch_ids(epoch)[start:stop].copy(), epoch, start)
+
+    def _cut(self, ids: NDArray[np.int64], epoch: int, start: int) -> PlanRows:
         rects = np.empty((len(ids), 4), dtype=np.int32)
         flips = np.empty(len(ids), dtype=np.bool_)
         draws = Draws(self.seed, epoch)
@@ -222,7 +244,7 @@ class Plan:
             heights = self._heights[chunk].astype(np.int64)
             rects[part] = self.view.crop.rects(widths, heights, chunk, draws)
             flips[part] = (draws("flip", chunk) >> np.uint64(32)) < flip_below
-        return PlanRows(ids, rects, flips, self.view.size_at(epoch), self.view.fill)
+        return PlanRows(ids, rects, flips, self.view.size_at(epoch), self.view.fill, epoch, start)
 
     def identity(self) -> dict[str, Any]:
         """What fixes the stream, as JSON data: two plans with equal identities deliver the same stream."""

@@ -28,9 +28,12 @@ from .summary import (
 LOADERS = {
     "torchvision": (("exact",), "processes, Pillow: the reference"),
     "turbo": (("area", "exact"), "threads, libjpeg-turbo: fast without a GPU"),
+    "ffcv": (("area",), "FFCV's compiled pipeline"),
+    "dali": (("exact",), "decodes on the GPU, where there is one"),
+    "resident": (("area", "exact"), "the whole split on the device"),
     "synthetic": (("area", "exact"), "makes its pixels up: the ceiling"),
 }
-PLANNED_LOADERS = ("ffcv", "dali")
+READS_ONLY = {"ffcv": ("beton",)}  # what a loader can read, where that is not everything
 
 _WIDE = 110  # columns from which on the histograms stand side by side
 _BAR_WIDTH = 24
@@ -167,12 +170,16 @@ def _loaders(splits: list[SplitSummary]) -> RenderableType:
     stored = {name: _reading(forms[name]) for name in FORMATS if forms[name]}
     table = _table("Loaders", "loader", *stored, "resizing", "how", left=9)
     for name, (resizes, how) in LOADERS.items():
-        cells = ("labels" for _ in stored) if name == "synthetic" else stored.values()
+        cells = [_cell(name, form, reading) for form, reading in stored.items()]
         table.add_row(name, *cells, ", ".join(resizes), how)
-    for name in PLANNED_LOADERS:
-        table.add_row(*(Text(cell, "dim") for cell in (name, *("–" for _ in stored), "", "not built yet")))
     first = next(iter(stored))
     return _stacked(table, Text(f" training opens {first}, the first of {', '.join(FORMATS)} that is there", "dim"))
+
+
+def _cell(loader: str, form: str, reading: str) -> str:
+    if form not in READS_ONLY.get(loader, (form,)):
+        return "–"
+    return "labels" if loader == "synthetic" else reading
 
 
 def _reading(forms: list[tuple[SplitSummary, FormatSummary]]) -> str:

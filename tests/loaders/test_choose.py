@@ -4,7 +4,7 @@ import pytest
 
 from loaders import choose
 from loaders.api import LoaderOptions
-from loaders.choose import LOADER_NAMES, choose_loader, open_loader
+from loaders.choose import choose_loader, open_loader
 from loaders.errors import FeedrateError
 from loaders.plan import Plan, Sequential, View
 from loaders.synthetic_records import SyntheticRecords
@@ -34,10 +34,15 @@ def test_an_unknown_name_is_told_the_near_ones(name, says):
         choose_loader(name)
 
 
-@pytest.mark.parametrize("name", [name for name in LOADER_NAMES if name in ("ffcv", "dali")])
-def test_a_loader_that_is_not_built_yet_is_refused_with_another(name):
-    with pytest.raises(FeedrateError, match="turbo"):
-        choose_loader(name)
+def test_a_loader_that_is_not_installed_names_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(choose, "_is_installed", lambda module: module not in ("ffcv", "nvidia.dali"))
+    with pytest.raises(FeedrateError, match=r"needs ffcv, which is not installed: make setup .* --loader auto"):
+        choose_loader("ffcv")
+    with pytest.raises(FeedrateError, match=r"nvidia.dali.*uv pip install nvidia-dali-cuda120"):
+        choose_loader("dali")
+    assert not choose._missing("torchvision")
+    monkeypatch.undo()
+    assert not choose._is_installed("no_such.module") and choose._is_installed("torch.utils.data")
 
 
 def test_a_resize_mode_that_a_loader_lacks_is_refused_with_a_remedy():
