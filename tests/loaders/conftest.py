@@ -1,11 +1,12 @@
 """Every kind of records and every loader, for the tests that hold for all of them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from packed_by_hand import FORMATS, samples_of, write_packed
-from stored_samples import write_cifar10
+from stored_samples import LoaderCase, write_cifar10
 
 from loaders.api import LoaderOptions
 from loaders.choose import open_loader
@@ -13,28 +14,82 @@ from loaders.crops import RandomResizedCrop
 from loaders.plan import Plan, Shuffled, View
 from loaders.records import open_records
 
-RECORD_KINDS = ["folder", "cifar", *FORMATS]
-
-
-@pytest.fixture(scope="session", params=RECORD_KINDS)
-def records(request: pytest.FixtureRequest, image_folder: Path, tmp_path_factory: pytest.TempPathFactory):
-    """37 training samples."""
-    path = image_folder
-    if request.param == "cifar":
-        path = write_cifar10(tmp_path_factory.mktemp("cifar"))
-    elif request.param in FORMATS:
-        splits = {"train": samples_of(image_folder, "train")}
-        path = write_packed(tmp_path_factory.mktemp("packed"), splits, (request.param,))
-    opened = open_records(path, "train")
-    assert len(opened) == 37
-    yield opened
-    opened.close()
-
 
 @pytest.fixture(scope="session")
-def folder(image_folder: Path):
+def records_of(image_folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """records_of(kind): 37 training samples, opened once. All kinds but "cifar" hold the same ones."""
+    opened = {}
+
+    def of(kind: str):
+        if kind not in opened:
+            path = image_folder
+            if kind == "cifar":
+                path = write_cifar10(tmp_path_factory.mktemp("cifar"))
+            elif kind in FORMATS:
+                splits = {"train": samples_of(image_folder, "train")}
+                path = write_packed(tmp_path_factory.mktemp("packed"), splits, (kind,))
+            opened[kind] = open_records(path, "train")
+            assert len(opened[kind]) == 37
+        return opened[kind]
+
+    yield of
+    for records in opened.values():
+        records.close()
+
+
+@pytest.fixture
+def records(records_of, kind: str):
+    """37 training samples of this kind."""
+    return records_of(kind)
+
+
+@pytest.fixture
+def folder(records_of):
     """The 37 training samples of the image folder."""
-    return open_records(image_folder, "train")
+    return records_of("folder")
+
+
+@pytest.fixture
+def name(case: LoaderCase) -> str:
+    return case.name
+
+
+@pytest.fixture
+def resize(case: LoaderCase) -> str:
+    return case.resize
+
+
+@pytest.fixture
+def samples(records_of, case: LoaderCase):
+    """37 training samples that the loader can read: those of the image folder, packed where it reads no folders."""
+    return records_of(case.kinds[0])
+
+
+@pytest.fixture
+def damaged(image_folder: Path, tmp_path: Path, case: LoaderCase):
+    """damaged({id: change}): the samples of the image folder with some JPEGs changed, `change(bytes) -> bytes`."""
+    opened = []
+
+    def damage(changes):
+        samples = samples_of(image_folder, "train")
+        path = tmp_path / f"damaged-{len(opened)}"
+        kind = case.kinds[0]
+        if kind == "folder":
+            shutil.copytree(image_folder / "train", path / "train")
+            opened.append(open_records(path, "train"))  # sizes are scanned while all are sound
+            for index, change in changes.items():
+                file = Path(opened[-1].where(index))
+                file.write_bytes(change(file.read_bytes()))
+            return opened[-1]
+        for index, change in changes.items():
+            assert kind != "beton" or index % 3, "every third sample of .beton is stored raw"
+            samples[index] = replace(samples[index], jpeg=change(samples[index].jpeg))
+        opened.append(open_records(write_packed(path, {"train": samples}, (kind,)), "train"))
+        return opened[-1]
+
+    yield damage
+    for records in opened:
+        records.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,75 @@
 """The same few pictures in every format that loaders read, to run one test over all of them."""
 
 import struct
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from packed_by_hand import FORMATS
 from pictures import smooth_picture
 from PIL import Image
 
+from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
 from loaders.records import open_records
 
-# every loader, in every way of resizing it has; those that read samples
-LOADERS = [("torchvision", "exact"), ("turbo", "area"), ("turbo", "exact"), ("synthetic", "area")]
-READING_LOADERS = LOADERS[:3]
+RECORD_KINDS = ("folder", "cifar", *FORMATS)
+_WITH_JPEGS = ("folder", "beton", "shards")
+
+
+@dataclass(frozen=True)
+class LoaderCase:
+    """A loader in one way of resizing, and what the tests that hold for all loaders must know of it.
+
+    kinds      the kinds of records it can read; where the kind does not matter, tests take the first
+    tolerance  by how many levels, 0-255, a pixel may differ from `plain_image`; None: its pixels are no sample's
+    """
+
+    name: str
+    resize: str
+    kinds: tuple[str, ...] = RECORD_KINDS
+    tolerance: int | None = 0
+
+    @property
+    def reads_jpegs(self) -> bool:
+        """Whether a sample can be damaged for it, by damaging a JPEG file."""
+        return any(kind in _WITH_JPEGS for kind in self.kinds)
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.resize}"
+
+
+# every loader, in every way of resizing it has
+LOADERS = [
+    LoaderCase("torchvision", "exact"),
+    LoaderCase("turbo", "area"),
+    LoaderCase("turbo", "exact"),
+    LoaderCase("synthetic", "area", tolerance=None),
+]
+READING_LOADERS = [case for case in LOADERS if case.tolerance is not None]
+
+
+def for_each(cases: list[LoaderCase]) -> pytest.MarkDecorator:
+    """Run a test for these loaders. It may take `case`, `name`, `resize`, and `samples`: 37 that the loader reads."""
+    return pytest.mark.parametrize("case", [_param(case, case) for case in cases], ids=str)
+
+
+def for_each_over_all_records(cases: list[LoaderCase]) -> pytest.MarkDecorator:
+    """The same over every kind of records that the loader reads; `records` are 37 samples of that kind."""
+    pairs = [_param(case, case, kind) for case in cases for kind in case.kinds]
+    return pytest.mark.parametrize(("case", "kind"), pairs, ids=str)
+
+
+def _param(case: LoaderCase, *values: object) -> object:
+    try:
+        choose_loader(case.name)
+    except FeedrateError as error:  # not installed
+        return pytest.param(*values, marks=pytest.mark.skip(reason=str(error)))
+    return pytest.param(*values)
+
 
 CIFAR_COUNTS = {"data_batch_1": 9, "data_batch_2": 8, "data_batch_3": 7, "data_batch_4": 7, "data_batch_5": 6}
 
@@ -83,7 +137,7 @@ def plain_image(records, index, rect, flip, size_px, fill=(0, 0, 0), resize="exa
     left, top, width, height = (int(side) for side in rect)
     part = Image.new("RGB", (width, height), fill)
     part.paste(image, (-left, -top))
-    if resize == "exact":
+    if resize != "area":
         part = part.resize((size_px, size_px), Image.Resampling.BILINEAR)
     elif part.size != (size_px, size_px):
         part = Image.fromarray(cv2.resize(np.asarray(part), (size_px, size_px), interpolation=cv2.INTER_AREA))

@@ -1,9 +1,10 @@
 """A sample or a worker that fails is an error that says which, in every loader, and never a hang or a grey picture."""
 
+import io
 import os
-import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -11,74 +12,86 @@ import pytest
 import torch
 from pictures import smooth_picture
 from PIL import Image
-from stored_samples import READING_LOADERS
+from stored_samples import READING_LOADERS, for_each
 
 from loaders.crops import CenterCrop
 from loaders.errors import LoaderError
 from loaders.plan import Sequential, View
 from loaders.records import open_records
 
-reading_loaders = pytest.mark.parametrize(("name", "resize"), READING_LOADERS, ids=lambda value: value)
-BAD = 21
+loaders_of_jpegs = for_each([case for case in READING_LOADERS if case.reads_jpegs])
+loaders_of_folders = for_each([case for case in READING_LOADERS if "folder" in case.kinds])
+BAD = 22
 
 
-def cut_short(path: Path, keep: float) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * keep)])
+def cut_short(keep: float) -> Callable[[bytes], bytes]:
+    return lambda jpeg: jpeg[: int(len(jpeg) * keep)]
 
 
-def other_size(path: Path) -> None:
-    Image.fromarray(smooth_picture(41, 43, 1)).save(path)
+def of_another_size(jpeg: bytes) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(smooth_picture(41, 43, 1)).save(out, "JPEG")
+    return out.getvalue()
 
 
 WAYS_TO_FAIL = {
-    "half": (lambda path: cut_short(path, 0.5), "truncated"),
-    "without its last bytes": (lambda path: cut_short(path, 0.995), "truncated"),
-    "header only": (lambda path: path.write_bytes(path.read_bytes()[:200]), "cannot be delivered"),
-    "noise": (lambda path: path.write_bytes(bytes(range(256)) * 20), "cannot identify"),
+    "half": (cut_short(0.5), "truncated"),
+    "without its last bytes": (cut_short(0.995), "truncated"),
+    "header only": (lambda jpeg: jpeg[:200], "cannot be delivered"),
+    "noise": (lambda jpeg: bytes(range(256)) * 20, "cannot identify"),
+    "another size": (of_another_size, "41×43"),
+}
+# what can befall a file of a folder only
+WAYS_OF_FILES = {
     "empty": (lambda path: path.write_bytes(b""), "empty file"),
     "missing": (Path.unlink, "No such file"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "directory"),
-    "another size": (other_size, "41×43"),
 }
 
 
-@pytest.fixture
-def own_folder(image_folder, tmp_path):
-    """Records over a copy that may be damaged."""
-    shutil.copytree(image_folder / "train", tmp_path / "train")
-    return open_records(tmp_path, "train")
-
-
-@reading_loaders
-@pytest.mark.parametrize("way", WAYS_TO_FAIL)
-def test_a_sample_that_cannot_be_delivered_is_named_with_its_place(own_folder, name, resize, way, open_one):
-    damage, reason = WAYS_TO_FAIL[way]
-    damage(Path(own_folder.where(BAD)))
-    loader = open_one(own_folder, name, resize, order=Sequential(8), view=View(CenterCrop(28, 32), 32))
+def check_it_is_named(loader, records, reason: str) -> None:
+    """Sample BAD is an error that says so, and those before it arrive."""
     batches = loader.epoch(0)
-    for first in range(0, BAD - 8, 8):  # those before it arrive
+    for first in range(0, BAD - 8, 8):
         assert next(batches).ids.tolist() == list(range(first, first + 8))
     with pytest.raises(LoaderError, match=f"sample {BAD} ") as caught:
         next(batches)
     message = str(caught.value)
-    assert own_folder.where(BAD) in message and reason in message and "\n" not in message
+    assert records.where(BAD) in message and reason in message and "\n" not in message
     with pytest.raises(LoaderError, match=f"sample {BAD} "):
         next(batches)  # not StopIteration: it would look like a short epoch
     assert next(loader.epoch(0)).num_valid == 8  # the loader itself goes on
 
 
-@reading_loaders
-def test_of_several_bad_samples_the_first_in_the_batch_is_named(own_folder, name, resize, open_one):
-    for index in (29, 18, 23):
-        Path(own_folder.where(index)).unlink()
+@loaders_of_jpegs
+@pytest.mark.parametrize("way", WAYS_TO_FAIL)
+def test_a_sample_that_cannot_be_delivered_is_named_with_its_place(damaged, name, resize, way, open_one):
+    change, reason = WAYS_TO_FAIL[way]
+    records = damaged({BAD: change})
+    loader = open_one(records, name, resize, order=Sequential(8), view=View(CenterCrop(28, 32), 32))
+    check_it_is_named(loader, records, reason)
+
+
+@loaders_of_folders
+@pytest.mark.parametrize("way", WAYS_OF_FILES)
+def test_a_file_that_is_gone_is_named(damaged, name, resize, way, open_one):
+    damage, reason = WAYS_OF_FILES[way]
+    records = damaged({})
+    damage(Path(records.where(BAD)))
+    loader = open_one(records, name, resize, order=Sequential(8), view=View(CenterCrop(28, 32), 32))
+    check_it_is_named(loader, records, reason)
+
+
+@loaders_of_jpegs
+def test_of_several_bad_samples_the_first_in_the_batch_is_named(damaged, name, resize, open_one):
+    records = damaged(dict.fromkeys((29, 17, 23), cut_short(0.3)))
     for num_workers in (1, 3):
-        loader = open_one(own_folder, name, resize, order=Sequential(37), num_workers=num_workers)
-        with pytest.raises(LoaderError, match="sample 18 "):
+        loader = open_one(records, name, resize, order=Sequential(37), num_workers=num_workers)
+        with pytest.raises(LoaderError, match="sample 17 "):
             next(loader.epoch(0))
 
 
-@reading_loaders
+@loaders_of_folders
 def test_a_bug_keeps_its_own_kind_of_error(folder, name, resize, open_one, monkeypatch):
     def broken(index: int):
         raise ZeroDivisionError("a bug")
