@@ -17,11 +17,10 @@ from stored_samples import READING_LOADERS, for_each
 from loaders.crops import CenterCrop
 from loaders.errors import LoaderError
 from loaders.plan import Sequential, View
-from loaders.records import open_records
 
 loaders_of_jpegs = for_each([case for case in READING_LOADERS if case.reads_jpegs])
 loaders_of_folders = for_each([case for case in READING_LOADERS if "folder" in case.kinds])
-BAD = 22
+BAD = 23
 
 
 def cut_short(keep: float) -> Callable[[bytes], bytes]:
