@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .api import Loader, LoaderOptions
 from .errors import FeedrateError, did_you_mean
+from .named import is_named, load_named
 from .plan import Plan
 from .records import Records
 
@@ -40,7 +41,7 @@ LOADER_NAMES = tuple(_LOADERS)
 
 
 def choose_loader(name: str) -> tuple[str, str]:
-    """Resolve `name`, which may be "auto", to (a loader's name, the reason for it).
+    """Resolve `name`, which may be "auto", to (a loader's name, the reason for it). `module:Class` is a user's own.
 
     Raises FeedrateError for a name that is not known, and for a loader that is not installed.
     """
@@ -49,6 +50,8 @@ def choose_loader(name: str) -> tuple[str, str]:
         if missing:
             return "torchvision", f"turbo needs {' and '.join(missing)}, which is not installed"
         return "turbo", "the fastest loader on this machine that needs no GPU"
+    if is_named(name):
+        return name, "your own"
     if name not in _LOADERS:
         known = ["auto", *LOADER_NAMES]
         raise FeedrateError(f"unknown loader '{name}': {did_you_mean(name, known)}known are {', '.join(known)}")
@@ -63,8 +66,12 @@ def choose_loader(name: str) -> tuple[str, str]:
 def open_loader(name: str, records: Records, plan: Plan, options: LoaderOptions) -> Loader:
     """Open the loader called `name` (not "auto": see `choose_loader`)."""
     name, _ = choose_loader(name)
-    known = _LOADERS[name]
-    factory: LoaderFactory = getattr(importlib.import_module(f".{known.module}", __package__), known.class_name)
+    factory: LoaderFactory
+    if is_named(name):
+        factory = load_named(name)
+    else:
+        known = _LOADERS[name]
+        factory = getattr(importlib.import_module(f".{known.module}", __package__), known.class_name)
     return factory(records, plan, options)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeedrateError
+from .named import is_named, load_named
 
 SPLITS = ("train", "val")
 
@@ -71,6 +72,8 @@ def records_fingerprint(records: Records) -> str:
 
 def list_splits(path: str | Path) -> tuple[str, ...]:
     """The splits stored at `path`, a subset of ("train", "val")."""
+    if own := _own(path):
+        return tuple(getattr(own[0], "splits", SPLITS))
     path = _existing(path)
     return _format_of(path).list_splits(path)
 
@@ -80,8 +83,12 @@ def open_records(path: str | Path, split: str, progress: ScanProgress | None = N
 
     `path` is a packed folder (see docs/formats.md), a .beton file, a folder with one of CIFAR's archives, or
     a folder of images: `train/<class>/…` and `val/<class>/…` (also `test`, `valid`, `validation`), or just `<class>/…`.
-    `progress` hears about the one-time scan of image sizes. Raises FeedrateError with one sentence on anything else.
+    `module:name@path` is a user's own: what `name` returns for (path, split). `progress` hears about the one-time scan
+    of image sizes. Raises FeedrateError with one sentence on anything else.
     """
+    if own := _own(path):
+        records: Records = own[0](own[1], split)
+        return records
     path = _existing(path)
     opener = _format_of(path)
     splits = opener.list_splits(path)
@@ -95,6 +102,12 @@ class _Format(Protocol):
 
     def list_splits(self, path: Path) -> tuple[str, ...]: ...
     def open_split(self, path: Path, split: str, progress: ScanProgress | None) -> Records: ...
+
+
+def _own(path: str | Path) -> tuple[Callable[[str, str], Records], str] | None:
+    """What opens a user's own records, and the path to give it; None for a path of the usual kind."""
+    name, _, rest = str(path).partition("@")
+    return (load_named(name), rest) if is_named(name) else None
 
 
 def _existing(path: str | Path) -> Path:
