@@ -3,6 +3,7 @@
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import torch
@@ -48,7 +49,7 @@ class EpochLoader(ABC):
         if index < 0 or not 0 <= start <= len(self):
             raise FeedrateError(f"epoch {index}, batch {start}: an epoch has batches 0 … {len(self) - 1}")
         self._end_running("another epoch was asked for")
-        iterator = EpochIterator(self._batches(index, start), self._options.max_bad)
+        iterator = EpochIterator(self._batches(index, start), self._options.max_bad, self._place(index, start))
         self._running = weakref.ref(iterator)  # weak, so that dropping the iterator ends its work at once
         return iterator
 
@@ -73,6 +74,16 @@ class EpochLoader(ABC):
 
     def _rows(self, epoch: int, batch: int) -> PlanRows:
         return self._plan.rows(epoch, batch, self._options.shard)
+
+    def _place(self, epoch: int, start: int) -> Callable[[int], str]:
+        """Says, of the batch with a number counted from `start`, which it is."""
+
+        def place(number: int) -> str:
+            batch = start + number
+            ids = self._rows(epoch, batch).ids
+            return f"while making batch {batch} of epoch {epoch}, samples {ids[0]} … {ids[-1]}"
+
+        return place
 
     def _batch(self, images: torch.Tensor, rows: PlanRows) -> Batch:
         """`images`, uint8 [B, S, S, 3], as the plan's rows."""
@@ -104,9 +115,11 @@ class EpochLoader(ABC):
 class EpochIterator(Iterator[Batch]):
     """The batches of one epoch. An epoch that did not end by itself raises when asked for more, never just stops."""
 
-    def __init__(self, batches: Generator[Batch], max_bad: int) -> None:
+    def __init__(self, batches: Generator[Batch], max_bad: int, place: Callable[[int], str]) -> None:
         self._batches = batches
         self._max_bad = max_bad
+        self._place = place
+        self._num_batches = 0
         self._num_bad = 0
         self._exhausted = False
         self._error: Exception | None = None
@@ -115,16 +128,21 @@ class EpochIterator(Iterator[Batch]):
         if self._error:
             raise self._error
         try:
-            return self._within_budget(next(self._batches))
+            batch = self._within_budget(next(self._batches))
         except StopIteration:
             self._exhausted = True
             raise
         except Exception as error:
+            if not isinstance(error, FeedrateError):  # those say themselves what they are about; a bug does not
+                with suppress(Exception):  # the plan itself may be what fails
+                    error.add_note(self._place(self._num_batches))
             self._error = error
             raise
         except BaseException:  # Ctrl-C
             self.end("it was interrupted")
             raise
+        self._num_batches += 1
+        return batch
 
     def _within_budget(self, batch: Batch) -> Batch:
         self._num_bad += len(batch.substitutions)

@@ -1,23 +1,29 @@
 """The reference: torch's DataLoader, Pillow's decoding, torchvision's transforms. Slower than others, runs anywhere."""
 
+import math
+import mmap
 import signal
-from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 from .api import Batch, LoaderError, ResizeMode
 from .epochs import EpochLoader
-from .pixels import load_image
+from .pixels import Pixels, load_image
 from .plan import PlanRows
 from .records import Records
 from .transfer import to_device
+
+_Job = tuple[int, PlanRows]  # number of the batch in the epoch, what it is made of
+_Deliver = Callable[[PlanRows], None]
 
 
 class TorchvisionLoader(EpochLoader):
@@ -25,40 +31,51 @@ class TorchvisionLoader(EpochLoader):
 
     They are started anew for every epoch: workers that outlive one would first have to finish what an epoch left
     early had asked of them. At least one batch a worker is under way, even where that is more than `num_ahead`.
+
+    Memory: the batches under way and the one handed out, allocated once and shared with the workers by being there when
+    they are forked. DataLoader's own way, a file in /dev/shm for each batch, kills a worker where that is small, as it
+    is in a container unless asked otherwise. Besides, for each worker the image it is at.
     """
 
     name = "torchvision"
     resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("exact",)
 
+    _slabs: tuple[Pixels, ...] = ()
+
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
         return to_device(self._host_batches(epoch, start), self._options.device)
 
     def _host_batches(self, epoch: int, start: int) -> Generator[Batch]:
-        asked_for: deque[PlanRows] = deque()
-        results = self._started(self._plan_rows(epoch, start, asked_for))
-        try:
-            for _ in range(start, len(self)):
-                images = _next_result(results)
-                yield self._batch(images, asked_for.popleft())
-        finally:
-            # DataLoader has no public way to end early; waiting for its iterator's collection would leave it to chance
-            results._shutdown_workers()
+        """Batch j lies in slab j modulo their number.
 
-    def _plan_rows(self, epoch: int, start: int, asked_for: deque[PlanRows]) -> Iterator[PlanRows]:
-        """What the workers are asked for, in order; results come back in the same order."""
-        for index in range(start, len(self)):
-            rows = self._rows(epoch, index)
-            asked_for.append(rows)
-            yield rows
-
-    def _started(self, rows: Iterator[PlanRows]) -> Any:
+        DataLoader asks for one batch more whenever one is taken from it. So when batch j is taken, the one it asks for
+        lies where batch j - 1 lay, which has just been given back.
+        """
+        if start == len(self):
+            return
         num_workers = self._num_workers
+        num_ahead = -(-self._options.num_ahead // num_workers)  # a worker
+        slabs = self._slabs_for(num_workers * num_ahead + 1, self._rows(epoch, start))
+        board = _Board(num_workers)
+        jobs = ((batch, self._rows(epoch, batch)) for batch in range(start, len(self)))
+        made = self._started(_Made(self._records, slabs, board, self._or_substitute), jobs, num_workers, num_ahead)
+        try:
+            for batch in range(start, len(self)):
+                rows = self._next_rows(made, board, epoch)
+                yield self._batch(torch.from_numpy(slabs[batch % len(slabs)]), rows)
+        finally:
+            board.leave()
+            # DataLoader has no public way to end early; waiting for its iterator's collection would leave it to chance
+            made._shutdown_workers()
+
+    def _started(self, made: "_Made", jobs: Iterator[_Job], num_workers: int, num_ahead: int) -> Any:
         loader = DataLoader(
-            _RenderedRows(self._records),
-            sampler=rows,  # any iterator serves: its items go to the data set as they are
+            made,
+            sampler=jobs,  # any iterator serves: its items go to the data set as they are
             batch_size=None,  # each item is one batch already
             num_workers=num_workers,
-            prefetch_factor=-(-self._options.num_ahead // num_workers),
+            prefetch_factor=num_ahead,
+            collate_fn=_as_it_is,
             worker_init_fn=_ignore_interrupts,
             multiprocessing_context="fork",
             generator=torch.Generator(),  # else every epoch would draw from, and so change, torch's global generator
@@ -66,28 +83,124 @@ class TorchvisionLoader(EpochLoader):
         with _own_child_handler(), _born_deaf_to_interrupts():
             return iter(loader)
 
-
-class _RenderedRows(Dataset[torch.Tensor | LoaderError]):
-    """Runs in the workers: the plan's rows in, uint8 [B, S, S, 3] out."""
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-
-    def __getitem__(self, rows: PlanRows) -> torch.Tensor | LoaderError:
-        # made in shared memory at once, so that handing it to the parent copies nothing
-        images = torch.zeros(len(rows), rows.size_px, rows.size_px, 3, dtype=torch.uint8)
-        images.share_memory_()  # type: ignore[no-untyped-call]
+    def _next_rows(self, made: Any, board: "_Board", epoch: int) -> PlanRows:
+        """What the next batch came to be made of. A worker's error, or its death, is raised."""
         try:
-            for row in range(rows.num_valid):
-                image = load_image(self._records, int(rows.ids[row]))
-                image = _cut(image, rows.rects[row].tolist(), rows.fill)
-                image = F.resize(image, [rows.size_px, rows.size_px], InterpolationMode.BILINEAR, antialias=True)
-                if rows.flips[row]:
-                    image = F.hflip(image)
-                images[row] = F.pil_to_tensor(image).permute(1, 2, 0)
+            result: PlanRows | LoaderError = next(made)
+        except RuntimeError as error:
+            dead = [number for number, worker in enumerate(made._workers) if worker.exitcode]
+            if "exited unexpectedly" not in str(error) or not dead:
+                raise
+            raise LoaderError(self._obituary(made._workers[dead[0]].exitcode, *board.at(dead[0]), epoch)) from error
+        if isinstance(result, LoaderError):
+            raise result
+        return result
+
+    def _obituary(self, exitcode: int, batch: int, sample: int, epoch: int) -> str:
+        how = f"was killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"ended with code {exitcode}"
+        doing = "while it waited for work"
+        if sample >= 0:
+            doing = f"while making sample {sample} ({self._records.where(sample)}) of batch {batch} of epoch {epoch}"
+        return (
+            f"a worker process of loader 'torchvision' died: it {how} {doing};"
+            " where memory ran out, fewer --data.workers or --data.batches-ahead help"
+        )
+
+    def _slabs_for(self, num_slabs: int, like: PlanRows) -> tuple[Pixels, ...]:
+        """uint8 [B, S, S, 3] each, kept from epoch to epoch while the shape stays."""
+        shape = (len(like), like.size_px, like.size_px, 3)
+        if not self._slabs or self._slabs[0].shape != shape:
+            self._slabs = ()  # gone before the new ones come, not after
+            self._slabs = tuple(_shared(shape, np.uint8) for _ in range(num_slabs))
+        return self._slabs
+
+    def close(self) -> None:
+        super().close()
+        self._slabs = ()
+
+
+class _Board:
+    """What workers and their parent tell each other outside the queues, in memory they share."""
+
+    def __init__(self, num_workers: int) -> None:
+        self._at = _shared((num_workers, 2), np.int64)
+        self._at[:] = -1
+        self._leaving = _shared((1,), np.uint8)
+
+    def leave(self) -> None:
+        """Nobody wants what is under way any more."""
+        self._leaving[0] = True
+
+    @property
+    def is_leaving(self) -> bool:
+        return bool(self._leaving[0])
+
+    def write(self, batch: int, sample: int) -> None:
+        """What this worker is at; a sample of -1 means nothing."""
+        self._at[get_worker_info().id] = batch, sample  # type: ignore[union-attr]
+
+    def at(self, worker: int) -> tuple[int, int]:
+        """The batch and the sample that a worker is at, or was when it died."""
+        batch, sample = self._at[worker].tolist()
+        return batch, sample
+
+
+class _Made(Dataset[PlanRows | LoaderError]):
+    """Runs in the workers: makes the pixels of a job and returns its rows, in which samples may be substituted."""
+
+    def __init__(
+        self,
+        records: Records,
+        slabs: tuple[Pixels, ...],
+        board: _Board,
+        or_substitute: Callable[[PlanRows, int, _Deliver], None],
+    ) -> None:
+        self._records = records
+        self._slabs = slabs
+        self._board = board
+        self._or_substitute = or_substitute
+
+    def __getitem__(self, job: _Job) -> PlanRows | LoaderError:
+        batch, rows = job
+        images = self._slabs[batch % len(self._slabs)]
+        num_valid = rows.num_valid
+        images[num_valid:] = 0
+        try:
+            for row in range(num_valid):
+                if self._board.is_leaving:
+                    break
+                self._or_substitute(rows, row, lambda one, out=images[row]: self._make(batch, one, out))  # type: ignore[misc]
         except LoaderError as error:
             return LoaderError(str(error))  # returned, since DataLoader would rewrite the message of one raised
-        return images
+        finally:
+            self._board.write(batch, -1)
+        return rows
+
+    def _make(self, batch: int, one: PlanRows, out: Pixels) -> None:
+        """One sample's pixels, uint8 [S, S, 3]."""
+        sample = int(one.ids[0])
+        self._board.write(batch, sample)
+        image = _cut(load_image(self._records, sample), one.rects[0].tolist(), one.fill)
+        image = F.resize(image, [one.size_px, one.size_px], InterpolationMode.BILINEAR, antialias=True)
+        out[:] = np.asarray(F.hflip(image) if one.flips[0] else image)
+
+
+def _shared(shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
+    """Zeros that processes forked later see and change. The memory has no name and needs no room in /dev/shm."""
+    num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    try:
+        memory = mmap.mmap(-1, num_bytes)
+    except OSError as error:
+        raise LoaderError(
+            f"{num_bytes:,} bytes of memory for a batch cannot be had ({error}): use a smaller batch, fewer"
+            " --data.batches-ahead or fewer --data.workers"
+        ) from error
+    return np.frombuffer(memory, dtype=dtype).reshape(shape)
+
+
+def _as_it_is(item: Any) -> Any:
+    """DataLoader's own would make tensors of what it can."""
+    return item
 
 
 def _cut(image: Image.Image, rect: list[int], fill: tuple[int, int, int]) -> Image.Image:
@@ -99,20 +212,6 @@ def _cut(image: Image.Image, rect: list[int], fill: tuple[int, int, int]) -> Ima
         left, top = left + padding[0], top + padding[1]
     part: Image.Image = F.crop(image, top, left, height, width)
     return part
-
-
-def _next_result(results: Iterator[torch.Tensor | LoaderError]) -> torch.Tensor:
-    try:
-        result = next(results)
-    except RuntimeError as error:
-        if "worker" not in str(error).lower():
-            raise
-        raise LoaderError(
-            f"a worker process of loader 'torchvision' died ({error}): often memory ran out, use fewer --num-workers"
-        ) from error
-    if isinstance(result, LoaderError):
-        raise result
-    return result
 
 
 def _ignore_interrupts(_worker: int) -> None:
