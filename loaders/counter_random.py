@@ -44,6 +44,17 @@ def below(bits32: NDArray[np.uint64], bound: NDArray[np.uint64]) -> NDArray[np.u
     return (bits32 * bound) >> np.uint64(32)
 
 
+def below_64(bits: NDArray[np.uint64], bound: int) -> NDArray[np.uint64]:
+    """Map 64 random bits onto 0 … bound - 1 (bound up to 2**63; the bias is bound / 2**64): the product's high half."""
+    low_32, half = np.uint64(0xFFFFFFFF), np.uint64(32)
+    bound_low, bound_high = np.uint64(bound & 0xFFFFFFFF), np.uint64(bound >> 32)
+    bits_low, bits_high = bits & low_32, bits >> half
+    middle = bits_high * bound_low + (bits_low * bound_low >> half)
+    high: NDArray[np.uint64] = bits_high * bound_high
+    high += (middle >> half) + ((bits_low * bound_high + (middle & low_32)) >> half)
+    return high
+
+
 class Draws:
     """The draws of one epoch of one seed."""
 

@@ -30,8 +30,11 @@ _MAX_ATTEMPTS = 10  # torchvision's
 class Crop(Protocol):
     """How rectangles are chosen. Implementations are frozen dataclasses; their fields go into the stream's identity."""
 
-    def rects(self, widths: Ints, heights: Ints, ids: Ints, draws: Draws) -> Rects:
-        """int32 [n, 4] of (left, top, width, height) for samples of these sizes; a pure function of its arguments."""
+    def rects(self, widths: Ints, heights: Ints, keys: Ints, draws: Draws) -> Rects:
+        """int32 [n, 4] of (left, top, width, height) for samples of these sizes; a pure function of its arguments.
+
+        `keys` are what the draws hash: a sample's id, and something else where it occurs again (see `sampling`).
+        """
         ...
 
 
@@ -52,15 +55,15 @@ class RandomResizedCrop:
         if not 1 / 16 <= self.ratio[0] <= self.ratio[1] <= 16:
             raise FeedrateError(f"crop ratio {self.ratio} must satisfy 1/16 <= smallest <= largest <= 16")
 
-    def rects(self, widths: Ints, heights: Ints, ids: Ints, draws: Draws) -> Rects:
+    def rects(self, widths: Ints, heights: Ints, keys: Ints, draws: Draws) -> Rects:
         rects = self._largest_allowed(widths, heights)
-        pending = np.arange(len(ids))
+        pending = np.arange(len(keys))
         for attempt in range(_MAX_ATTEMPTS):
-            shape_bits = draws(f"crop shape {attempt}", ids[pending])
+            shape_bits = draws(f"crop shape {attempt}", keys[pending])
             crop_w, crop_h = self._sizes(widths[pending], heights[pending], shape_bits)
             fits = (crop_w > 0) & (crop_w <= widths[pending]) & (crop_h > 0) & (crop_h <= heights[pending])
             chosen, crop_w, crop_h = pending[fits], crop_w[fits], crop_h[fits]
-            place_bits = draws(f"crop place {attempt}", ids[chosen])
+            place_bits = draws(f"crop place {attempt}", keys[chosen])
             rects[chosen, 0] = _place(place_bits >> _32, widths[chosen] - crop_w)
             rects[chosen, 1] = _place(place_bits & _LOW_32, heights[chosen] - crop_h)
             rects[chosen, 2] = crop_w
@@ -102,7 +105,7 @@ class CenterCrop:
         if not 0 < self.crop_px <= self.resize_px:
             raise FeedrateError(f"a centre crop of {self.crop_px} px must be within the {self.resize_px} px resized to")
 
-    def rects(self, widths: Ints, heights: Ints, ids: Ints, draws: Draws) -> Rects:
+    def rects(self, widths: Ints, heights: Ints, keys: Ints, draws: Draws) -> Rects:
         short = np.minimum(widths, heights)
         side = np.maximum(1, (2 * short * self.crop_px + self.resize_px) // (2 * self.resize_px))
         return _stack((widths - side) // 2, (heights - side) // 2, side, side)
@@ -118,9 +121,9 @@ class PadCrop:
         if self.padding_px < 0:
             raise FeedrateError(f"padding of {self.padding_px} px must be 0 or more")
 
-    def rects(self, widths: Ints, heights: Ints, ids: Ints, draws: Draws) -> Rects:
-        bits = draws("crop place 0", ids)
-        steps = np.full(len(ids), 2 * self.padding_px, dtype=np.int64)
+    def rects(self, widths: Ints, heights: Ints, keys: Ints, draws: Draws) -> Rects:
+        bits = draws("crop place 0", keys)
+        steps = np.full(len(keys), 2 * self.padding_px, dtype=np.int64)
         left = _place(bits >> _32, steps) - self.padding_px
         top = _place(bits & _LOW_32, steps) - self.padding_px
         return _stack(left, top, widths, heights)

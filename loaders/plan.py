@@ -7,15 +7,31 @@ rectangles and flips, for any number of threads, workers and ranks, from any pos
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .counter_random import Draws, below
-from .crops import MAX_SIDE_PX, CenterCrop, Crop
+from .counter_random import Draws
+from .crops import MAX_SIDE_PX
 from .errors import FeedrateError
+from .orders import BlockShuffled, Order, Sequential, Shuffled
+from .sampling import SampledOrder, Sampling, ids_of
 from .substitutes import Substitution
+from .view import View
+
+__all__ = [
+    "PADDING_ID",
+    "BlockShuffled",
+    "Order",
+    "Plan",
+    "PlanRows",
+    "Sampling",
+    "Sequential",
+    "Shard",
+    "Shuffled",
+    "View",
+]
 
 PADDING_ID = -1
 _ROWS_AT_ONCE = 1 << 16  # keeps the memory of planning a whole epoch at once bounded
@@ -31,113 +47,6 @@ class Shard:
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size:
             raise FeedrateError(f"rank {self.rank} must be one of 0 … {self.world_size - 1}")
-
-
-@dataclass(frozen=True)
-class View:
-    """How one stored sample becomes one image.
-
-    `size_px` is the side of the square output, or a schedule of (first epoch, side) pairs, the first at epoch 0.
-    `fill` is the value, per channel, of what a rectangle covers beyond the sample's border.
-    """
-
-    crop: Crop = CenterCrop()
-    size_px: int | tuple[tuple[int, int], ...] = 224
-    flip_probability: float = 0.0
-    fill: tuple[int, int, int] = (0, 0, 0)
-
-    def __post_init__(self) -> None:
-        steps = self._schedule()
-        starts = [start for start, _ in steps]
-        if not steps or starts[0] != 0 or starts != sorted(set(starts)):
-            raise FeedrateError(f"size schedule {self.size_px} must start at epoch 0 and go up")
-        if any(not 0 < size <= MAX_SIDE_PX for _, size in steps):
-            raise FeedrateError(f"size {self.size_px} must be 1 … {MAX_SIDE_PX} px")
-        if not 0 <= self.flip_probability <= 1:
-            raise FeedrateError(f"flip probability {self.flip_probability} must lie between 0 and 1")
-        if any(not 0 <= value <= 255 for value in self.fill):
-            raise FeedrateError(f"fill {self.fill} must be three values of 0 … 255")
-
-    def size_at(self, epoch: int) -> int:
-        """Side of the output in pixels in this epoch."""
-        return [size for start, size in self._schedule() if start <= epoch][-1]
-
-    def _schedule(self) -> tuple[tuple[int, int], ...]:
-        return ((0, self.size_px),) if isinstance(self.size_px, int) else self.size_px
-
-
-class Order(Protocol):
-    """Which sample stands at each position of an epoch. Implementations are frozen dataclasses."""
-
-    def batch_size_per_rank(self, world_size: int) -> int:
-        """Rows in each rank's part of a global batch."""
-        ...
-
-    def num_batches(self, num_samples: int, world_size: int) -> int:
-        """Batches an epoch, equal on every rank."""
-        ...
-
-    def ids(self, num_samples: int, draws: Draws) -> NDArray[np.int64]:
-        """int64 [num_samples]: the sample at each position of this epoch."""
-        ...
-
-
-@dataclass(frozen=True)
-class Shuffled:
-    """Training: every sample once an epoch in a fresh uniform order, less a remainder that differs each epoch."""
-
-    global_batch_size: int
-
-    def __post_init__(self) -> None:
-        if self.global_batch_size < 1:
-            raise FeedrateError(f"batch size {self.global_batch_size} must be 1 or more")
-
-    def batch_size_per_rank(self, world_size: int) -> int:
-        batch = self.global_batch_size
-        if batch % world_size:
-            near = sorted((n for n in range(1, batch + 1) if batch % n == 0), key=lambda n: (abs(n - world_size), n))
-            raise FeedrateError(
-                f"world size {world_size} does not divide the global batch of {batch}: use {_either(near[:2])} ranks"
-                f" or a batch size of {_either(_multiples_near(batch, world_size))}"
-            )
-        return batch // world_size
-
-    def num_batches(self, num_samples: int, world_size: int) -> int:
-        num_batches = num_samples // self.global_batch_size
-        if num_batches == 0:
-            raise FeedrateError(
-                f"{num_samples} training samples do not fill one batch of {self.global_batch_size}:"
-                f" use a batch size of at most {num_samples}"
-            )
-        return num_batches
-
-    def ids(self, num_samples: int, draws: Draws) -> NDArray[np.int64]:
-        keys = draws("order", np.arange(num_samples, dtype=np.int64))
-        return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
-
-
-@dataclass(frozen=True)
-class Sequential:
-    """Evaluation: every sample exactly once, in stored order, in batches of one fixed shape on any number of ranks.
-
-    Batch number j holds the same samples whatever the world size, and ranks take batches in turn, so that each
-    batch's results are the same to the bit for 1 rank and for 8. Rows beyond the last sample are padding.
-    """
-
-    rank_batch_size: int
-
-    def __post_init__(self) -> None:
-        if self.rank_batch_size < 1:
-            raise FeedrateError(f"evaluation batch size {self.rank_batch_size} must be 1 or more")
-
-    def batch_size_per_rank(self, world_size: int) -> int:
-        return self.rank_batch_size
-
-    def num_batches(self, num_samples: int, world_size: int) -> int:
-        return -(-num_samples // (self.rank_batch_size * world_size))
-
-    def ids(self, num_samples: int, draws: Draws) -> NDArray[np.int64]:
-        return np.arange(num_samples, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -179,10 +88,19 @@ class PlanRows:
 class Plan:
     """The stream of samples of one split under one order and one view.
 
-    widths, heights   int [N], the samples' sizes in pixels
+    widths, heights   int [N], the sizes in pixels of all stored samples
+    sampling          which of them make an epoch, and how often; each once unless told
     """
 
-    def __init__(self, widths: ArrayLike, heights: ArrayLike, order: Order, view: View, seed: int = 0) -> None:
+    def __init__(
+        self,
+        widths: ArrayLike,
+        heights: ArrayLike,
+        order: Order,
+        view: View,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> None:
         self._widths = np.asarray(widths, dtype=np.int32)
         self._heights = np.asarray(heights, dtype=np.int32)
         if self._widths.ndim != 1 or self._widths.shape != self._heights.shape:
@@ -193,20 +111,27 @@ class Plan:
         self.order = order
         self.view = view
         self.seed = seed
-        self._ids_of_epoch: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
+        self.sampling = sampling or Sampling()
+        self._sampled = SampledOrder(order, self.sampling, len(self._widths))
+        self._keys_of_epoch: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
 
     @property
     def num_samples(self) -> int:
+        """Samples stored, whether chosen or not."""
         return len(self._widths)
 
+    @property
+    def num_chosen(self) -> int:
+        """Samples that may occur in an epoch."""
+        return self._sampled.num_chosen
+
     def num_batches(self, world_size: int = 1) -> int:
-        """Batches an epoch, equal on every rank."""
-        self.order.batch_size_per_rank(world_size)  # refuses a world size that cannot share the batch
-        return self.order.num_batches(self.num_samples, world_size)
+        """Batches an epoch, equal on every rank. Refuses a world size that cannot share the batch."""
+        return self._sampled.num_batches(world_size)
 
     def rows(self, epoch: int, batch: int, shard: Shard = Shard()) -> PlanRows:
         """What `shard` delivers as batch number `batch` of `epoch`, wherever it comes from: no walking there."""
-        size = self.order.batch_size_per_rank(shard.world_size)
+        size = self._sampled.batch_size_per_rank(shard.world_size)
         start = (batch * shard.world_size + shard.rank) * size
         rows = self.span(epoch, start, start + size)
         missing = size - len(rows)
@@ -223,51 +148,62 @@ class Plan:
         """One row that may stand in `row`'s place: a sample drawn by position and attempt alone, cut as in its own."""
         draws = Draws(self.seed, rows.epoch)
         position = np.array([rows.start + row], dtype=np.int64)
-        bits = draws(f"substitute {attempt}", position) >> np.uint64(32)
-        ids = below(bits, np.array(self.num_samples, dtype=np.uint64)).astype(np.int64)
+        ids = self._sampled.pick(draws(f"substitute {attempt}", position))
         return self._cut(ids, rows.epoch, rows.start + row)
+
+    def window(self, batch: int) -> tuple[int, int] | None:
+        """[first, stop): the batches made of the same blocks as `batch`, None where the order has no blocks."""
+        return self._sampled.window(batch)
+
+    def ids_in(self, epoch: int, batches: range, shard: Shard = Shard()) -> NDArray[np.int64]:
+        """int64, ascending, each once: the samples that `shard` needs for these batches of full size."""
+        size = self._sampled.batch_size_per_rank(shard.world_size)
+        per_batch = size * shard.world_size
+        keys = self._epoch_keys(epoch)[batches.start * per_batch : batches.stop * per_batch]
+        return np.unique(ids_of(keys.reshape(-1, shard.world_size, size)[:, shard.rank]))
 
     def span(self, epoch: int, start: int, stop: int) -> PlanRows:
         """Positions [start, stop) of the epoch's global order, cut short at its end."""
-        # a copy: where a sample is substituted, its id is written over
-        return self._cut(self._epoch_ids(epoch)[start:stop].copy(), epoch, start)
+        return self._cut(self._epoch_keys(epoch)[start:stop], epoch, start)
 
-    def _cut(self, ids: NDArray[np.int64], epoch: int, start: int) -> PlanRows:
+    def _cut(self, keys: NDArray[np.int64], epoch: int, start: int) -> PlanRows:
+        ids = ids_of(keys)  # an array of its own: where a sample is substituted, its id is written over
         rects = np.empty((len(ids), 4), dtype=np.int32)
         flips = np.empty(len(ids), dtype=np.bool_)
         draws = Draws(self.seed, epoch)
         flip_below = np.uint64(round(self.view.flip_probability * 2**32))
         for first in range(0, len(ids), _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
-            chunk = ids[part]
-            widths = self._widths[chunk].astype(np.int64)
-            heights = self._heights[chunk].astype(np.int64)
-            rects[part] = self.view.crop.rects(widths, heights, chunk, draws)
-            flips[part] = (draws("flip", chunk) >> np.uint64(32)) < flip_below
+            widths = self._widths[ids[part]].astype(np.int64)
+            heights = self._heights[ids[part]].astype(np.int64)
+            rects[part] = self.view.crop.rects(widths, heights, keys[part], draws)
+            flips[part] = (draws("flip", keys[part]) >> np.uint64(32)) < flip_below
         return PlanRows(ids, rects, flips, self.view.size_at(epoch), self.view.fill, epoch, start)
 
     def identity(self) -> dict[str, Any]:
         """What fixes the stream, as JSON data: two plans with equal identities deliver the same stream."""
         sizes = sha256(self._widths.tobytes() + self._heights.tobytes()).hexdigest()
+        sampling, plain = self.sampling.identity(), Sampling().identity()
         return {
             "num_samples": self.num_samples,
             "sizes_sha256": sizes,
             "seed": self.seed,
             "order": {"kind": type(self.order).__name__, **_fields(self.order)},
             "view": {**_fields(self.view), "crop": {"kind": type(self.view.crop).__name__, **_fields(self.view.crop)}},
+            **({} if sampling == plain else {"sampling": sampling}),
         }
 
-    def _epoch_ids(self, epoch: int) -> NDArray[np.int64]:
-        """The epoch's order; the last two are kept, since a loader may run ahead into the next epoch.
+    def _epoch_keys(self, epoch: int) -> NDArray[np.int64]:
+        """The epoch's order, as keys; the last two are kept, since a loader may run ahead into the next epoch.
 
         Loaders that share a plan may ask at the same time: what is found here is never looked up twice.
         """
-        ids = self._ids_of_epoch.get(epoch)
-        if ids is None:
-            ids = self._ids_of_epoch[epoch] = self.order.ids(self.num_samples, Draws(self.seed, epoch))
-            while len(self._ids_of_epoch) > 2:
-                self._ids_of_epoch.popitem(last=False)
-        return ids
+        keys = self._keys_of_epoch.get(epoch)
+        if keys is None:
+            keys = self._keys_of_epoch[epoch] = self._sampled.keys(Draws(self.seed, epoch))
+            while len(self._keys_of_epoch) > 2:
+                self._keys_of_epoch.popitem(last=False)
+        return keys
 
 
 def _fields(settings: Any) -> dict[str, Any]:
@@ -277,12 +213,3 @@ def _fields(settings: Any) -> dict[str, Any]:
 
 def _as_json(value: Any) -> Any:
     return [_as_json(item) for item in value] if isinstance(value, tuple | list) else value
-
-
-def _multiples_near(batch: int, world_size: int) -> list[int]:
-    below = batch // world_size * world_size
-    return [size for size in (below, below + world_size) if size > 0]
-
-
-def _either(numbers: list[int]) -> str:
-    return " or ".join(str(number) for number in numbers)

@@ -32,7 +32,10 @@ ENGINE_MAY_NOT_TAKE_ENDINGS = ("_loader", "_records", "packed_folder")
 ENGINE_EXCEPTIONS = {"synthetic_records"}  # stands for data that are not there, so nothing could be opened
 
 
-_LIGHT = ("__init__", "records", "plan", "crops", "manifest", "packed_folder", "sample_table", "mapped_file")
+_LIGHT = (
+    *("__init__", "records", "plan", "orders", "sampling", "subsets", "view", "crops"),
+    *("manifest", "packed_folder", "sample_table", "mapped_file"),
+)
 
 
 def _files(*packages: str) -> list[Path]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
 from loaders.errors import FeedrateError
 from loaders.plan import Plan, Sequential, Shard, Shuffled, View
+from loaders.view import size_ramp
 
 TRAINING = View(RandomResizedCrop(), 32, 0.5)
 
@@ -187,6 +188,25 @@ def test_sizes_follow_their_schedule():
     assert [plan.rows(epoch, 0).size_px for epoch in range(7)] == [96, 96, 96, 128, 128, 160, 160]
 
 
+@pytest.mark.parametrize(
+    ("ramp", "schedule"),
+    [
+        # FFCV's recipes for ResNet-50: 88 and 16 epochs
+        ((160, 192, 65, 76), ((0, 160), (71, 192))),
+        ((160, 192, 11, 13), ((0, 160), (12, 192))),
+        ((128, 224, 0, 6), ((0, 128), (2, 160), (3, 192), (6, 224))),
+        ((96, 96, 2, 3), ((0, 96),)),
+    ],
+)
+def test_a_ramp_is_ffcvs(ramp, schedule):
+    assert size_ramp(*ramp) == schedule
+    low, high, first, last = ramp
+    view = View(size_px=size_ramp(*ramp))
+    for epoch in range(90):
+        ffcvs = low if epoch <= first else high if epoch >= last else np.interp(epoch, [first, last], [low, high])
+        assert view.size_at(epoch) == int(np.round(ffcvs / 32)) * 32
+
+
 def test_identities_are_json_and_tell_streams_apart():
     changes = [
         plan_of(64, Shuffled(8)),
@@ -216,6 +236,9 @@ def test_identities_are_json_and_tell_streams_apart():
         (lambda: View(size_px=((1, 32),)), "start at epoch 0"),
         (lambda: View(size_px=((0, 32), (0, 48))), "go up"),
         (lambda: View(size_px=0), "size 0"),
+        (lambda: size_ramp(160, 192, 5, 5), "from epoch 5 to 5"),
+        (lambda: size_ramp(160, 200, 5, 7), "multiples of 32"),
+        (lambda: size_ramp(192, 160, 5, 7), "go up"),
         (lambda: View(flip_probability=1.5), "1.5"),
         (lambda: View(fill=(0, 0, 256)), "256"),
         (lambda: Plan([3, 4], [3], Shuffled(1), View()), "equal"),
