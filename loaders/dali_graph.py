@@ -1,0 +1,184 @@
+"""DALI's pipeline for cutting, resizing and flipping as a plan says. The only file that knows DALI."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import Pipeline, fn, types
+
+_LAYOUT_HW: dict[str, Any] = {"axis_names": "HW"}
+
+
+class Feed(NamedTuple):
+    """What DALI needs to make one batch. It reads this memory until the batch is taken: nothing is copied.
+
+    samples       n arrays: encoded bytes, uint8 [size], or pixels, uint8 [height, width, 3]
+    window_start, window_shape   int32 [n, 2], rows before columns: the part of a sample that is decoded; inside it
+    rect_start, rect_shape       int32 [n, 2]: the planned rectangle, counted from the window; may reach past it
+    flips         int32 [n], 1 to mirror
+    """
+
+    samples: list[NDArray[np.uint8]]
+    window_start: NDArray[np.int32]
+    window_shape: NDArray[np.int32]
+    rect_start: NDArray[np.int32]
+    rect_shape: NDArray[np.int32]
+    flips: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class GpuDecoding:
+    """DALI's settings for JPEGs decoded on a GPU, under DALI's names; without effect on a CPU.
+
+    hw_decoder_load   share of the JPEGs given to the hardware decoder of GPUs that have one. NVIDIA's own settings run
+                      from 0.12 with 70 threads to 0.99 with 6, which is why it can be set.
+    *_padding         bytes allocated in advance for each thread, so that a large image need not allocate again
+    """
+
+    hw_decoder_load: float = 0.65
+    device_memory_padding: int = 16 << 20
+    host_memory_padding: int = 8 << 20
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What is built: `num_rows` samples, pixels where `raw` and else JPEGs, to squares of `size_px`.
+
+    pads         whether a rectangle may reach past its sample's border, where `fill` is put
+    largest      width and height in pixels of the largest sample, for memory allocated in advance
+    """
+
+    num_rows: int
+    size_px: int
+    fill: Sequence[int]
+    raw: bool
+    pads: bool
+    num_threads: int
+    device: torch.device
+    largest: tuple[int, int]
+    gpu: GpuDecoding = GpuDecoding()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether pixels are made, and delivered, on a CUDA device."""
+        return self.device.type == "cuda"
+
+    def build(self) -> "RunningGraph":
+        """A pipeline with its threads, started."""
+        # DALI's depth only says how many runs it begins by itself at first: 1, since here every run is fed by hand
+        pipeline = Pipeline(
+            batch_size=self.num_rows,
+            num_threads=self.num_threads,
+            device_id=self._device_id(),
+            seed=0,
+            prefetch_queue_depth=1,
+        )
+        with pipeline:
+            inputs = self._inputs()
+            if self.raw:
+                images = self._filled(inputs["samples"], inputs)
+                images = images.gpu() if self.on_gpu else images
+            else:
+                images = self._decoded(inputs)
+                images = self._filled(images, inputs) if self.pads else images
+            images = fn.resize(
+                images,
+                size=[self.size_px, self.size_px],
+                interp_type=types.INTERP_LINEAR,
+                antialias=True,
+                subpixel_scale=False,  # True would move the sampling grid, by up to 20 levels at edges
+            )
+            pipeline.set_outputs(fn.flip(images, horizontal=inputs["flips"]))
+        pipeline.build()
+        return RunningGraph(pipeline, self)
+
+    @property
+    def input_names(self) -> list[str]:
+        """The fields of `Feed` that are used: DALI refuses to be fed with others."""
+        window = [] if self.raw else ["window_start", "window_shape"]
+        rect = ["rect_start", "rect_shape"] if self.raw or self.pads else []
+        return ["samples", *window, *rect, "flips"]
+
+    def _inputs(self) -> dict[str, Any]:
+        numbers = {"dtype": types.INT32, "ndim": 1}
+        kinds = {
+            "samples": {"dtype": types.UINT8, **({"ndim": 3, "layout": "HWC"} if self.raw else {"ndim": 1})},
+            "flips": {"dtype": types.INT32, "ndim": 0},
+        }
+        return {
+            name: fn.external_source(name=name, no_copy=True, **kinds.get(name, numbers)) for name in self.input_names
+        }
+
+    def _decoded(self, inputs: dict[str, Any]) -> Any:
+        """Only the part of each JPEG that is needed; bit-equal to decoding it whole on the CPU."""
+        options: dict[str, Any] = {"device": "cpu"}
+        if self.on_gpu:
+            options = {
+                "device": "mixed",
+                "jpeg_fancy_upsampling": True,  # as on the CPU, and as Pillow does
+                "hw_decoder_load": self.gpu.hw_decoder_load,
+                "device_memory_padding": self.gpu.device_memory_padding,
+                "host_memory_padding": self.gpu.host_memory_padding,
+                "preallocate_width_hint": self.largest[0],
+                "preallocate_height_hint": self.largest[1],
+            }
+        return fn.decoders.image_slice(
+            inputs["samples"],
+            start=inputs["window_start"],
+            shape=inputs["window_shape"],
+            output_type=types.RGB,
+            adjust_orientation=False,  # no other loader turns pictures by their EXIF data
+            **_LAYOUT_HW,
+            **options,
+        )
+
+    def _filled(self, images: Any, inputs: dict[str, Any]) -> Any:
+        return fn.slice(
+            images,
+            start=inputs["rect_start"],
+            shape=inputs["rect_shape"],
+            out_of_bounds_policy="pad",
+            fill_values=list(self.fill),
+            **_LAYOUT_HW,
+        )
+
+    def _device_id(self) -> int | None:
+        if not self.on_gpu:
+            return None
+        return torch.cuda.current_device() if self.device.index is None else self.device.index
+
+
+class RunningGraph:
+    """A pipeline at work. Batches come out in the order in which they were fed."""
+
+    def __init__(self, pipeline: Pipeline, graph: Graph) -> None:
+        self._pipeline: Pipeline | None = pipeline  # the only reference, so that close() ends its threads
+        self._graph = graph
+
+    def feed(self, feed: Feed) -> None:
+        """Begin a batch; returns at once. Raises RuntimeError."""
+        assert self._pipeline is not None
+        for name in self._graph.input_names:
+            self._pipeline.feed_input(name, getattr(feed, name))
+        self._pipeline.schedule_run()
+
+    def take(self) -> torch.Tensor:
+        """uint8 [n, size_px, size_px, 3] of the oldest batch fed, on the device, in memory of its own.
+
+        On CUDA it is ready on the current stream. Raises RuntimeError if any of its samples could not be decoded.
+        """
+        assert self._pipeline is not None
+        stream = torch.cuda.current_stream(self._graph.device) if self._graph.on_gpu else None
+        (images,) = self._pipeline.share_outputs(stream)
+        tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(
+            images.as_tensor()
+        )  # keeps DALI's memory, also after the next line
+        self._pipeline.release_outputs()
+        return tensor
+
+    def close(self) -> None:
+        """Wait for the batches under way and end all threads. Idempotent."""
+        self._pipeline = None
