@@ -8,6 +8,7 @@ import ctypes
 import mmap
 import os
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ _libc.mmap.argtypes = (
     ctypes.c_ssize_t,  # off_t
 )
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.mlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -49,8 +52,27 @@ class MappedFile:
             self._bytes = _map(self.path, self.num_bytes)
         return self._bytes[start : start + size]
 
+    def advise(self, start: int, stop: int, advice: int) -> bool:
+        """Tell the system what bytes [start, stop) are for, by an MADV_ constant. Whether it could take the advice.
+
+        Without Python's lock. Raises LoaderError as `view` does.
+        """
+        view = self.view(start, stop - start)  # held, so that the map stays
+        address, num_bytes = _pages(view)
+        return bool(_libc.madvise(address, num_bytes, advice) == 0)
+
+    def lock(self, start: int, stop: int) -> bool:
+        """Keep bytes [start, stop) in memory for as long as the file is mapped. False where the limit is too low."""
+        view = self.view(start, stop - start)
+        address, num_bytes = _pages(view)
+        return bool(_libc.mlock(address, num_bytes) == 0)
+
     def __reduce__(self) -> tuple[type["MappedFile"], tuple[Path, int]]:
         return MappedFile, (self.path, self.num_bytes)
+
+
+# a file, and where in it some samples lie: first bytes and numbers of bytes, int64 [n] each
+Places = tuple[MappedFile, NDArray[np.int64], NDArray[np.int64]]
 
 
 class MappedRecords:
@@ -75,6 +97,18 @@ class MappedRecords:
             raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
         return file.view(self.positions[index], self.sizes[index])
 
+    def places(self, ids: NDArray[np.int64]) -> Iterator[Places]:
+        """Where these samples lie, file by file: see `Places`."""
+        if self._file is None:
+            raise LoaderError(f"{self.path} cannot be read: it has been closed")
+        yield self._file, self.positions[ids], self.sizes[ids]
+
+    def file_bytes(self) -> NDArray[np.uint8]:
+        """uint8, read-only: the whole file, as mapped. Raises LoaderError as `read` does."""
+        if self._file is None:
+            raise LoaderError(f"{self.path} cannot be read: it has been closed")
+        return self._file.view(0, self._file.num_bytes)
+
     def where(self, index: int) -> str:
         """File, sample number and position."""
         return f"{self.path}, sample {index} at byte {self.positions[index]}"
@@ -91,6 +125,12 @@ class _Mapping:
         self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (num_bytes,), "data": (address, True)}
         # not when the interpreter ends: other threads may still be reading
         weakref.finalize(self, _libc.munmap, address, num_bytes).atexit = False
+
+
+def _pages(view: NDArray[np.uint8]) -> tuple[int, int]:
+    """Address and number of bytes of the whole pages that `view` lies in."""
+    before = view.ctypes.data % mmap.PAGESIZE
+    return view.ctypes.data - before, len(view) + before
 
 
 def _map(path: Path, num_bytes: int) -> NDArray[np.uint8]:

@@ -47,6 +47,8 @@ LOADERS = [
     LoaderCase("torchvision", "exact"),
     LoaderCase("turbo", "area"),
     LoaderCase("turbo", "exact"),
+    LoaderCase("ffcv", "area", ("beton",)),
+    LoaderCase("dali", "exact", tolerance=1),
     LoaderCase("synthetic", "area", tolerance=None),
 ]
 READING_LOADERS = [case for case in LOADERS if case.tolerance is not None]

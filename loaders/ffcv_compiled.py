@@ -1,0 +1,212 @@
+"""The inner loop of the `ffcv` loader, compiled by numba: stored samples to finished images, no Python inside.
+
+What is compiled is kept in numba's cache (NUMBA_CACHE_DIR, else beside this file, else in the user's cache folder), so
+a second start finds it. For that, C functions are named to LLVM: ctypes objects bar caching. There is no parallel loop,
+since numba's threading layers end the process, one when two loaders run at once, another after a fork: threads are
+Python's, and what they call runs without the interpreter's lock.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import llvmlite.binding
+import numpy as np
+from numba import njit, types
+from numpy.typing import NDArray
+
+from .errors import FeedrateError
+from .ffcv_shims import heal_types, tamed_import
+
+with tamed_import():
+    from ffcv.libffcv import lib
+
+# columns of the table that says what to do, int64 [rows, NUM_COLUMNS]; a row of width 0 is padding
+POSITION, SIZE, IS_RAW, WIDTH, HEIGHT, LEFT, TOP, CROP_WIDTH, CROP_HEIGHT, FLIP, STATUS = range(11)
+NUM_COLUMNS = 11
+ODD = 1  # a status: not done here, and Python is to look at it
+
+# From libturbojpeg, whichever libffcv is linked with. FFCV's own `imdecode` asks it for a faster, less exact transform.
+_RGB = 0  # TJPF_RGB
+_PLAIN_COLOURS = 2  # TJCS_RGB 0, TJCS_YCbCr 1, TJCS_GRAY 2: what becomes RGB exactly as in `pixels.Decoder`
+_int, _pointer = types.int32, types.uintp
+
+lib.tjInitDecompress.restype = ctypes.c_void_p
+lib.tjDestroy.argtypes = (ctypes.c_void_p,)
+lib.tjDestroy.restype = ctypes.c_int
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _external(name: str, *signature: Any) -> Any:
+    """C function `name` of libffcv, or of what it is linked with, under a name of our own."""
+    address = ctypes.cast(getattr(lib, name), ctypes.c_void_p).value
+    llvmlite.binding.add_symbol(f"feedrate_{name}", address)
+    return types.ExternalFunction(f"feedrate_{name}", signature[0](*signature[1:]))
+
+
+def _compiled(function: Function) -> Function:
+    try:
+        return cast(Function, njit(nogil=True, cache=True, error_model="numpy")(function))
+    except RuntimeError as error:  # numba found no folder that can be written to
+        raise FeedrateError(
+            f"compiled code cannot be kept ({error}): set NUMBA_CACHE_DIR to a folder you can write to"
+        ) from error
+
+
+_header = _external("tjDecompressHeader3", _int, *[_pointer] * 2, types.uint64, *[_pointer] * 4)
+_decompress = _external(
+    "tjDecompress2", _int, *[_pointer] * 2, types.uint64, _pointer, *[_int] * 5
+)  # handle, data, size, pixels, width, pitch, height, format, flags
+_resize = _external("resize", types.void, *[types.int64] * 11)
+if hasattr(lib, "_ZN2cv13setNumThreadsEi"):
+    lib._ZN2cv13setNumThreadsEi(1)  # libffcv's OpenCV would split large outputs over threads of its own
+heal_types()
+
+
+def new_decompressor() -> int:
+    """A handle for `decode_rows`, one thread's own, to be given to `free_decompressor`."""
+    handle = lib.tjInitDecompress()
+    if not handle:
+        raise MemoryError("libturbojpeg could not begin")
+    return int(handle)
+
+
+def free_decompressor(handle: int) -> None:
+    """End what `new_decompressor` began."""
+    lib.tjDestroy(handle)
+
+
+@_compiled
+def decode_rows(
+    table: NDArray[np.int64],
+    first: int,
+    last: int,
+    stored: NDArray[np.uint8],
+    slab: NDArray[np.uint8],
+    fill: NDArray[np.uint8],
+    scratch: NDArray[np.uint8],
+    handle: int,
+) -> None:
+    """Make rows [first, last) of `slab`, uint8 [rows, S, S, 3], from `stored`, the bytes of the file.
+
+    scratch  uint8, at least one output; what a JPEG needs beyond that and the output is allocated for it alone
+
+    A row that cannot be made here, or only with a warning, gets status ODD; one that has it is left alone.
+    """
+    num_out = slab.shape[1] * slab.shape[2] * 3
+    unflipped = scratch[:num_out].reshape((slab.shape[1], slab.shape[2], 3))
+    spare = scratch[num_out:]
+    for row in range(first, last):
+        task = table[row]
+        if task[STATUS] == ODD:
+            continue
+        if task[WIDTH] == 0:
+            slab[row] = 0
+            continue
+        width, height = task[WIDTH], task[HEIGHT]
+        data = stored[task[POSITION] : task[POSITION] + task[SIZE]]
+        if task[IS_RAW]:
+            _render(data.reshape((height, width, 3)), task, fill, unflipped, slab[row])
+            continue
+        num_bytes = 3 * width * height
+        memory = spare[:num_bytes] if num_bytes <= len(spare) else np.empty(num_bytes, np.uint8)
+        pixels = memory.reshape((height, width, 3))
+        if _decode(data, pixels, handle):
+            _render(pixels, task, fill, unflipped, slab[row])
+        else:
+            task[STATUS] = ODD
+
+
+@_compiled
+def _decode(data: NDArray[np.uint8], pixels: NDArray[np.uint8], handle: int) -> bool:
+    """Whether `data` is a JPEG of this very size that decodes without as much as a warning."""
+    if len(data) < 3 or data[0] != 0xFF or data[1] != 0xD8 or data[2] != 0xFF:
+        return False
+    height, width = pixels.shape[0], pixels.shape[1]
+    found = np.empty(4, np.int32)  # width, height, subsampling, colours
+    address = found.ctypes.data
+    result = _header(
+        handle,
+        data.ctypes.data,
+        len(data),
+        address,
+        address + np.uint64(4),
+        address + np.uint64(8),
+        address + np.uint64(12),
+    )
+    if result != 0 or found[0] != width or found[1] != height or found[3] > _PLAIN_COLOURS:
+        return False
+    result = _decompress(
+        handle,
+        data.ctypes.data,
+        len(data),
+        pixels.ctypes.data,
+        np.int32(width),
+        np.int32(0),
+        np.int32(height),
+        np.int32(_RGB),
+        np.int32(0),
+    )
+    return bool(result == 0)
+
+
+@_compiled
+def _render(
+    pixels: NDArray[np.uint8],
+    task: NDArray[np.int64],
+    fill: NDArray[np.uint8],
+    unflipped: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None:
+    """Cut, filling what lies past the border; resize; flip: what `pixels.Renderer` does in mode "area"."""
+    target = unflipped if task[FLIP] else out
+    left, top, width, height = task[LEFT], task[TOP], task[CROP_WIDTH], task[CROP_HEIGHT]
+    if left >= 0 and top >= 0 and left + width <= pixels.shape[1] and top + height <= pixels.shape[0]:
+        _scale(pixels, left, top, width, height, target)
+    else:
+        part = np.empty((height, width, 3), np.uint8)
+        for channel in range(3):
+            part[:, :, channel] = fill[channel]
+        x0, x1 = max(left, 0), min(left + width, pixels.shape[1])
+        y0, y1 = max(top, 0), min(top + height, pixels.shape[0])
+        if x0 < x1 and y0 < y1:
+            part[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
+        _scale(part, 0, 0, width, height, target)
+    if task[FLIP]:
+        _mirror(unflipped, out)
+
+
+@_compiled
+def _scale(pixels: NDArray[np.uint8], left: int, top: int, width: int, height: int, out: NDArray[np.uint8]) -> None:
+    """FFCV's resize, OpenCV's INTER_AREA, of a rectangle inside `pixels`; a copy where nothing is to be resized."""
+    if height == out.shape[0] and width == out.shape[1]:
+        out[:] = pixels[top : top + height, left : left + width]
+        return
+    _resize(
+        0,
+        pixels.ctypes.data,
+        pixels.shape[0],
+        pixels.shape[1],
+        top,
+        top + height,
+        left,
+        left + width,
+        out.ctypes.data,
+        out.shape[0],
+        out.shape[1],
+    )
+
+
+@_compiled
+def _mirror(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Left to right. Unsigned indices, since numba else allows for negative ones, which is twice as slow."""
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    width = np.uint64(image.shape[1])
+    for y in range(image.shape[0]):
+        row, mirrored = image[y].reshape(-1), out[y].reshape(-1)
+        for x in range(width):
+            to, source = three * x, three * (width - one - x)
+            mirrored[to] = row[source]
+            mirrored[to + one] = row[source + one]
+            mirrored[to + two] = row[source + two]

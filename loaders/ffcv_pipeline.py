@@ -1,0 +1,282 @@
+"""FFCV's own pipeline with one operation of ours in it, which decodes what the plan says.
+
+What runs of FFCV: its `Graph`, which builds the pipeline from operations and generates its code; its `EpochIterator`,
+which runs it batch by batch in a thread of its own, through a ring of slots and a queue; its resize in libffcv, and
+the libturbojpeg that is linked with. What does not: its `.beton` reader and cache managers (seconds and hundreds of
+megabytes for a large file that `BetonRecords` has read already), its orders and crops (the plan's instead), its
+compiler (nothing it compiles outlives the process), its JPEG call (a less exact transform), and its allocator (it
+allocates, and page-locks, all memory anew each epoch).
+
+Of its known faults these are mended here: an error in the pipeline's thread, which left the consumer waiting for ever,
+is handed on; leaving an epoch early, which left the thread behind, ends it; torch's threads and CUDA are left alone.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from queue import Empty, Full
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .errors import LoaderError
+from .ffcv_compiled import NUM_COLUMNS, ODD, STATUS, decode_rows, free_decompressor, new_decompressor
+from .ffcv_shims import private_module, tamed_import
+from .plan import PlanRows
+
+with tamed_import():
+    from ffcv.fields.rgb_image import RGBImageField
+    from ffcv.loader import Loader
+    from ffcv.memory_managers.base import MemoryContext
+    from ffcv.pipeline.allocation_query import AllocationQuery
+    from ffcv.pipeline.operation import Operation
+    from ffcv.pipeline.pipeline_spec import PipelineSpec
+
+_SCRATCH_BYTES = 16 << 20  # a thread keeps no more than this; a larger image's memory goes when it is done
+_POLL_S = 0.2
+
+
+class _NoCompiler:
+    """In place of FFCV's `Compiler`: our code is compiled, and cached, already; numbers of threads are passed in."""
+
+    @staticmethod
+    def compile(code: Callable[..., Any], signature: Any = None) -> Callable[..., Any]:
+        return code
+
+    @staticmethod
+    def set_num_threads(num_threads: int) -> None:
+        pass
+
+
+_Graph: Any = private_module("ffcv.pipeline.graph", Compiler=_NoCompiler).Graph
+# no CUDA there: what crosses the bus, and when memory may be used again, is `transfer`'s business
+_EpochIterator: Any = private_module("ffcv.loader.epoch_iterator", Compiler=_NoCompiler, IS_CUDA=False).EpochIterator
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """What FFCV hands to our operation as `batch_indices`: the plan's rows, and the same for compiled code."""
+
+    rows: PlanRows
+    table: NDArray[np.int64]  # [rows, NUM_COLUMNS], see ffcv_compiled
+
+    def __post_init__(self) -> None:
+        assert self.table.shape == (len(self.rows), NUM_COLUMNS)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+Mend = Callable[[PlanRows, int, NDArray[np.uint8]], None]  # make one row by other means, or raise LoaderError
+
+
+class PlannedDecoder(Operation):  # type: ignore[misc]
+    """FFCV's decoding operation, as the plan says: `num_threads` threads share the rows of one batch.
+
+    largest  pixels of the largest image;  mend  called, by any thread, for rows the compiled code cannot make
+    """
+
+    def __init__(self, like: PlanRows, largest: int, num_threads: int, mend: Mend) -> None:
+        super().__init__()
+        self._size_px = like.size_px
+        self._fill = np.array(like.fill, np.uint8)
+        self._mend = mend
+        self._num_threads = num_threads
+        self._scratch_bytes = 3 * like.size_px**2 + min(3 * largest, _SCRATCH_BYTES)
+        self._idle: list[_Means] = []
+        self.threads = ThreadPoolExecutor(num_threads, "feedrate-ffcv")
+
+    def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, Any]:
+        """What FFCV asks each operation for: what comes out, and the memory a row of it needs."""
+        shape, dtype = (self._size_px, self._size_px, 3), np.dtype("u1")
+        return replace(previous_state, jit_mode=True, shape=shape, dtype=dtype), AllocationQuery(shape, dtype)
+
+    def generate_code(self) -> Callable[..., Any]:
+        """The function that FFCV's generated code calls for each batch."""
+        return self._decode
+
+    def _decode(self, batch: PlannedBatch, slab: NDArray[np.uint8], _metadata: Any, stored: Any) -> NDArray[np.uint8]:
+        """Fill `slab`, uint8 [rows, S, S, 3]. Of several rows that fail, raises the error of the first."""
+        job = _Job(len(batch), self._num_threads)
+        parts = [self.threads.submit(self._work, job, batch, slab, stored) for _ in range(self._num_threads)]
+        wait(parts)  # all, since they write to the slab
+        for part in parts:
+            part.result()
+        if job.failures:
+            raise min(job.failures, key=lambda failure: failure[0])[1]
+        return slab
+
+    def _work(self, job: "_Job", batch: PlannedBatch, slab: NDArray[np.uint8], stored: NDArray[np.uint8]) -> None:
+        means = self._idle.pop() if self._idle else _Means(self._scratch_bytes)
+        try:
+            while part := job.take():
+                decode_rows(batch.table, part.start, part.stop, stored, slab, self._fill, means.scratch, means.handle)
+                for row in part:
+                    if batch.table[row, STATUS] == ODD:
+                        try:
+                            self._mend(batch.rows, row, slab[row])
+                        except LoaderError as error:
+                            job.failures.append((row, error))
+        finally:
+            self._idle.append(means)
+
+    def close(self) -> None:
+        """End the threads and free their memory. Nothing may be running."""
+        self.threads.shutdown()
+        while self._idle:
+            self._idle.pop().close()
+
+
+class _Job:
+    """The rows of one batch, handed out in parts that shrink, so that all threads end at about the same time."""
+
+    def __init__(self, num_rows: int, num_threads: int) -> None:
+        self._num_rows = num_rows
+        self._num_threads = num_threads
+        self._next = 0
+        self._lock = threading.Lock()
+        self.failures: list[tuple[int, LoaderError]] = []
+
+    def take(self) -> range:
+        """The next rows to make; empty when there are none."""
+        with self._lock:
+            start = self._next
+            self._next += -(-(self._num_rows - start) // (4 * self._num_threads))
+            return range(start, self._next)
+
+
+class _Means:
+    """One thread's scratch memory and decompressor."""
+
+    def __init__(self, scratch_bytes: int) -> None:
+        self.scratch = np.empty(scratch_bytes, np.uint8)
+        self.handle = new_decompressor()
+
+    def close(self) -> None:
+        free_decompressor(self.handle)
+
+
+class _MappedFile(MemoryContext):  # type: ignore[misc]
+    """FFCV's view of the file's bytes, and the memory manager that gives it: all is mapped, nothing is scheduled."""
+
+    state = None  # FFCV declares it abstract
+
+    def __init__(self, stored: NDArray[np.uint8]) -> None:
+        self.state = stored
+
+    def schedule_epoch(self, _batches: Any) -> "_MappedFile":
+        return self
+
+    def __enter__(self) -> "_MappedFile":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+class _SlabGraph(_Graph):  # type: ignore[misc]
+    """FFCV's graph, whose memory is ours."""
+
+    slabs: Sequence[NDArray[np.uint8]]
+
+    def allocate_memory(self, _batch_size: int, _num_slots: int) -> dict[str, dict[int, Any]]:
+        (decoder,) = self.root_nodes
+        return {"operation": {decoder.id: self.slabs}, "shared": {decoder.id: None}}
+
+
+class PlannedLoader(Loader):  # type: ignore[misc]
+    """FFCV's `Loader` for one epoch, of which nothing is read from the file.
+
+    stored  uint8, all bytes of the file;  slabs  uint8 [rows, S, S, 3] each, at least 3
+    """
+
+    def __init__(
+        self, decoder: PlannedDecoder, stored: NDArray[np.uint8], slabs: Sequence[torch.Tensor], batch_size: int
+    ) -> None:
+        # not FFCV's constructor: it reads the whole file's tables, seeds itself from NumPy's global state, and compiles
+        self.decoder = decoder
+        self.batch_size = batch_size
+        self.batches_ahead = len(slabs) - 2  # FFCV's ring: one slot being made, one handed out, the others ready
+        assert self.batches_ahead > 0, "FFCV's queue would know no limit"
+        self.num_workers = 1
+        self.reader = self  # asked for `metadata`, which our operation needs none of
+        self.metadata = {"f0": None}
+        self.memory_manager = _MappedFile(stored)
+        pipelines = {"image": PipelineSpec("image", decoder)}
+        self.graph = _SlabGraph(pipelines, {"image": RGBImageField()}, {"image": 0}, self.metadata, None)
+        self.graph.slabs = [slab.numpy() for slab in slabs]
+        self.generate_code()
+
+
+class PlannedEpoch(_EpochIterator):  # type: ignore[misc]
+    """FFCV's iterator over one epoch, that ends when it is told to and says when it fails.
+
+    Gives (slot, rows): the slab that holds the batch until the next is asked for, and the plan's rows of it.
+    """
+
+    def __init__(self, loader: PlannedLoader, planned: Callable[[int], PlannedBatch], num_batches: int) -> None:
+        self._planned = planned
+        self._num_batches = num_batches
+        self._rows: deque[PlanRows] = deque()
+        self._failure: BaseException | None = None
+        super().__init__(loader, ())
+
+    def start(self) -> None:
+        """Called by FFCV's constructor as its last act."""
+        self.iter_ixes = self._batches()
+        super().start()
+
+    def _batches(self) -> Iterator[PlannedBatch]:
+        """Batch by batch, each planned while the one before is decoded."""
+        ahead: Future[PlannedBatch] | None = None
+        for number in range(self._num_batches):
+            batch = ahead.result() if ahead else self._planned(number)
+            if number + 1 < self._num_batches:
+                ahead = self.loader.decoder.threads.submit(self._planned, number + 1)
+            if self.terminate_event.is_set():
+                return
+            self._rows.append(batch.rows)
+            yield batch
+
+    def run(self) -> None:
+        """In FFCV's thread. FFCV puts None when all batches are done, and nothing when there was an error."""
+        try:
+            super().run()
+        except BaseException as error:
+            self._failure = error
+            while not self.terminate_event.is_set():
+                try:
+                    self.output_queue.put(None, timeout=_POLL_S)
+                    return
+                except Full:
+                    pass
+
+    def __next__(self) -> tuple[int, PlanRows]:
+        while True:
+            try:
+                result = self.output_queue.get(timeout=_POLL_S)
+                break
+            except Empty:
+                if not self.is_alive() and self.output_queue.empty():
+                    result = None
+                    break
+        if result is None:
+            if self._failure is not None:
+                raise self._failure
+            raise StopIteration
+        return result[0], self._rows.popleft()
+
+    def close(self) -> None:
+        """End FFCV's thread and ours. Idempotent."""
+        self.terminate_event.set()
+        while self.is_alive():
+            try:
+                self.output_queue.get_nowait()  # FFCV's thread may be waiting for room
+            except Empty:
+                self.join(0.005)
+        self.closed = True
+        self.loader.decoder.close()
