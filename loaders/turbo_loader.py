@@ -1,4 +1,8 @@
-"""Threads, libjpeg-turbo and OpenCV into memory that is allocated once: the fastest loader from pip alone."""
+"""Threads, libjpeg-turbo and area resizing into memory that is allocated once: the fastest loader on a CPU.
+
+Pixels come from simplejpeg and OpenCV, both from pip alone, or with the same bits, sooner, from the native kernel where
+it could be compiled; `loaders.native.library.why_not` says why it could not.
+"""
 
 from collections.abc import Generator
 from typing import ClassVar
@@ -8,10 +12,12 @@ import torch
 
 from .api import Batch, LoaderOptions, ResizeMode
 from .epochs import EpochLoader
-from .pixels import Decoder, Renderer, load_rgb
+from .native.library import load
+from .painters import NativePainter, Painter
+from .pixels import Decoder, Pixels, Renderer
 from .plan import Plan, PlanRows
 from .records import Records
-from .thread_team import Part, ThreadTeam
+from .thread_team import ThreadTeam, Worker
 from .transfer import to_device
 
 _MAX_CHUNK = 16  # samples a thread takes at once: enough that handing out work costs nothing beside doing it
@@ -31,6 +37,8 @@ class TurboLoader(EpochLoader):
         # OpenCV would split every single resize over threads of its own, which then fight with ours over the same
         # processors. Its setting is the whole process's; nothing else here uses OpenCV.
         cv2.setNumThreads(1)
+        if self._resize == "area":
+            load()  # compiled, if it is for the first time on this machine, before any thread waits for it
         self._slabs: list[torch.Tensor] = []
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
@@ -44,8 +52,8 @@ class TurboLoader(EpochLoader):
         slabs = self._slabs_for(len(first), first.size_px)
         chunk = max(1, min(_MAX_CHUNK, len(first) // (4 * self._num_workers)))
 
-        def painter() -> _Painter:
-            return _Painter(self._records, first, self._resize == "exact", slabs)
+        def painter() -> Worker:
+            return self._painter(first, [slab.numpy() for slab in slabs])
 
         def rows_of(job: int) -> PlanRows:
             return self._rows(epoch, start + job)
@@ -55,6 +63,13 @@ class TurboLoader(EpochLoader):
                 rows = team.finished(job)
                 yield self._batch(slabs[job % len(slabs)], rows)
                 team.give_back(job)
+
+    def _painter(self, like: PlanRows, slabs: list[Pixels]) -> Worker:
+        """One thread's means of making pixels: here, and only here, it is chosen."""
+        render = Renderer(like.size_px, like.fill, exact=self._resize == "exact")
+        painter = Painter(self._records, Decoder(), render, slabs, self._or_substitute)
+        library = load() if self._resize == "area" else None
+        return painter if library is None else NativePainter(self._records, like, library, painter)
 
     def _slabs_for(self, num_rows: int, size_px: int) -> list[torch.Tensor]:
         """uint8 [num_rows, size_px, size_px, 3] each, kept from epoch to epoch while the size stays."""
@@ -69,25 +84,3 @@ class TurboLoader(EpochLoader):
     def close(self) -> None:
         super().close()
         self._slabs = []
-
-
-class _Painter:
-    """One thread's means of making pixels."""
-
-    def __init__(self, records: Records, like: PlanRows, exact: bool, slabs: list[torch.Tensor]) -> None:
-        self._records = records
-        self._decode = Decoder()
-        self._render = Renderer(like.size_px, like.fill, exact)
-        self._slabs = [slab.numpy() for slab in slabs]
-
-    def __call__(self, rows: PlanRows, part: Part) -> None:
-        """Fill rows [part.start, part.stop) of the job's slab; padding becomes black."""
-        slab = self._slabs[part.job % len(self._slabs)][part.start : part.stop]
-        rects = rows.rects[part.start : part.stop].tolist()
-        flips = rows.flips[part.start : part.stop].tolist()
-        for offset, index in enumerate(rows.ids[part.start : part.stop].tolist()):
-            if index < 0:
-                slab[offset] = 0
-            else:
-                pixels = load_rgb(self._records, index, self._decode)
-                self._render(pixels, rects[offset], flips[offset], slab[offset])

@@ -1,0 +1,70 @@
+/* What the files of the native kernel share. Everything here gives the bits of OpenCV's INTER_AREA and of a whole JPEG
+ * decoded by libjpeg-turbo, or says that it cannot: then the caller asks those. */
+#ifndef FEEDRATE_H
+#define FEEDRATE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define HAS_AVX2_CODE 1
+#define AVX2 __attribute__((target("avx2")))
+#else
+#define HAS_AVX2_CODE 0
+#endif
+
+/* One image to make; loaders/native/kernel.py has the same layout. */
+typedef struct {
+    const uint8_t *data; /* pixels, uint8 RGB row by row, or an encoded image */
+    int64_t size;        /* bytes of data */
+    int32_t width, height;           /* of the sample, as recorded */
+    int32_t left, top, cut_w, cut_h; /* rectangle in the sample's pixels; may reach past its border */
+    int32_t is_raw, flip;
+} Row;
+
+/* Memory that grows and is kept. */
+typedef struct {
+    void *bytes;
+    size_t size;
+} Buffer;
+
+/* At least `size` bytes, aligned to 64, with what they held lost; NULL if there is no such memory. */
+void *buffer_reserve(Buffer *buffer, size_t size);
+void buffer_free(Buffer *buffer);
+
+/* uint8 RGB pixels somewhere in memory. */
+typedef struct {
+    const uint8_t *first; /* of the upper left pixel */
+    ptrdiff_t stride;     /* bytes from row to row */
+    int width, height;
+} Pixels;
+
+/* ---- area_resize.c, linear_resize.c: one square output size each ---- */
+
+typedef struct {
+    int size;          /* side of the output */
+    int use_avx2;
+    Buffer columns;    /* per output column: where it reads, with which weights */
+    Buffer rows;       /* the same per output row */
+    Buffer groups;     /* the columns arranged for vector instructions */
+    Buffer sums;       /* source rows already resized horizontally */
+} Resizer;
+
+/* Bits of cv2.resize(INTER_AREA), mirrored if `flip`, into uint8 [size, size, 3]. 1 if done, 0: ask OpenCV. */
+int resize_area(Resizer *resizer, Pixels source, int flip, uint8_t *out);
+/* The part of it for which OpenCV turns to bilinear interpolation: one side or both grow. */
+int resize_linear(Resizer *resizer, Pixels source, int flip, uint8_t *out);
+void resizer_free(Resizer *resizer);
+
+/* ---- jpeg_window.c ---- */
+
+typedef struct JpegReader JpegReader;
+
+JpegReader *jpeg_reader_new(void);
+void jpeg_reader_free(JpegReader *reader);
+/* The pixels within window, (left, top, right, bottom), of the JPEG in row->data, as a whole decode gives them; they lie
+ * in the reader's memory until its next call. 1 if done; 0 for all that is not quite as expected: then a decoder that
+ * knows what to say of it must be asked. */
+int jpeg_window(JpegReader *reader, const Row *row, const int window[4], Pixels *pixels);
+
+#endif

@@ -1,0 +1,169 @@
+/* A window of a baseline or progressive JPEG, with the bits of a whole decode (ISLOW, smooth chroma upsampling).
+ *
+ * Chroma is interpolated between neighbours, so a little more is decoded on both sides. Reading stops after the window's
+ * last row: whether the file is whole is told by the marker at its end. */
+#include "feedrate.h"
+
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <jpeglib.h>
+
+enum { MARGIN = 2 }; /* columns; the one next to the border of what is decoded is interpolated otherwise */
+
+struct JpegReader {
+    struct jpeg_decompress_struct info;
+    struct jpeg_error_mgr errors;
+    struct jpeg_source_mgr source;
+    jmp_buf escape;
+    Buffer pixels;
+};
+
+static void give_up(j_common_ptr info)
+{
+    longjmp(((JpegReader *)info->client_data)->escape, 1);
+}
+
+static void take_message(j_common_ptr info, int level)
+{
+    if (level < 0) /* a warning: the data are damaged */
+        give_up(info);
+}
+
+static boolean no_more_bytes(j_decompress_ptr info)
+{
+    give_up((j_common_ptr)info);
+    return FALSE;
+}
+
+static void skip_bytes(j_decompress_ptr info, long num_bytes)
+{
+    if (num_bytes < 0 || (size_t)num_bytes > info->src->bytes_in_buffer)
+        give_up((j_common_ptr)info);
+    info->src->next_input_byte += num_bytes;
+    info->src->bytes_in_buffer -= (size_t)num_bytes;
+}
+
+static void do_nothing(j_decompress_ptr info)
+{
+    (void)info;
+}
+
+static void no_output(j_common_ptr info)
+{
+    (void)info;
+}
+
+JpegReader *jpeg_reader_new(void)
+{
+    JpegReader *volatile reader = calloc(1, sizeof *reader);
+    if (!reader)
+        return NULL;
+    reader->info.err = jpeg_std_error(&reader->errors);
+    reader->errors.error_exit = give_up;
+    reader->errors.emit_message = take_message;
+    reader->errors.output_message = no_output;
+    reader->info.client_data = reader;
+    if (setjmp(reader->escape)) { /* another library than the header is of, or no memory */
+        free(reader);
+        return NULL;
+    }
+    jpeg_create_decompress(&reader->info);
+    reader->info.client_data = reader;
+    reader->source.init_source = do_nothing;
+    reader->source.fill_input_buffer = no_more_bytes;
+    reader->source.skip_input_data = skip_bytes;
+    reader->source.resync_to_restart = jpeg_resync_to_restart;
+    reader->source.term_source = do_nothing;
+    reader->info.src = &reader->source;
+    return reader;
+}
+
+void jpeg_reader_free(JpegReader *reader)
+{
+    if (reader) {
+        jpeg_destroy_decompress(&reader->info);
+        buffer_free(&reader->pixels);
+        free(reader);
+    }
+}
+
+/* Entropy-coded bytes never hold the end marker, so a file cut short does not end with it. Some files have a few bytes
+ * behind it. */
+static int ends_with_its_marker(const uint8_t *data, int64_t size)
+{
+    for (int64_t at = size - 2; at >= 0 && at >= size - 16; at--)
+        if (data[at] == 0xFF && data[at + 1] == JPEG_EOI)
+            return 1;
+    return 0;
+}
+
+/* Forms whose windows have the bits of a whole decode; the tests go through all of them. */
+static int is_usual(const struct jpeg_decompress_struct *info)
+{
+    const jpeg_component_info *parts = info->comp_info;
+    if (info->arith_code || info->data_precision != 8)
+        return 0;
+    if (info->jpeg_color_space == JCS_GRAYSCALE)
+        return info->num_components == 1 && parts[0].h_samp_factor == 1 && parts[0].v_samp_factor == 1;
+    if ((info->jpeg_color_space != JCS_YCbCr && info->jpeg_color_space != JCS_RGB) || info->num_components != 3)
+        return 0;
+    for (int part = 1; part < 3; part++)
+        if (parts[part].h_samp_factor != 1 || parts[part].v_samp_factor != 1)
+            return 0;
+    return parts[0].h_samp_factor <= 2 && parts[0].v_samp_factor <= 2;
+}
+
+/* Where a progressive file leaves out the last bits of a coefficient, the decoder smooths over blocks. */
+static int is_complete(const struct jpeg_decompress_struct *info)
+{
+    if (!info->progressive_mode)
+        return 1;
+    for (int part = 0; part < info->num_components; part++)
+        for (int k = 0; k < DCTSIZE2; k++)
+            if (info->coef_bits[part][k] != 0)
+                return 0;
+    return 1;
+}
+
+int jpeg_window(JpegReader *reader, const Row *row, const int window[4], Pixels *pixels)
+{
+    struct jpeg_decompress_struct *info = &reader->info;
+    int x0 = window[0], y0 = window[1], x1 = window[2], y1 = window[3];
+    if (row->size < 4 || !ends_with_its_marker(row->data, row->size))
+        return 0;
+    if (setjmp(reader->escape)) {
+        jpeg_abort_decompress(info);
+        return 0;
+    }
+    reader->source.next_input_byte = row->data;
+    reader->source.bytes_in_buffer = (size_t)row->size;
+    jpeg_read_header(info, TRUE);
+    if ((int64_t)info->image_width != row->width || (int64_t)info->image_height != row->height || !is_usual(info))
+        give_up((j_common_ptr)info);
+    info->out_color_space = JCS_RGB;
+    info->dct_method = JDCT_ISLOW;
+    info->do_fancy_upsampling = TRUE;
+    jpeg_start_decompress(info);
+    if (!is_complete(info))
+        give_up((j_common_ptr)info);
+    JDIMENSION left = x0 > MARGIN ? (JDIMENSION)(x0 - MARGIN) : 0;
+    JDIMENSION width = (JDIMENSION)(x1 + MARGIN < row->width ? x1 + MARGIN : row->width) - left;
+    if (left > 0 || (int)width < row->width)
+        jpeg_crop_scanline(info, &left, &width);
+    size_t stride = (size_t)info->output_width * 3;
+    uint8_t *first = buffer_reserve(&reader->pixels, stride * (size_t)(y1 - y0));
+    if (!first)
+        give_up((j_common_ptr)info);
+    if (y0 > 0 && jpeg_skip_scanlines(info, (JDIMENSION)y0) != (JDIMENSION)y0)
+        give_up((j_common_ptr)info);
+    for (int y = 0; y < y1 - y0; y++) {
+        JSAMPROW target = first + stride * (size_t)y;
+        if (jpeg_read_scanlines(info, &target, 1) != 1)
+            give_up((j_common_ptr)info);
+    }
+    jpeg_abort_decompress(info);
+    *pixels = (Pixels){first + 3 * ((size_t)x0 - left), (ptrdiff_t)stride, x1 - x0, y1 - y0};
+    return 1;
+}

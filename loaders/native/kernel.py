@@ -1,0 +1,61 @@
+"""Calling the native kernel: a table of rows in, finished images out."""
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+# `Row` of feedrate.h: what is stored (address and bytes), the sample's size, the rectangle, and two flags
+ROW = np.dtype(
+    [
+        ("address", np.uint64),
+        ("num_bytes", np.int64),
+        ("width", np.int32),
+        ("height", np.int32),
+        ("rect", np.int32, 4),
+        ("is_raw", np.int32),
+        ("flip", np.int32),
+    ]
+)
+
+
+class Kernel:
+    """One thread's means of making images of one size. Its memory is that of the largest window decoded so far.
+
+    size_px  side of the square output;  fill  uint8 value per channel beyond a sample's border
+    vectors  whether to use the processor's vector instructions: the bits are the same without
+    """
+
+    def __init__(self, library: ctypes.CDLL, size_px: int, fill: Sequence[int], vectors: bool = True) -> None:
+        library.feedrate_new.restype = ctypes.c_void_p
+        library.feedrate_new.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int)
+        library.feedrate_free.restype = None
+        library.feedrate_free.argtypes = (ctypes.c_void_p,)
+        self._paint = library.feedrate_paint
+        self._paint.restype = None
+        self._paint.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        self._size_px = size_px
+        self._state = library.feedrate_new(size_px, bytes(fill), vectors)
+        if not self._state:
+            raise MemoryError("the native kernel finds no memory, or a libjpeg other than it was compiled for")
+        weakref.finalize(self, library.feedrate_free, self._state).atexit = False  # other threads may still paint
+
+    def __call__(self, table: NDArray[np.void], out: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Make the images of `table`, ROW [n], in `out`, uint8 [n, size_px, size_px, 3], contiguous.
+
+        Returns bool [n]: False where it is for the caller to make the image, and to find out what is wrong, if
+        anything is; `out` then holds anything there. The bytes at the table's addresses must stay until it returns.
+        """
+        assert table.dtype == ROW and table.flags.c_contiguous and out.flags.c_contiguous and out.dtype == np.uint8
+        assert out.shape == (len(table), self._size_px, self._size_px, 3)
+        is_done = np.zeros(len(table), dtype=np.bool_)
+        self._paint(self._state, table.ctypes.data, len(table), out.ctypes.data, is_done.ctypes.data)
+        return is_done
+
+
+def address_of(data: NDArray[np.uint8]) -> int:
+    """Where an array's bytes begin: `ctypes.data`, sooner."""
+    address: int = data.__array_interface__["data"][0]
+    return address

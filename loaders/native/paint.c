@@ -1,0 +1,139 @@
+/* The kernel's entry: rows of a batch, from stored bytes to finished images. */
+#include "feedrate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    Resizer resizer;
+    JpegReader *reader;
+    Buffer padded; /* a rectangle that reaches past the sample's border, filled */
+    uint8_t fill[3];
+} Painter;
+
+void *buffer_reserve(Buffer *buffer, size_t size)
+{
+    if (size > buffer->size) {
+        free(buffer->bytes);
+        size = (size + 63) / 64 * 64;
+        buffer->bytes = aligned_alloc(64, size);
+        buffer->size = buffer->bytes ? size : 0;
+    }
+    return buffer->bytes;
+}
+
+void buffer_free(Buffer *buffer)
+{
+    free(buffer->bytes);
+}
+
+void resizer_free(Resizer *resizer)
+{
+    buffer_free(&resizer->columns);
+    buffer_free(&resizer->rows);
+    buffer_free(&resizer->groups);
+    buffer_free(&resizer->sums);
+}
+
+void feedrate_free(Painter *painter)
+{
+    if (painter) {
+        jpeg_reader_free(painter->reader);
+        buffer_free(&painter->padded);
+        resizer_free(&painter->resizer);
+        free(painter);
+    }
+}
+
+/* One thread's means of making images of `size` × `size` pixels; `fill` is what lies past a sample's border. */
+Painter *feedrate_new(int size, const uint8_t *fill, int may_use_vectors)
+{
+    Painter *painter = calloc(1, sizeof *painter);
+    if (!painter)
+        return NULL;
+    painter->resizer.size = size;
+#if HAS_AVX2_CODE
+    painter->resizer.use_avx2 = may_use_vectors && __builtin_cpu_supports("avx2");
+#endif
+    (void)may_use_vectors;
+    memcpy(painter->fill, fill, 3);
+    painter->reader = jpeg_reader_new();
+    if (!painter->reader) {
+        feedrate_free(painter);
+        return NULL;
+    }
+    return painter;
+}
+
+static void copy_pixels(uint8_t *to, const uint8_t *from, int num_pixels, int flip)
+{
+    if (!flip) {
+        memcpy(to, from, 3 * (size_t)num_pixels);
+        return;
+    }
+    from += 3 * (size_t)num_pixels;
+    for (int i = 0; i < num_pixels; i++, to += 3) {
+        from -= 3;
+        to[0] = from[0], to[1] = from[1], to[2] = from[2];
+    }
+}
+
+static void fill_pixels(uint8_t *to, const uint8_t fill[3], size_t num_pixels)
+{
+    for (size_t i = 0; i < num_pixels; i++)
+        memcpy(to + 3 * i, fill, 3);
+}
+
+/* `pixels` with `before` columns and `above` rows of fill, in all width × height, mirrored if `flip`. */
+static void pad(
+    uint8_t *to, int width, int height, Pixels pixels, int before, int above, const uint8_t fill[3], int flip)
+{
+    if (pixels.width != width || pixels.height != height)
+        fill_pixels(to, fill, (size_t)width * (size_t)height);
+    int start = flip ? width - before - pixels.width : before;
+    for (int y = 0; y < pixels.height; y++)
+        copy_pixels(
+            to + 3 * ((size_t)(y + above) * (size_t)width + (size_t)start),
+            pixels.first + y * pixels.stride,
+            pixels.width,
+            flip);
+}
+
+static int paint_one(Painter *painter, const Row *row, uint8_t *out)
+{
+    int64_t right = (int64_t)row->left + row->cut_w, bottom = (int64_t)row->top + row->cut_h;
+    int x0 = row->left > 0 ? row->left : 0, y0 = row->top > 0 ? row->top : 0;
+    int x1 = right < row->width ? (int)right : row->width, y1 = bottom < row->height ? (int)bottom : row->height;
+    if (row->cut_w < 1 || row->cut_h < 1 || x0 >= x1 || y0 >= y1)
+        return 0;
+    Pixels pixels;
+    if (row->is_raw) {
+        ptrdiff_t stride = 3 * (ptrdiff_t)row->width;
+        if (row->size != stride * row->height)
+            return 0;
+        pixels = (Pixels){row->data + y0 * stride + 3 * (ptrdiff_t)x0, stride, x1 - x0, y1 - y0};
+    } else if (!jpeg_window(painter->reader, row, (const int[4]){x0, y0, x1, y1}, &pixels)) {
+        return 0;
+    }
+    int size = painter->resizer.size, before = x0 - row->left, above = y0 - row->top;
+    if (row->cut_w == size && row->cut_h == size) {
+        pad(out, size, size, pixels, before, above, painter->fill, row->flip);
+        return 1;
+    }
+    if (pixels.width != row->cut_w || pixels.height != row->cut_h) {
+        uint8_t *padded = buffer_reserve(&painter->padded, 3 * (size_t)row->cut_w * (size_t)row->cut_h);
+        if (!padded)
+            return 0;
+        pad(padded, row->cut_w, row->cut_h, pixels, before, above, painter->fill, 0);
+        pixels = (Pixels){padded, 3 * (ptrdiff_t)row->cut_w, row->cut_w, row->cut_h};
+    }
+    return resize_area(&painter->resizer, pixels, row->flip, out);
+}
+
+/* Make images [num_rows, size, size, 3] uint8 at `out`. is_done[i] becomes 0 where image i is left to the caller. */
+void feedrate_paint(Painter *painter, const Row *rows, int num_rows, uint8_t *out, uint8_t *is_done)
+{
+    size_t num_bytes = 3 * (size_t)painter->resizer.size * (size_t)painter->resizer.size;
+    for (int i = 0; i < num_rows; i++, out += num_bytes)
+        is_done[i] = (uint8_t)paint_one(painter, rows + i, out);
+}

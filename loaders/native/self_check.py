@@ -1,0 +1,71 @@
+"""Whether the native kernel gives the very bits of OpenCV and simplejpeg, as they are installed on this machine."""
+
+import ctypes
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from .kernel import ROW, Kernel, address_of
+
+_SIZE_PX = 24
+_FILL = (9, 99, 199)
+_WIDTH, _HEIGHT = 101, 83
+_BORDER = 20  # no rectangle reaches further past it
+# (left, top, width, height): both sides shrink, by an odd and by a whole factor, grow, one of each, a copy, padding
+_RECTS = (
+    *((3, 5, 61, 37), (1, 0, 97, 83), (0, 0, 48, 48), (8, 7, 72, 48), (50, 40, 13, 11), (0, 60, 23, 23)),
+    *((70, 3, 11, 71), (2, 33, 90, 17), (40, 40, 24, 24), (-5, -7, 24, 24), (80, 70, 40, 30)),
+)
+_SUBSAMPLINGS = ("444", "422", "420", "440", "gray")
+
+
+def difference(library: ctypes.CDLL) -> str:
+    """What the kernel makes otherwise, as the end of a sentence; empty if nothing. Takes some milliseconds."""
+    pixels = _picture()
+    kernel = Kernel(library, _SIZE_PX, _FILL)
+    if not _same(kernel, pixels, True, _expected(pixels)):
+        return f"this machine's OpenCV {cv2.__version__} resizes otherwise"
+    for subsampling in _SUBSAMPLINGS:
+        source = np.ascontiguousarray(pixels[..., :1]) if subsampling == "gray" else pixels
+        space = "gray" if subsampling == "gray" else "RGB"
+        stored = np.frombuffer(simplejpeg.encode_jpeg(source, 85, space, subsampling), np.uint8)
+        if not _same(kernel, stored, False, _expected(simplejpeg.decode_jpeg(stored, "RGB"))):
+            return f"this machine's simplejpeg {simplejpeg.__version__} decodes otherwise"
+    return ""
+
+
+def _same(kernel: Kernel, stored: NDArray[np.uint8], is_raw: bool, expected: NDArray[np.uint8]) -> bool:
+    table = np.zeros(len(expected), dtype=ROW)
+    table["address"], table["num_bytes"] = address_of(stored), stored.size
+    table["width"], table["height"], table["is_raw"] = _WIDTH, _HEIGHT, is_raw
+    table["rect"] = np.repeat(_RECTS, 2, axis=0)
+    table["flip"] = np.tile([0, 1], len(_RECTS))
+    out = np.empty_like(expected)
+    return bool(kernel(table, out).all()) and np.array_equal(out, expected)
+
+
+def _picture() -> NDArray[np.uint8]:
+    """uint8 [_HEIGHT, _WIDTH, 3]: waves with noise over them."""
+    y, x = np.mgrid[:_HEIGHT, :_WIDTH]
+    noise = (x * 7919 + y * 104729 + x * y * 31) % 53
+    waves = [(x * 3 + y * 2) % 256, (x * y // 5 + 80) % 256, 255 - (x + 4 * y) % 256]
+    pixels: NDArray[np.uint8] = np.clip(np.stack(waves, axis=-1) + noise[..., None] - 26, 0, 255).astype(np.uint8)
+    return pixels
+
+
+def _expected(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 [2 · rectangles, side, side, 3]: each as it is, then mirrored."""
+    padded = np.empty((_HEIGHT + 2 * _BORDER, _WIDTH + 2 * _BORDER, 3), dtype=np.uint8)
+    padded[:] = _FILL
+    padded[_BORDER:-_BORDER, _BORDER:-_BORDER] = pixels
+    images: list[NDArray[np.uint8]] = []
+    for left, top, width, height in _RECTS:
+        image: NDArray[np.uint8] = padded[
+            top + _BORDER : top + _BORDER + height, left + _BORDER : left + _BORDER + width
+        ]
+        if (width, height) != (_SIZE_PX, _SIZE_PX):
+            image = np.asarray(cv2.resize(image, (_SIZE_PX, _SIZE_PX), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        images += [image, image[:, ::-1]]
+    return np.stack(images)
