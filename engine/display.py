@@ -1,11 +1,16 @@
 """What a run shows in the terminal: a moving bar where there is one to move, and a line an epoch."""
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from loaders.api import Substitution
+
 from .profiler.meter import Reading
+
+_NUM_BAD_NAMED = 3
 
 
 class Display:
@@ -53,6 +58,15 @@ class Display:
     def summarize(self, record: dict[str, Any], num_epochs: int) -> None:
         """The epoch's line, from its metrics record."""
         self.say(summary_line(record, num_epochs))
+
+    def name_bad_samples(self, num_substituted: int, bad: list[Substitution], listed_in: Path) -> None:
+        """What of the epoch was substituted: how many rows, and the first few of the samples."""
+        rows = "1 row" if num_substituted == 1 else f"{num_substituted:,} rows"
+        samples = "a sample" if len(bad) == 1 else f"{len(bad):,} samples"
+        self.say(f"warning: in {rows} another sample stood in for {samples} that could not be delivered:")
+        for entry in bad[:_NUM_BAD_NAMED]:
+            self.say(f"  {entry.reason}")
+        self.say(f"  all that were found are listed in {listed_in}")
 
 
 def summary_line(record: dict[str, Any], num_epochs: int) -> str:

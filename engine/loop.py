@@ -70,7 +70,7 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter, clock: "_Chec
             for batch in meter.timed(batches):
                 step = progress.epoch * steps_per_epoch + progress.batch
                 loss, num_correct = run.step(batch.images, batch.labels, step)
-                progress.record(batch.ids, loss, num_correct)
+                progress.record(batch.ids, loss, num_correct, batch.substitutions)
                 if config.run.log_ids:
                     run.folder.log_ids(run.ranks.rank, batch.ids)
                 if (step + 1) % config.run.log_every_steps == 0:
@@ -85,6 +85,8 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter, clock: "_Chec
                     return False
     finally:
         run.display.end_epoch()
+        # this rank's; whoever runs out of his budget of bad samples will want the list
+        run.folder.log_bad_samples(list(progress.substitutions.values()))
     return True
 
 
@@ -146,6 +148,10 @@ def _finish_epoch(run: Run, reading: Reading, used: dict[str, Any], evaluation: 
     }
     run.folder.log(record)
     run.display.summarize(record, run.config.epochs)
+    if totals["num_substituted"]:
+        bad = run.progress.all_substitutions(run.ranks)
+        run.folder.log_bad_samples(bad)
+        run.display.name_bad_samples(totals["num_substituted"], bad, run.folder.bad_samples)
     run.progress.next_epoch()
 
 

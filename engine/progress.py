@@ -1,10 +1,13 @@
 """Where a run stands: its position, and the sums of the epoch so far."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
 
 import torch
+
+from loaders.api import Substitution
 
 from .dist import Ranks
 
@@ -14,7 +17,8 @@ class Progress:
     """Position and this rank's sums since the epoch began. The sums stay on the device until they are asked for.
 
     `ids_digest` is a chain, SHA-256 of (digest so far + the batch's ids): equal digests mean the same ids in the same
-    order, and the chain can be taken up again in the middle.
+    order, and the chain can be taken up again in the middle. `substitutions` holds one entry for each sample that could
+    not be delivered, the first; `num_substituted` counts every row in which another stood in.
     """
 
     device: torch.device
@@ -22,19 +26,29 @@ class Progress:
     batch: int = 0
     num_images: int = 0
     ids_digest: str = ""
+    num_substituted: int = 0
+    substitutions: dict[int, Substitution] = field(default_factory=dict)
     loss_sum: torch.Tensor = field(init=False)
     num_correct: torch.Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self._zero()
 
-    def record(self, ids: torch.Tensor, loss: torch.Tensor, num_correct: torch.Tensor) -> None:
+    def record(
+        self,
+        ids: torch.Tensor,
+        loss: torch.Tensor,
+        num_correct: torch.Tensor,
+        substitutions: tuple[Substitution, ...] = (),
+    ) -> None:
         """Count one batch of int64 [B] ids, with its mean loss and its number of right answers."""
         self.batch += 1
         self.num_images += len(ids)
         self.ids_digest = sha256(self.ids_digest.encode() + ids.numpy().tobytes()).hexdigest()
         self.loss_sum += loss.double() * len(ids)
         self.num_correct += num_correct
+        self.num_substituted += len(substitutions)
+        self._note(substitutions)
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""
@@ -44,22 +58,30 @@ class Progress:
 
     def totals(self, ranks: Ranks) -> dict[str, Any]:
         """The epoch's sums over all ranks, as they are logged."""
-        counts = torch.stack(
-            [self.loss_sum, self.num_correct.double(), torch.tensor(float(self.num_images)).to(self.loss_sum)]
-        )
-        loss_sum, num_correct, num_images = ranks.sum(counts).tolist()
+        on_host = torch.tensor([self.num_images, self.num_substituted]).to(self.loss_sum)
+        counts = torch.cat([torch.stack([self.loss_sum, self.num_correct.double()]), on_host])
+        loss_sum, num_correct, num_images, num_substituted = ranks.sum(counts).tolist()
         digests = ranks.gather(self.ids_digest)
         return {
             "train_loss": loss_sum / num_images,
             "train_top1": num_correct / num_images,
             "num_images": int(num_images),
+            "num_substituted": int(num_substituted),
             "ids_sha256": digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest(),
         }
+
+    def all_substitutions(self, ranks: Ranks) -> list[Substitution]:
+        """Those of all ranks in the epoch so far, one for each bad sample, by its id. Every rank must call it."""
+        gathered = ranks.gather(list(self.substitutions.values()))
+        first = {entry.bad_id: entry for of_rank in reversed(gathered) for entry in of_rank}
+        return [first[bad_id] for bad_id in sorted(first)]
 
     def state(self, ranks: Ranks) -> dict[str, Any]:
         """Plain data for a checkpoint: the position, and the sums of every rank. Every rank must call it."""
         own = {
             "num_images": self.num_images,
+            "num_substituted": self.num_substituted,
+            "substitutions": [asdict(entry) for entry in self.substitutions.values()],
             "ids_digest": self.ids_digest,
             "loss_sum": self.loss_sum.item(),
             "num_correct": int(self.num_correct.item()),
@@ -76,9 +98,18 @@ class Progress:
             self.loss_sum += own["loss_sum"]
             self.num_correct += own["num_correct"]
             self.ids_digest += own["ids_digest"]
+            # checkpoints from before samples could be substituted do not have these, and none was
+            self.num_substituted += own.get("num_substituted", 0)
+            self._note(Substitution(**entry) for entry in own.get("substitutions", []))
+
+    def _note(self, substitutions: Iterable[Substitution]) -> None:
+        for entry in substitutions:
+            self.substitutions.setdefault(entry.bad_id, entry)
 
     def _zero(self) -> None:
         self.num_images = 0
+        self.num_substituted = 0
+        self.substitutions = {}
         self.ids_digest = ""
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.num_correct = torch.zeros((), dtype=torch.int64, device=self.device)

@@ -3,6 +3,7 @@
 config.toml     every setting, resolved
 env.json        versions, commit, hardware
 metrics.jsonl   one JSON object a line: kind "step" or "epoch"
+bad-samples.jsonl  samples that could not be delivered and were substituted: one line for each
 checkpoints/    see checkpoint.py
 ids-rank<r>.i64 the sample ids trained on, where asked for
 """
@@ -20,7 +21,7 @@ from typing import Any
 import tomli_w
 import torch
 
-from loaders.api import FeedrateError
+from loaders.api import FeedrateError, Substitution
 from loaders.atomic import atomic_file
 from loaders.cpus import available_cpus
 
@@ -78,6 +79,26 @@ class RunFolder:
         """Forget what was logged after the checkpoint that the run goes on from."""
         if self._writes and self._metrics.exists():
             os.truncate(self._metrics, num_bytes)
+
+    @property
+    def bad_samples(self) -> Path:
+        return self.path / "bad-samples.jsonl"
+
+    def log_bad_samples(self, substitutions: list[Substitution]) -> None:
+        """Append those samples to bad-samples.jsonl that it does not hold yet.
+
+        It is not cut back when a run goes on from a checkpoint: a bad sample stays one.
+        """
+        if not (self._writes and substitutions):
+            return
+        old = self.bad_samples.read_bytes() if self.bad_samples.exists() else b""
+        listed = {json.loads(line)["id"] for line in old.splitlines()}
+        with atomic_file(self.bad_samples) as file:
+            file.write(old)
+            for entry in substitutions:
+                if entry.bad_id not in listed:
+                    line = {"id": entry.bad_id, "substitute": entry.id, "reason": entry.reason}
+                    file.write(json.dumps(line).encode() + b"\n")
 
     def ids_path(self, rank: int) -> Path:
         return self.path / f"ids-rank{rank}.i64"
