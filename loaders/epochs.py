@@ -12,6 +12,7 @@ from .api import Batch, LoaderOptions, ResizeMode, loader_identity
 from .cpus import available_cpus
 from .errors import FeedrateError, LoaderError
 from .plan import PADDING_ID, Plan, PlanRows, Sequential
+from .read_ahead import read_ahead
 from .records import Records
 from .substitutes import substitute
 
@@ -49,7 +50,8 @@ class EpochLoader(ABC):
         if index < 0 or not 0 <= start <= len(self):
             raise FeedrateError(f"epoch {index}, batch {start}: an epoch has batches 0 … {len(self) - 1}")
         self._end_running("another epoch was asked for")
-        iterator = EpochIterator(self._batches(index, start), self._options.max_bad, self._place(index, start))
+        batches = read_ahead(self._batches(index, start), self._records, self._plan, self._options.shard, index, start)
+        iterator = EpochIterator(batches, self._options.max_bad, self._place(index, start))
         self._running = weakref.ref(iterator)  # weak, so that dropping the iterator ends its work at once
         return iterator
 

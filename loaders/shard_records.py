@@ -5,14 +5,14 @@ the shards' sizes before anything is used, and the first and last header of each
 """
 
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeedrateError, LoaderError
-from .mapped_file import MappedFile
+from .mapped_file import MappedFile, Places
 from .records import ChannelStatistics
 from .sample_table import SampleTable
 from .soundness import PACK_AGAIN, refuse_samples
@@ -65,6 +65,15 @@ class ShardRecords:
         if files is None:
             raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
         return files[int(self.shards[index])].view(self.positions[index], self.sizes[index])
+
+    def places(self, ids: NDArray[np.int64]) -> Iterator[Places]:
+        """Where these samples lie, shard by shard: see `Places`."""
+        if self._files is None:
+            raise LoaderError(f"{self.paths[0]} cannot be read: it has been closed")
+        shards = self.shards[ids]
+        for shard in np.unique(shards).tolist():
+            chosen = ids[shards == shard]
+            yield self._files[shard], self.positions[chosen], self.sizes[chosen]
 
     def where(self, index: int) -> str:
         """Shard, name in it and position."""

@@ -34,7 +34,7 @@ ENGINE_EXCEPTIONS = {"synthetic_records"}  # stands for data that are not there,
 
 _LIGHT = (
     *("__init__", "records", "plan", "orders", "sampling", "subsets", "view", "crops"),
-    *("manifest", "packed_folder", "sample_table", "mapped_file"),
+    *("manifest", "packed_folder", "sample_table", "mapped_file", "read_ahead", "page_cache", "memory_limit"),
 )
 
 

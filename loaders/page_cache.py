@@ -1,0 +1,87 @@
+"""Keeping a whole packed set in memory: in the system's page cache, which all ranks of a machine share."""
+
+import resource
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .errors import FeedrateError
+from .mapped_file import MappedFile
+from .memory_limit import available_memory_bytes
+from .read_ahead import Mapped, stored_ranges
+from .records import Records
+
+_POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14: reads and maps pages without touching each
+_PIECE_BYTES = 32 << 20
+_USABLE_SHARE = 0.9  # of what is available: the rest is for the process itself
+_PAGE_BYTES = 4096
+
+Say = Callable[[str], None]
+_Range = tuple[MappedFile, int, int]
+
+
+class WholeSet:
+    """The stored bytes of all samples of some records, those that lie in mapped files.
+
+    Raises FeedrateError for records that are neither in memory anyway nor in mapped files: a folder of images.
+    """
+
+    def __init__(self, records: Sequence[Records]) -> None:
+        self._ranges: list[_Range] = []
+        for split in records:
+            if isinstance(split, Mapped):
+                self._ranges += stored_ranges(split, np.arange(len(split), dtype=np.int64))
+            elif not split.is_raw.all():  # raw pixels without a file: an archive that was read, or made up
+                raise FeedrateError(
+                    f"page cache 'memory' needs a packed set, and {split.where(0)} is an image of a folder:"
+                    " pack it with tools/convert.py, or use 'system'"
+                )
+        self.num_bytes = sum(stop - start for _, start, stop in self._ranges)
+
+    def refusal(self, available_bytes: int | None = None) -> str | None:
+        """One sentence if it does not fit into what this process may use, else None.
+
+        `available_bytes` stands for what the system says.
+        """
+        available = available_memory_bytes() if available_bytes is None else available_bytes
+        if available is None or self.num_bytes <= _USABLE_SHARE * available:
+            return None
+        return (
+            f"page cache 'memory': the set takes {self.num_bytes / 1e9:.1f} GB and {_USABLE_SHARE:.0%} of what is free"
+            f" are {_USABLE_SHARE * available / 1e9:.1f} GB: use 'system', with blocks as the order, or a smaller set"
+        )
+
+    def bring_in(self, part: int, num_parts: int, say: Say) -> None:
+        """Read one of `num_parts` equal parts, and keep it for as long as the records are open.
+
+        Says how far it is at each quarter, and in the end whether the system may still drop pages under pressure.
+        """
+        first, last = (self.num_bytes * number // num_parts for number in (part, part + 1))
+        done, said, locked_bytes = 0, 0, 0
+        may_lock = True
+        for file, start, stop in self._pieces(first, last):
+            if not file.advise(start, stop, _POPULATE_READ):
+                file.view(start, stop - start)[::_PAGE_BYTES].max()  # an older system: touch each page
+            may_lock = may_lock and file.lock(start, stop)
+            locked_bytes += (stop - start) * may_lock
+            done += stop - start
+            if 4 * done // max(1, last - first) > said:
+                said = 4 * done // (last - first)
+                say(f"reading into memory: {done / 1e9:.1f} of {(last - first) / 1e9:.1f} GB, {25 * said} %")
+        if locked_bytes < last - first:
+            soft = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+            say(
+                f"{locked_bytes / 1e9:.1f} of {(last - first) / 1e9:.1f} GB are locked, since ulimit -l allows"
+                f" {soft / 1024:.0f} KiB: the system may drop the rest if memory runs short"
+            )
+
+    def _pieces(self, first: int, last: int) -> list[_Range]:
+        """The ranges of bytes [first, last) of all, counted through, in pieces."""
+        pieces, before = [], 0
+        for file, start, stop in self._ranges:
+            low, high = max(first, before), min(last, before + stop - start)
+            for place in range(low, high, _PIECE_BYTES):
+                end = min(high, place + _PIECE_BYTES)
+                pieces.append((file, start + place - before, start + end - before))
+            before += stop - start
+        return pieces
