@@ -2,32 +2,48 @@
 
 import math
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-_CGROUP_V2_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-_CGROUP_V1_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-_CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def available_cpus() -> int:
-    """Processors granted by both the affinity mask and the cgroup's quota, at least 1.
+    """Processors granted by both the affinity mask and the cgroups' quotas, at least 1.
 
     `os.cpu_count()` names the machine's, which in a container is often many times what it may use.
     """
     granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota()
-    return max(1, granted if quota is None else min(granted, math.ceil(quota)))
+    quotas = [quota for folder in _cgroup_folders() if (quota := _quota(folder)) is not None]
+    return max(1, min([granted, *(math.ceil(quota) for quota in quotas)]))
 
 
-def _cgroup_quota() -> float | None:
-    """The cgroup's limit in processors, None where there is none."""
+def _cgroup_folders() -> list[Path]:
+    """The folders that may limit this process: its cgroup's and those around it. Inside a container the roots do."""
+    folders = {_CGROUPS, _CGROUPS / "cpu"}
     try:
-        if _CGROUP_V2_QUOTA.exists():
-            quota, period = _CGROUP_V2_QUOTA.read_text().split()
+        lines = _OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = _CGROUPS / "cpu" if controllers else _CGROUPS
+        path = PurePosixPath(name.lstrip("/"))
+        folders.update(root / part for part in (path, *path.parents))
+    return sorted(folders)
+
+
+def _quota(folder: Path) -> float | None:
+    """A cgroup's own limit in processors, None where it has none."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
             return None if quota == "max" else int(quota) / int(period)
-        if _CGROUP_V1_QUOTA.exists():
-            quota_us = int(_CGROUP_V1_QUOTA.read_text())
-            return quota_us / int(_CGROUP_V1_PERIOD.read_text()) if quota_us > 0 else None
+        if (folder / "cpu.cfs_quota_us").exists():
+            quota_us = int((folder / "cpu.cfs_quota_us").read_text())
+            return quota_us / int((folder / "cpu.cfs_period_us").read_text()) if quota_us > 0 else None
     except (OSError, ValueError):
         pass  # an unreadable limit is no limit we could obey
     return None
