@@ -56,6 +56,26 @@ int resize_area(Resizer *resizer, Pixels source, int flip, uint8_t *out);
 int resize_linear(Resizer *resizer, Pixels source, int flip, uint8_t *out);
 void resizer_free(Resizer *resizer);
 
+/* ---- restarts.c ---- */
+
+/* Memory that cutting needs. */
+typedef struct {
+    Buffer bytes, starts;
+} Cutter;
+
+/* Part of a JPEG, as a JPEG of its own, and which of the whole's pixels it has. */
+typedef struct {
+    const uint8_t *data; /* in the cutter's memory, until its next call */
+    size_t size;
+    int left, top, width, height;
+    int whole_w, whole_h; /* of the whole */
+} Cut;
+
+/* Cut out what window, (left, top, right, bottom), needs: within it, the part decodes to the bits of the whole. 1 if done;
+ * 0 where the file cannot be cut: without restart markers that fit its rows, cut short, or damaged between them. */
+int restarts_cut(Cutter *cutter, const uint8_t *jpeg, size_t size, const int window[4], Cut *cut);
+void cutter_free(Cutter *cutter);
+
 /* ---- jpeg_window.c ---- */
 
 typedef struct JpegReader JpegReader;

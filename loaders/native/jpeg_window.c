@@ -18,6 +18,7 @@ struct JpegReader {
     struct jpeg_source_mgr source;
     jmp_buf escape;
     Buffer pixels;
+    Cutter cutter;
 };
 
 static void give_up(j_common_ptr info)
@@ -85,6 +86,7 @@ void jpeg_reader_free(JpegReader *reader)
     if (reader) {
         jpeg_destroy_decompress(&reader->info);
         buffer_free(&reader->pixels);
+        cutter_free(&reader->cutter);
         free(reader);
     }
 }
@@ -130,17 +132,21 @@ static int is_complete(const struct jpeg_decompress_struct *info)
 int jpeg_window(JpegReader *reader, const Row *row, const int window[4], Pixels *pixels)
 {
     struct jpeg_decompress_struct *info = &reader->info;
-    int x0 = window[0], y0 = window[1], x1 = window[2], y1 = window[3];
+    Cut part = {row->data, (size_t)row->size, 0, 0, row->width, row->height, row->width, row->height};
     if (row->size < 4 || !ends_with_its_marker(row->data, row->size))
         return 0;
     if (setjmp(reader->escape)) {
         jpeg_abort_decompress(info);
         return 0;
     }
-    reader->source.next_input_byte = row->data;
-    reader->source.bytes_in_buffer = (size_t)row->size;
+    if (restarts_cut(&reader->cutter, row->data, (size_t)row->size, window, &part) &&
+        (part.whole_w != row->width || part.whole_h != row->height))
+        return 0;
+    int x0 = window[0] - part.left, y0 = window[1] - part.top, x1 = window[2] - part.left, y1 = window[3] - part.top;
+    reader->source.next_input_byte = part.data;
+    reader->source.bytes_in_buffer = part.size;
     jpeg_read_header(info, TRUE);
-    if ((int64_t)info->image_width != row->width || (int64_t)info->image_height != row->height || !is_usual(info))
+    if ((int64_t)info->image_width != part.width || (int64_t)info->image_height != part.height || !is_usual(info))
         give_up((j_common_ptr)info);
     info->out_color_space = JCS_RGB;
     info->dct_method = JDCT_ISLOW;
@@ -149,8 +155,8 @@ int jpeg_window(JpegReader *reader, const Row *row, const int window[4], Pixels 
     if (!is_complete(info))
         give_up((j_common_ptr)info);
     JDIMENSION left = x0 > MARGIN ? (JDIMENSION)(x0 - MARGIN) : 0;
-    JDIMENSION width = (JDIMENSION)(x1 + MARGIN < row->width ? x1 + MARGIN : row->width) - left;
-    if (left > 0 || (int)width < row->width)
+    JDIMENSION width = (JDIMENSION)(x1 + MARGIN < part.width ? x1 + MARGIN : part.width) - left;
+    if (left > 0 || (int)width < part.width)
         jpeg_crop_scanline(info, &left, &width);
     size_t stride = (size_t)info->output_width * 3;
     uint8_t *first = buffer_reserve(&reader->pixels, stride * (size_t)(y1 - y0));
