@@ -2,10 +2,11 @@
 
 python tools/bench.py convert [--source DIR] [--repeat K] [--rounds N] [--workers W] [--cases NAME,…]
 python tools/bench.py convert-scale [--samples N,…] [--rounds N] [--workers W]
+python tools/bench.py load [--cases NAME,…] [--sides NAME,…] [--rounds N] [--workers W] [--quick]
 
 `convert` packs the same photos with tools/convert.py and with FFCV's writer, in turns. `convert-scale` packs ever
-larger sets of tiny images. Both write a page and a .json into docs/benchmarks/, and go on where they were interrupted.
-Let nothing else run beside them.
+larger sets of tiny images. `load` runs our loaders and other people's over the same images. All write a page and a
+.json into docs/benchmarks/, and go on where they were interrupted. Let nothing else run beside them.
 """
 
 import signal
@@ -21,13 +22,14 @@ if __name__ == "__main__":
         sys.path[0] = str(REPOSITORY)
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date
 from typing import Any, NoReturn
 
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError, did_you_mean
 from tools.benchmarks import convert, convert_scale, report
+from tools.benchmarks.loading import cases, compare, sides
 from tools.benchmarks.machine import describe
 from tools.benchmarks.rounds import remove, working_folder
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
     try:
         chosen = parse(arguments)
-        {"convert": _convert, "convert-scale": _convert_scale}[chosen.command](chosen)
+        {"convert": _convert, "convert-scale": _convert_scale, "load": _load}[chosen.command](chosen)
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -56,20 +58,34 @@ def main(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line, with defaults filled in. Raises FeedrateError naming what was probably meant."""
     parser = _Parser(prog="bench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", metavar="convert|convert-scale", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="convert|convert-scale|load", required=True)
     side_by_side = _add(commands, "convert", "pack beside FFCV's writer", rounds=5)
     side_by_side.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
     side_by_side.add_argument("--repeat", type=_positive, default=10, metavar="K", help="use each photo K times (10)")
-    side_by_side.add_argument("--cases", type=_cases, default=tuple(convert.CASES), metavar="NAME,…", help="(all)")
+    known = _names(convert.CASES)
+    side_by_side.add_argument("--cases", type=known, default=tuple(convert.CASES), metavar="NAME,…", help="(all)")
     scale = _add(commands, "convert-scale", "pack ever larger sets of tiny images", rounds=3)
     sizes = ",".join(map(str, _SIZES))
     scale.add_argument("--samples", type=_sizes, default=_SIZES, metavar="N,…", help=f"how many ({sizes})")
+    _load_options(_add(commands, "load", "load beside other people's loaders", rounds=5))
     chosen, others = parser.parse_known_args(arguments)
     if others:
         known = [word for action in commands.choices[chosen.command]._actions for word in action.option_strings]
         name = others[0].split("=")[0]
         raise FeedrateError(f"{chosen.command} has no option '{name}': {did_you_mean(name, known)}see --help")
     return chosen
+
+
+def _load_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    shown = f"{', '.join(cases.CASES)} ({','.join(cases.DEFAULT_CASES)})"
+    add("--cases", type=_names(cases.CASES), default=cases.DEFAULT_CASES, metavar="NAME,…", help=shown)
+    add("--sides", type=_names(sides.SIDES), metavar="NAME,…", help=f"{', '.join(sides.SIDES)} (those of each case)")
+    add("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
+    add("--repeat", type=_positive, default=10, metavar="K", help="use each photo K times (10)")
+    add("--batch-size", type=_positive, default=64, metavar="B", help="of photos (64)")
+    add("--seconds", type=_seconds, default=2.0, metavar="S", help="a timed window lasts at least so long (2)")
+    add("--quick", action="store_true", help="one short round, to see whether everything runs; its figures mean little")
 
 
 def _add(commands: Any, name: str, text: str, rounds: int) -> argparse.ArgumentParser:
@@ -96,12 +112,27 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(sorted({_positive(word) for word in text.split(",")}))
 
 
-def _cases(text: str) -> tuple[str, ...]:
-    for word in text.split(","):
-        if word not in convert.CASES:
-            near = did_you_mean(word, convert.CASES)
-            raise argparse.ArgumentTypeError(f"'{word}' is unknown: {near}known are {', '.join(convert.CASES)}")
-    return tuple(dict.fromkeys(text.split(",")))
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 3600:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
+    return seconds
+
+
+def _names(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
+    """Of a list of some of these names, without doubles."""
+
+    def parsed(text: str) -> tuple[str, ...]:
+        for word in text.split(","):
+            if word not in known:
+                near = did_you_mean(word, known)
+                raise argparse.ArgumentTypeError(f"'{word}' is unknown: {near}known are {', '.join(known)}")
+        return tuple(dict.fromkeys(text.split(",")))
+
+    return parsed
 
 
 def _convert(chosen: argparse.Namespace) -> None:
@@ -129,6 +160,33 @@ def _convert_scale(chosen: argparse.Namespace) -> None:
         paths["md"].write_text(report.scale_page(measured, paths["png"].name))
         remove(chosen.work)
     _told(paths)
+
+
+def _load(chosen: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from tools.benchmarks.loading import bars, page  # bring in matplotlib
+
+    paths = report.free_paths(chosen.report, "load", ["json", "md", "png"], chosen.overwrite)
+    settings = compare.LoadSettings(
+        chosen.cases,
+        chosen.sides,
+        chosen.source,
+        1 if chosen.quick else chosen.repeat,
+        1 if chosen.quick else chosen.rounds,
+        chosen.workers,
+        chosen.batch_size,
+        0.2 if chosen.quick else chosen.seconds,
+        chosen.timeout_s,
+    )
+    with working_folder(chosen.work):
+        measured = {**_head(), **compare.measure(settings, chosen.work, _say)}
+        report.write_json(paths["json"], measured)
+        bars.draw(paths["png"], measured)
+        paths["md"].write_text(page.page(measured, paths["png"].name))
+        remove(chosen.work)
+    page.tables(measured, Console(width=200))
+    _say(f"written to {', '.join(str(path) for path in paths.values())}")
 
 
 def _head() -> dict[str, Any]:

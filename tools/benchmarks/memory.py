@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import psutil
 
@@ -15,11 +16,13 @@ class Peaks:
     parent_rss  resident memory of the process itself
     tree_rss    the sum over all processes: a page shared by two counts twice
     tree_pss    the same, a shared page split among those that share it; 0 where the system does not tell
+    tree_held   of tree_pss all but mapped files, which the system may drop; its peak may be at another time
     """
 
     parent_rss: int = 0
     tree_rss: int = 0
     tree_pss: int = 0
+    tree_held: int = 0
     num_processes: int = 0
 
     def as_dict(self) -> dict[str, int]:
@@ -64,18 +67,29 @@ class MemoryWatch:
 
     def _look(self, parent: psutil.Process) -> None:
         family = [parent, *parent.children(recursive=True)]
-        rss, pss = [], 0
+        rss, pss, held = [], 0, 0
         for member in family:
             try:
-                info = member.memory_full_info()
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                rss.append(member.memory_info().rss)
+                shares = _shares(member.pid)
+            except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
                 if member is parent:
                     raise psutil.NoSuchProcess(self._pid) from None
                 continue
-            rss.append(info.rss)
-            pss += getattr(info, "pss", 0)
+            pss += shares.get("Pss", 0)
+            held += shares.get("Pss_Anon", 0) + shares.get("Pss_Shmem", 0)
         peaks = self.peaks
         peaks.parent_rss = max(peaks.parent_rss, rss[0])
         peaks.tree_rss = max(peaks.tree_rss, sum(rss))
         peaks.tree_pss = max(peaks.tree_pss, pss)
+        peaks.tree_held = max(peaks.tree_held, held)
         peaks.num_processes = max(peaks.num_processes, len(rss))
+
+
+def _shares(pid: int) -> dict[str, int]:
+    """Bytes by name ("Pss" and so on) of a process, a shared page split among those that share it; {} but on Linux."""
+    path = Path(f"/proc/{pid}/smaps_rollup")
+    if not path.exists():
+        return {}
+    words = [line.split() for line in path.read_text().splitlines()[1:]]
+    return {name.rstrip(":"): int(size) * 1024 for name, size, *_ in words}

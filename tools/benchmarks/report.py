@@ -37,7 +37,7 @@ def convert_page(measured: Mapping[str, Any]) -> str:
     lines = [
         "# Packing beside FFCV's writer",
         "",
-        *_about(measured),
+        *about(measured),
         f"Packed: {settings['images']} ({settings['num_samples']:,} samples), {settings['workers']} workers each, from"
         f" a warm page cache. FFCV's writer: {settings['ffcv']}. The sides took turns; rounds: {settings['rounds']}"
         " (median, lowest … highest). Memory is the sum over all processes, shared pages counted once, of a round"
@@ -51,10 +51,12 @@ def convert_page(measured: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _about(measured: Mapping[str, Any]) -> list[str]:
+def about(measured: Mapping[str, Any]) -> list[str]:
+    """By which command, when and on what it was measured: a paragraph and an empty line."""
     machine = measured["machine"]
-    versions = machine["versions"]
-    shown = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "simplejpeg", "opencv-python-headless", "ffcv"))
+    packages = ("numpy", "simplejpeg", "opencv-python-headless", "ffcv")
+    versions = {name: machine["versions"][name] for name in packages} | measured["settings"].get("packages", {})
+    shown = ", ".join(f"{name} {version}" for name, version in versions.items())
     interrupted = "" if measured["settings"]["in_one_go"] else "; interrupted and continued"
     return [
         f"`{machine['command']}`, {measured['date']}, commit `{machine['commit']}`. {machine['cpus']} cores"
@@ -66,15 +68,15 @@ def _about(measured: Mapping[str, Any]) -> list[str]:
 
 
 def _case_table(case: Mapping[str, Any], num_samples: int) -> Iterable[str]:
-    yield _row("", *_COLUMNS)
-    yield _row(*["---"] * (len(_COLUMNS) + 1))
+    yield row("", *_COLUMNS)
+    yield row(*["---"] * (len(_COLUMNS) + 1))
     for name, side in case["sides"].items():
-        times = [_spread(side[key], "s") for key in _TIMES]
+        times = [spread_text(side[key], "s") for key in _TIMES]
         rate = f"{num_samples / side['wall_s']['median']:,.0f}"
-        yield _row(name, *times, rate, f"{side['stored_bytes']['median'] / 1e6:,.1f} MB", _memory(side))
+        yield row(name, *times, rate, f"{side['stored_bytes']['median'] / 1e6:,.1f} MB", memory_text(side))
     for name, ratios in case["ratios"].items():
-        cells = [_spread(ratios[key], "×") if key in ratios else "" for key in _RATIOS]
-        yield _row(f"ffcv ÷ {name}", *cells)
+        cells = [spread_text(ratios[key], "×") if key in ratios else "" for key in _RATIOS]
+        yield row(f"ffcv ÷ {name}", *cells)
 
 
 def scale_page(measured: Mapping[str, Any], curve_name: str) -> str:
@@ -83,28 +85,28 @@ def scale_page(measured: Mapping[str, Any], curve_name: str) -> str:
     lines = [
         "# Packing as the number of samples grows",
         "",
-        *_about(measured),
+        *about(measured),
         f"Packed to `.beton`: {settings['images']}, {settings['workers']} workers, from a warm page cache. The sizes"
         f" took turns; rounds: {settings['rounds']} (median, lowest … highest). Memory is of one more round that was"
         " not timed. Opening: `open_records` in a fresh process, each round the median of five.",
         "",
         f"![time and memory against the number of samples]({curve_name})",
         "",
-        _row(
+        row(
             "samples", "process", "without imports", "img/s", "parent's memory", "all processes'", "opening", "it holds"
         ),
-        _row(*["---"] * 8),
+        row(*["---"] * 8),
     ]
     for size, point in measured["points"].items():
         lines.append(
-            _row(
+            row(
                 f"{int(size):,}",
-                _spread(point["wall_s"], "s"),
-                _spread(point["work_s"], "s"),
+                spread_text(point["wall_s"], "s"),
+                spread_text(point["work_s"], "s"),
                 f"{int(size) / point['wall_s']['median']:,.0f}",
                 f"{point['peak_parent_rss'] / 1e6:,.0f} MB",
-                _memory(point),
-                _spread(point["open_s"], "s"),
+                memory_text(point),
+                spread_text(point["open_s"], "s"),
                 f"{point['open_rss_bytes']['median'] / 1e6:,.0f} MB",
             )
         )
@@ -122,12 +124,12 @@ def _lines_table(lines: Mapping[str, Mapping[str, float]]) -> Iterable[str]:
         "peak_tree_pss": "all processes' memory",
         "open_s": "opening",
     }
-    yield _row("fitted line", "at no samples", "a million samples more", "R²", "worst point off by")
-    yield _row(*["---"] * 5)
+    yield row("fitted line", "at no samples", "a million samples more", "R²", "worst point off by")
+    yield row(*["---"] * 5)
     for key, unit in FITTED.items():
         line = lines[key]
         scale, shown = (1e6, "MB") if unit == "bytes" else (1, unit)
-        yield _row(
+        yield row(
             names[key],
             f"{line['intercept'] / scale:,.3g} {shown}",
             f"{line['slope'] * 1e6 / scale:,.4g} {shown}",
@@ -136,11 +138,12 @@ def _lines_table(lines: Mapping[str, Mapping[str, float]]) -> Iterable[str]:
         )
 
 
-def _memory(side: Mapping[str, Any]) -> str:
+def memory_text(side: Mapping[str, Any]) -> str:
+    """Peak of all processes."""
     return f"{(side['peak_tree_pss'] or side['peak_tree_rss']) / 1e6:,.0f} MB"
 
 
-def _spread(spread: Mapping[str, float], unit: str) -> str:
+def spread_text(spread: Mapping[str, float], unit: str) -> str:
     """ "12.3 s (12.0 … 12.9)", with as many digits as say something."""
     digits = 3 if spread["median"] < 0.1 else 2 if spread["median"] < 10 else 1
     median, lowest, highest = (f"{spread[key]:,.{digits}f}" for key in ("median", "lowest", "highest"))
@@ -148,5 +151,6 @@ def _spread(spread: Mapping[str, float], unit: str) -> str:
     return f"{median}{space}{unit}" + (f" ({lowest} … {highest})" if spread["n"] > 1 else "")
 
 
-def _row(*cells: str) -> str:
+def row(*cells: str) -> str:
+    """A line of a table."""
     return f"| {' | '.join(cells)} |"

@@ -73,7 +73,8 @@ def remove(folder: Path) -> None:
 def _code_sha256() -> str:
     """Of all code whose speed or result is measured here."""
     digest = sha256()
-    for folder in ("loaders", "converters", "tools"):
-        for path in sorted((REPOSITORY / folder).rglob("*.py")):
-            digest.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
+    for folder in ("loaders", "converters", "engine", "tools"):
+        for path in sorted((REPOSITORY / folder).rglob("*")):
+            if path.suffix in (".py", ".c", ".h"):
+                digest.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]

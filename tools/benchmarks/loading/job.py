@@ -1,0 +1,45 @@
+"""One run of one side, as plain data: written by the command, read by the process that runs it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to load, how, and for how long.
+
+    side         name of one of `sides.SIDES`
+    data         where the images lie, by how they are stored: "beton", "folder", "shards" (a folder each)
+    view         "photos" (RandomResizedCrop and flip) or "cifar" (4 px of padding, a crop and flip)
+    size_px      side of the square output
+    seconds      a timed window lasts at least so long
+    warm_s       how long batches are taken before it begins, after the first one
+    max_batches  it ends after so many at the latest
+    is_cold      whether what is stored is first evicted from the page cache; then nothing is warmed up
+    seed         of our plan
+    """
+
+    side: str
+    data: Mapping[str, str]
+    view: str
+    size_px: int
+    batch_size: int
+    num_workers: int
+    seconds: float
+    warm_s: float
+    max_batches: int
+    is_cold: bool
+    seed: int
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Job":
+        """What `write` wrote."""
+        content: dict[str, Any] = json.loads(Path(path).read_text())
+        return cls(**content)

@@ -1,0 +1,126 @@
+"""Run in a process of its own: one side, for a while. Prints one line of JSON.
+
+python once.py JOB
+
+Either {"unavailable": why}, or the seconds to the first batch, counted from the start of this script and so with all
+imports, and of a window in the middle of the stream its images, its seconds and its processor time. The window begins
+and ends just after a batch, both times after a multiple of the workers' number, because worker processes deliver in
+groups. What was prepared before it began was prepared before it ended, too, so queues favour nobody.
+"""
+
+import time
+
+_STARTED_S = time.perf_counter()
+
+import importlib
+import itertools
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[3])
+
+import psutil
+import torch
+
+from loaders.errors import FeedrateError
+from tools.benchmarks.loading.job import Job
+from tools.benchmarks.loading.sides import SIDES, LoadSide
+
+
+def main(path: str) -> None:
+    """Run the job and print what was measured."""
+    job = Job.read(path)
+    side = SIDES[job.side]
+    if job.is_cold:
+        evict(Path(job.data[side.reads]))
+    try:
+        stream = open_stream(side, job)
+        first = next(stream)
+    except (ImportError, FeedrateError) as error:
+        print(json.dumps({"unavailable": " ".join(str(error).split())}))
+        return
+    first_batch_s = time.perf_counter() - _STARTED_S
+    check(first, side, job)
+    if not job.is_cold:
+        warm_up(stream, job.warm_s, job.num_workers)
+    figures = measure(stream, job.seconds, job.max_batches, job.num_workers)
+    print(json.dumps({"first_batch_s": first_batch_s, **figures}))
+    stream.close()
+
+
+def open_stream(side: LoadSide, job: Job) -> Iterator[torch.Tensor]:
+    """The endless stream of batches of this side."""
+    module, function = side.stream.split(".")
+    streams = importlib.import_module(f"tools.benchmarks.loading.{module}")
+    stream: Iterator[torch.Tensor] = getattr(streams, function)(job)
+    return stream
+
+
+def check(images: torch.Tensor, side: LoadSide, job: Job) -> None:
+    """Raises ValueError where a batch is not what all sides have to deliver."""
+    shape = (job.batch_size, 3, job.size_px, job.size_px)
+    if tuple(images.shape) != shape or str(images.dtype) != f"torch.{side.output}":
+        raise ValueError(f"{job.side} delivers {images.dtype} {tuple(images.shape)} instead of {side.output} {shape}")
+
+
+def warm_up(stream: Iterator[torch.Tensor], seconds: float, group: int) -> None:
+    """Take batches for at least `seconds`, and a multiple of `group` with the one that was taken before."""
+    started_s = time.perf_counter()
+    for count in itertools.count(2):
+        next(stream)
+        if count % group == 0 and time.perf_counter() - started_s >= seconds:
+            return
+
+
+def measure(
+    stream: Iterator[torch.Tensor],
+    seconds: float,
+    max_batches: int,
+    group: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, float]:
+    """Take batches for at least `seconds` or `max_batches`, a multiple of `group` of them."""
+    num_images = 0
+    cpu_before_s, started_s = processor_time_s(), clock()
+    for count in itertools.count(1):
+        num_images += len(next(stream))
+        wall_s = clock() - started_s
+        if count % group == 0 and (wall_s >= seconds or count + group > max_batches):
+            break
+    cpu_s = processor_time_s() - cpu_before_s
+    return {
+        "num_images": num_images,
+        "wall_s": wall_s,
+        "s_per_image": wall_s / num_images,
+        "cpu_s_per_image": cpu_s / num_images,
+    }
+
+
+def evict(folder: Path) -> None:
+    """Ask the system to forget the contents of the files in `folder`. Nothing may have them mapped."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def processor_time_s() -> float:
+    """Of this process and of all it started, whether they run or have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total_s = time.process_time() + ended.ru_utime + ended.ru_stime
+    for child in psutil.Process().children(recursive=True):
+        try:
+            times = child.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total_s += times.user + times.system + times.children_user + times.children_system
+    return total_s
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,46 @@
+"""FFCV's own `Loader`, with the pipeline of its documentation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ffcv.fields.basics import IntDecoder
+from ffcv.fields.rgb_image import RandomResizedCropRGBImageDecoder
+from ffcv.loader import Loader, OrderOption
+from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, Squeeze, ToTensor, ToTorchImage
+
+from engine.augment import IMAGENET_CHANNELS
+
+from .job import Job
+
+
+def pixels(job: Job) -> Iterator[torch.Tensor]:
+    """uint8 [B, 3, H, W], channels-last."""
+    yield from _images(job, [])
+
+
+def normalised(job: Job) -> Iterator[torch.Tensor]:
+    """float32. On a CPU FFCV normalises by a table before a batch becomes a tensor."""
+    mean, std = np.array(IMAGENET_CHANNELS.mean), np.array(IMAGENET_CHANNELS.std)
+    yield from _images(job, [NormalizeImage(mean, std, np.float32)])
+
+
+def _images(job: Job, normalize: list[Any]) -> Iterator[torch.Tensor]:
+    decoder = RandomResizedCropRGBImageDecoder((job.size_px, job.size_px))
+    loader = Loader(
+        str(Path(job.data["beton"]) / "train.beton"),
+        batch_size=job.batch_size,
+        num_workers=job.num_workers,
+        os_cache=True,
+        order=OrderOption.RANDOM,
+        drop_last=True,
+        pipelines={
+            "image": [decoder, RandomHorizontalFlip(), *normalize, ToTensor(), ToTorchImage()],
+            "label": [IntDecoder(), ToTensor(), Squeeze()],
+        },
+    )
+    while True:
+        for images, _ in loader:
+            yield images
