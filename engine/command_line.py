@@ -93,10 +93,27 @@ def _converted(hint: Any, default: Any, value: Any, where: str) -> Any:
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(default, tuple) and isinstance(value, list):
-        return tuple(value)
+        return _tuple_of(hint, value, where)
     if type(value) is not type(default):
         raise FeedrateError(f"{where} is {value!r}: it must be of type {type(default).__name__}")
     return value
+
+
+def _tuple_of(hint: Any, values: list[Any], where: str) -> tuple[Any, ...]:
+    """`values` as the tuple that `hint` names, each of its own type."""
+    kinds = list(typing.get_args(hint))
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(values)
+    if len(kinds) != len(values):
+        raise FeedrateError(f"{where} is {values!r}: it must have {len(kinds)} values")
+    items: list[Any] = []
+    for kind, value in zip(kinds, values, strict=True):
+        is_tuple = typing.get_origin(kind) is tuple
+        default = () if is_tuple else kind()
+        if is_tuple and not isinstance(value, list):
+            raise FeedrateError(f"{where} has {value!r}: it must be a list")
+        items.append(_converted(kind, default, value, where))
+    return tuple(items)
 
 
 def _take_preset(arguments: list[str]) -> tuple[str | None, list[str]]:

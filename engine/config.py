@@ -6,13 +6,17 @@ Names carry their unit; `batch_size` is global, over all ranks. The text under a
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from loaders.api import FeedrateError
+from loaders.api import FeedrateError, OnBad
 from loaders.crops import CenterCrop, Crop, PadCrop, RandomResizedCrop
-from loaders.plan import View
+from loaders.page_cache import PageCache
+from loaders.view import View, size_ramp
+
+from .bounds import above_0, at_least, between
+from .sampling import SamplingConfig
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(SamplingConfig):
     """Which samples, cut how, loaded by how many."""
 
     path: str = "data/imagenet"
@@ -33,19 +37,37 @@ class DataConfig:
     flip_probability: float = 0.5
     size_px: int = 224
     """Side of training images."""
+    size_schedule: tuple[tuple[int, int], ...] = ()
+    """Progressive resizing in place of size_px: pairs of first epoch, counted from 0, and side."""
+    size_ramp: tuple[int, ...] = ()
+    """The same in FFCV's form: smallest side, largest side, epoch from which and epoch until which it grows."""
     eval_size_px: int = 224
     eval_resize_px: int = 256
     """The shorter side is thought resized to this before the centre is cut."""
-    resize: Literal["auto", "area", "exact"] = "auto"
-    """Area averaging, antialiased bilinear as torchvision's, or the loader's own fastest."""
+    resize: Literal["auto", "area", "exact", "device"] = "auto"
+    """Area averaging, antialiased bilinear as torchvision's, that on the device, or the loader's own fastest."""
     workers: int = 0
     """Threads or processes a rank; 0: the processors this rank may use."""
     batches_ahead: int = 3
+    page_cache: PageCache = "system"
+    """memory: bring the whole packed set into memory at start, once for all ranks of a machine, and keep it there."""
+    on_bad: OnBad = "error"
+    """A training sample that cannot be delivered ends the run, or another takes its place. Evaluation always ends."""
+    max_bad: int = 100
+    """Substitutes a rank and epoch; one more ends the run."""
 
     def __post_init__(self) -> None:
-        _at_least(1, batch_size=self.batch_size, eval_batch_size_per_rank=self.eval_batch_size_per_rank)
-        _at_least(1, size_px=self.size_px, eval_size_px=self.eval_size_px, batches_ahead=self.batches_ahead)
-        _at_least(0, workers=self.workers)
+        super().__post_init__()
+        at_least(1, batch_size=self.batch_size, eval_batch_size_per_rank=self.eval_batch_size_per_rank)
+        at_least(1, size_px=self.size_px, eval_size_px=self.eval_size_px, batches_ahead=self.batches_ahead)
+        at_least(0, workers=self.workers, max_bad=self.max_bad)
+        if self.batch_size % self.views:
+            raise FeedrateError(f"batch_size is {self.batch_size}: it must be a multiple of the {self.views} views")
+        if len(self.size_ramp) not in (0, 4) or (self.size_ramp and self.size_schedule):
+            raise FeedrateError(
+                f"size_ramp is {self.size_ramp}: it must be smallest and largest side, first and last epoch, and stand"
+                " without a size_schedule"
+            )
         self.train_view()
         self.eval_view()
 
@@ -56,7 +78,8 @@ class DataConfig:
             "pad": PadCrop(self.padding_px),
             "center": CenterCrop(self.size_px, self.size_px),
         }
-        return View(crops[self.crop], self.size_px, self.flip_probability)
+        schedule = size_ramp(*self.size_ramp) if self.size_ramp else self.size_schedule
+        return View(crops[self.crop], schedule or self.size_px, self.flip_probability)
 
     def eval_view(self) -> View:
         """How evaluation images are cut, as the plan wants it."""
@@ -94,10 +117,9 @@ class OptimConfig:
     """Largest norm of all gradients together; 0: no clipping."""
 
     def __post_init__(self) -> None:
-        _at_least(0, weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs, clip_norm=self.clip_norm)
-        _between(0, 1, momentum=self.momentum, label_smoothing=self.label_smoothing, rise_share=self.rise_share)
-        if not self.learning_rate > 0:
-            raise FeedrateError(f"learning_rate is {self.learning_rate}: it must be above 0")
+        at_least(0, weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs, clip_norm=self.clip_norm)
+        between(0, 1, momentum=self.momentum, label_smoothing=self.label_smoothing, rise_share=self.rise_share)
+        above_0(learning_rate=self.learning_rate)
         if self.nesterov and self.momentum == 0:
             raise FeedrateError("nesterov is on and momentum is 0: Nesterov's step needs momentum above 0")
 
@@ -117,7 +139,7 @@ class ExecutionConfig:
     """On CUDA: only kernels that give the same bits each time. On a CPU they always do."""
 
     def __post_init__(self) -> None:
-        _at_least(0, threads=self.threads)
+        at_least(0, threads=self.threads)
 
 
 @dataclass(frozen=True)
@@ -140,8 +162,8 @@ class RunConfig:
     """Write every sample id, in the order trained on, to ids-rank<r>.i64 (little-endian int64)."""
 
     def __post_init__(self) -> None:
-        _at_least(1, log_every_steps=self.log_every_steps, checkpoints_kept=self.checkpoints_kept)
-        _at_least(0, checkpoint_every_steps=self.checkpoint_every_steps)
+        at_least(1, log_every_steps=self.log_every_steps, checkpoints_kept=self.checkpoints_kept)
+        at_least(0, checkpoint_every_steps=self.checkpoint_every_steps)
         if not self.checkpoint_every_s > 0:
             raise FeedrateError(f"checkpoint_every_s is {self.checkpoint_every_s}: it must be above 0 seconds")
 
@@ -153,7 +175,7 @@ class Config:
     name: str = ""
     """Of the run's folder; empty: the preset's, or "default"."""
     loader: str = "auto"
-    """torchvision, turbo, ffcv, dali, synthetic, or auto to have one chosen."""
+    """torchvision, turbo, ffcv, dali, resident, synthetic, or auto to have one chosen."""
     epochs: int = 16
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
@@ -163,8 +185,8 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
-        _at_least(1, epochs=self.epochs)
-        _at_least(0, seed=self.seed)
+        at_least(1, epochs=self.epochs)
+        at_least(0, seed=self.seed)
         if "/" in self.name:
             raise FeedrateError(f"name '{self.name}' must be a folder's name without a slash")
 
@@ -183,15 +205,3 @@ class Config:
 
 def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _at_least(least: float, **values: float) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise FeedrateError(f"{name} is {value}: it must be {least} or more")
-
-
-def _between(least: float, most: float, **values: float) -> None:
-    for name, value in values.items():
-        if not least <= value <= most:
-            raise FeedrateError(f"{name} is {value}: it must lie between {least} and {most}")

@@ -2,17 +2,19 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loaders.api import FeedrateError, Loader, LoaderOptions
 from loaders.choose import choose_loader, open_loader
-from loaders.plan import Plan, Sequential, Shuffled
+from loaders.page_cache import WholeSet
+from loaders.plan import BlockShuffled, Plan, Sequential
 from loaders.records import ChannelStatistics, Records, ScanProgress, open_records
 
 from .augment import IMAGENET_CHANNELS
 from .config import Config, DataConfig
 from .dist import Ranks
+from .sampling import evaluation_sampling, training_order, training_sampling
 
 Say = Callable[[str], None]
 
@@ -44,31 +46,42 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
             f"{config.data.path}: '{config.data.train_split}' has {len(train_records.classes)} classes and"
             f" '{config.data.eval_split}' has {len(eval_records.classes)} or others: labels would not mean the same"
         )
-    data = config.data
-    train_plan = plan_of(train_records, config)
-    order = Sequential(data.eval_batch_size_per_rank)
-    eval_plan = Plan(eval_records.widths, eval_records.heights, order, data.eval_view(), config.seed)
+    train_plan, eval_plan = plan_of(train_records, config), _eval_plan_of(eval_records, config)
     train_plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
-    options = loader_options(data, ranks)
+    num_classes = len(train_records.classes)
+    say(f"data: {_chosen(train_plan)} to train on, {_chosen(eval_plan)} to evaluate, {num_classes} classes")
+    _say_of_order_and_classes(config.data, train_plan, ranks, say)
+    keep_in_memory([train_records, eval_records], config.data, ranks, say)
+    options = loader_options(config.data, ranks)
     train = open_loader(name, train_records, train_plan, options)
     try:
-        evaluation = open_loader(name, eval_records, eval_plan, options)
+        # an evaluation counts every sample, whatever training does about bad ones
+        evaluation = open_loader(name, eval_records, eval_plan, replace(options, on_bad="error"))
     except BaseException:
         train.close()
         raise
     channels = channels_of(train_records)
-    say(
-        f"data: {len(train_records):,} to train on, {len(eval_records):,} to evaluate,"
-        f" {len(train_records.classes)} classes"
-    )
     say(f"normalised by the mean and deviation of {channels.source}")
-    return Data(train, evaluation, len(train_records.classes), channels)
+    return Data(train, evaluation, num_classes, channels)
 
 
 def plan_of(records: Records, config: Config) -> Plan:
     """The plan of training over `records`."""
-    order = Shuffled(config.data.batch_size)
-    return Plan(records.widths, records.heights, order, config.data.train_view(), config.seed)
+    data = config.data
+    order, sampling = training_order(records, data, data.batch_size), training_sampling(records, data)
+    return Plan(records.widths, records.heights, order, data.train_view(), config.seed, sampling)
+
+
+def keep_in_memory(records: list[Records], data: DataConfig, ranks: Ranks, say: Say) -> None:
+    """Bring `records` into memory if so configured, each rank of a machine its part; refuses what does not fit."""
+    if data.page_cache == "system":
+        return
+    whole = WholeSet(records)
+    refusals = [refusal for refusal in ranks.gather(whole.refusal()) if refusal]
+    if refusals:
+        raise FeedrateError(refusals[0])
+    whole.bring_in(ranks.local_rank, ranks.local_world_size, say)
+    ranks.gather(None)  # nobody starts before all of it is there
 
 
 def channels_of(records: Records) -> ChannelStatistics:
@@ -77,13 +90,15 @@ def channels_of(records: Records) -> ChannelStatistics:
 
 
 def loader_options(data: DataConfig, ranks: Ranks) -> LoaderOptions:
-    """What the loaders of this rank are told."""
+    """What the training loader of this rank is told."""
     return LoaderOptions(
         shard=ranks.shard,
         device=ranks.device,
         resize=None if data.resize == "auto" else data.resize,
         num_workers=data.workers or ranks.cpus,
         num_ahead=data.batches_ahead,
+        on_bad=data.on_bad,
+        max_bad=data.max_bad,
     )
 
 
@@ -91,6 +106,30 @@ def packed_beside(path: str) -> str:
     """`path`, or `path`-packed where the converters left a packed set beside it."""
     packed = Path(f"{path.rstrip('/')}-packed")
     return str(packed) if (packed / "manifest.json").is_file() else path
+
+
+def _eval_plan_of(records: Records, config: Config) -> Plan:
+    data = config.data
+    order, sampling = Sequential(data.eval_batch_size_per_rank), evaluation_sampling(records, data)
+    return Plan(records.widths, records.heights, order, data.eval_view(), config.seed, sampling)
+
+
+def _chosen(plan: Plan) -> str:
+    of_all = f" of {plan.num_samples:,}" if plan.num_chosen < plan.num_samples else ""
+    return f"{plan.num_chosen:,}{of_all}"
+
+
+def _say_of_order_and_classes(data: DataConfig, train: Plan, ranks: Ranks, say: Say) -> None:
+    if data.classes:
+        say(f"{len(data.classes)} classes are chosen; labels and the model's head stay those of the whole set")
+    if isinstance(train.order, BlockShuffled):
+        order = train.order
+        say(
+            f"order by blocks of {order.block_samples} samples, {order.blocks_mixed} mixed at a time"
+            f" in each of {order.lanes} lanes"
+        )
+        if order.lanes % ranks.world_size:
+            say(f"{ranks.world_size} ranks do not divide {order.lanes} lanes: some read the same blocks")
 
 
 def _open_both(

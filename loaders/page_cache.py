@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,9 @@ _POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14: reads and maps pages with
 _PIECE_BYTES = 32 << 20
 _USABLE_SHARE = 0.9  # of what is available: the rest is for the process itself
 _PAGE_BYTES = 4096
+
+# leave the page cache to the system, or fill it with the whole set
+PageCache = Literal["system", "memory"]
 
 Say = Callable[[str], None]
 _Range = tuple[MappedFile, int, int]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,7 @@ def choose_samples(
     ids = np.arange(len(labels), dtype=np.int64)
     if len(labels_wanted):
         ids = ids[np.isin(labels, np.asarray(labels_wanted))]
-    if not subset > 0 or (subset > 1 and subset != int(subset)):
-        raise FeedrateError(f"a subset of {subset} must be a share, above 0 and up to 1, or a whole number of samples")
+    refuse_bad_subset(subset)
     # the share is a decimal number as written: 0.07 of 100 are 7, although the nearest float is above
     number = int(subset) if subset > 1 else int(Fraction(str(subset)) * len(ids))
     if not 0 < number <= len(ids):
@@ -36,6 +36,12 @@ def choose_samples(
         keys = draw(stream_key(seed, 0, "subset"), ids)
         ids = np.sort(ids[np.argsort(keys, kind="stable")[:number]])
     return None if len(ids) == len(labels) else ids
+
+
+def refuse_bad_subset(subset: float) -> None:
+    """Raise FeedrateError on what is neither a share nor a number of samples."""
+    if not 0 < subset < inf or (subset > 1 and subset != int(subset)):
+        raise FeedrateError(f"a subset of {subset} must be a share, above 0 and up to 1, or a whole number of samples")
 
 
 def labels_of(names: Sequence[str], classes: Sequence[str]) -> list[int]:

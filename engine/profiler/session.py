@@ -7,7 +7,7 @@ from loaders.records import open_records
 
 from ..build import build_step
 from ..config import Config
-from ..data import channels_of, loader_options, packed_beside, plan_of
+from ..data import channels_of, keep_in_memory, loader_options, packed_beside, plan_of
 from ..dist import Ranks
 from .measure import Measurement, Tell, measure
 from .verdict import Verdict, judge
@@ -20,6 +20,7 @@ def profile(config: Config, ranks: Ranks, seconds: float, rounds: int, tell: Tel
     path = packed_beside(config.data.path)
     records = open_records(path, config.data.train_split)
     tell(f"data: {path}, {len(records):,} samples")
+    keep_in_memory([records], config.data, ranks, tell)
     options = loader_options(config.data, ranks)
     plan = plan_of(records, config)
     loader = open_loader(name, records, plan, options)

@@ -1,0 +1,210 @@
+"""From settings to loaders: which samples they give, in what order, and what is said about it."""
+
+import dataclasses
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from short_runs import ONE_RANK, run_to_end, short_config
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "loaders"))
+from packed_by_hand import samples_of, write_packed
+
+from engine.command_line import load_preset
+from engine.config import Config, DataConfig
+from engine.data import Data, loader_options, open_data, plan_of
+from loaders.api import FeedrateError
+from loaders.page_cache import WholeSet
+from loaders.plan import BlockShuffled
+from loaders.records import open_records
+
+
+@pytest.fixture(scope="module")
+def packed(image_folder, tmp_path_factory) -> Path:
+    """The image folder as .beton: 37 training samples, 23 to evaluate."""
+    splits = {split: samples_of(image_folder, split) for split in ("train", "val")}
+    return write_packed(tmp_path_factory.mktemp("packed"), splits, ("beton",))
+
+
+def config_of(path: Path, folder: Path, **data) -> Config:
+    config = short_config(path, folder)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """opened(path, **data settings): (Data, what was said); closed after the test."""
+    datas: list[Data] = []
+
+    def open_it(path: Path, **data):
+        said: list[str] = []
+        datas.append(open_data(config_of(path, tmp_path, **data), ONE_RANK, said.append))
+        return datas[-1], "\n".join(said)
+
+    yield open_it
+    for data in datas:
+        data.close()
+
+
+def ids_of(loader, epoch: int = 0) -> list[int]:
+    return [index for batch in loader.epoch(epoch) for index in batch.ids[: batch.num_valid].tolist()]
+
+
+def test_chosen_classes_and_subsets_alone_are_trained_on_and_evaluated_and_keep_their_labels(packed, opened):
+    data, said = opened(packed, classes=("cat", "bee"), subset=15, eval_subset=0.5)
+    train, val = open_records(packed, "train"), open_records(packed, "val")
+    assert data.num_classes == 3 and len(data.train) == 2
+    seen = ids_of(data.train) + ids_of(data.train, 1)
+    assert len(set(seen)) <= 15 and {train.labels[index] for index in seen} == {1, 2}
+    counted = ids_of(data.evaluation)
+    assert len(counted) == len(set(counted)) == 8 and {val.labels[index] for index in counted} <= {1, 2}
+    assert "data: 15 of 37 to train on, 8 of 23 to evaluate, 3 classes" in said
+    assert "2 classes are chosen; labels and the model's head stay those of the whole set" in said
+
+
+def test_nothing_chosen_is_everything_as_ever(packed, opened):
+    data, said = opened(packed)
+    assert len(ids_of(data.train)) == 35 and sorted(ids_of(data.evaluation)) == list(range(23))
+    assert "data: 37 to train on, 23 to evaluate, 3 classes" in said
+    assert "sampling" not in data.train.identity()["stream"]
+
+
+def test_the_order_by_blocks_takes_its_size_from_the_stored_bytes_and_says_so(packed, opened):
+    records = open_records(packed, "train")
+    mib = 5 * float(records.sizes.mean()) / 2**20
+    data, said = opened(packed, order="block", block_mib=mib, blocks_mixed=2, block_lanes=7, views=1)
+    assert "order by blocks of 5 samples, 2 mixed at a time in each of 7 lanes" in said
+    assert data.train.identity()["stream"]["order"] == {
+        "kind": "BlockShuffled", "global_batch_size": 7, "block_samples": 5, "blocks_mixed": 2, "lanes": 7,
+    }  # fmt: skip
+    assert len(set(ids_of(data.train))) == 35
+
+
+@pytest.mark.parametrize("per", ["class", "sample"])
+@pytest.mark.parametrize("ending", ["npy", "txt"])
+def test_weights_are_read_from_a_file_a_class_or_a_sample_each(packed, opened, tmp_path, per, ending):
+    labels = open_records(packed, "train").labels
+    weights = np.array([0, 1.5, 0]) if per == "class" else np.where(labels == 1, 0.25, 0)
+    path = tmp_path / f"weights.{ending}"
+    np.save(path, weights) if ending == "npy" else np.savetxt(path, weights)
+    data, _ = opened(packed, sampling="weighted", weights=str(path))
+    seen = ids_of(data.train)
+    assert len(seen) == 35 and set(labels[seen].tolist()) == {1}
+
+
+def test_balanced_draws_repeats_and_views_reach_the_loader(packed, opened):
+    labels = open_records(packed, "train").labels
+    data, _ = opened(packed, sampling="balanced")
+    counts = np.bincount(labels[[index for epoch in range(20) for index in ids_of(data.train, epoch)]])
+    assert np.all(np.abs(counts - 700 / 3) < 6 * np.sqrt(700 * 2 / 9))
+    data, _ = opened(packed, repeats=5)
+    assert Counter(Counter(ids_of(data.train)).values()) == {5: 7}
+    data, _ = opened(packed, batch_size=14, views=7)
+    ids = ids_of(data.train)
+    assert len(data.train) == 18 and ids[::7] == ids[6::7] and len(set(ids)) == 36
+
+
+def test_bad_samples_may_be_substituted_in_training_and_never_in_evaluation(packed, opened):
+    config = config_of(packed, packed, on_bad="substitute", max_bad=3)
+    options = loader_options(config.data, ONE_RANK)
+    assert (options.on_bad, options.max_bad) == ("substitute", 3)
+    data, _ = opened(packed, on_bad="substitute", max_bad=3)  # evaluation would refuse it
+    assert len(ids_of(data.evaluation)) == 23
+
+
+def test_the_whole_set_is_brought_into_memory_or_refused_in_one_sentence(packed, opened, image_folder, monkeypatch):
+    _, said = opened(packed, page_cache="memory")
+    assert "reading into memory" in said and "100 %" in said
+    with pytest.raises(FeedrateError, match="needs a packed set") as caught:
+        opened(image_folder, page_cache="memory")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(WholeSet, "refusal", lambda self: "it does not fit")
+    with pytest.raises(FeedrateError, match="it does not fit"):
+        opened(packed, page_cache="memory")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"order": "block", "block_lanes": 7}, "no part of a packed file"),
+        ({"classes": ("bea",)}, "no class 'bea': did you mean bee"),
+        ({"subset": 38}, "1 … 37"),
+        ({"subset": 3}, "at most 3"),
+        ({"eval_subset": 0.001}, "makes 0 samples"),
+        ({"sampling": "weighted", "weights": "/nowhere"}, "/nowhere cannot be read|/nowhere not found"),
+    ],
+)
+def test_what_does_not_fit_the_set_is_refused_in_one_sentence(image_folder, opened, changes, says):
+    with pytest.raises(FeedrateError, match=says) as caught:
+        opened(image_folder, **changes)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "says"), [("1\n2\n", "3 are needed, one a class, or 37"), ("1\nx\n3", "does not")])
+def test_a_file_of_other_weights_is_refused_in_one_sentence(image_folder, opened, tmp_path, content, says):
+    (tmp_path / "weights.txt").write_text(content)
+    with pytest.raises(FeedrateError, match=says) as caught:
+        opened(image_folder, sampling="weighted", weights=str(tmp_path / "weights.txt"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"subset": 0.0}, "subset of 0.0"),
+        ({"eval_subset": 2.5}, "whole number"),
+        ({"subset": float("inf")}, "inf"),
+        ({"sampling": "weighted"}, "--data.weights must name"),
+        ({"weights": "w.npy"}, "--data.sampling weighted"),
+        ({"sampling": "balanced", "repeats": 2}, "use one of them"),
+        ({"order": "block", "repeats": 2}, "--data.order shuffled"),
+        ({"order": "block", "sampling": "balanced"}, "--data.order shuffled"),
+        ({"classes": ("ant", "ant")}, "named once"),
+        ({"views": 3}, "multiple of the 3 views"),
+        ({"views": 0}, "views is 0"),
+        ({"block_mib": 0.0}, "block_mib is 0.0"),
+        ({"max_bad": -1}, "max_bad is -1"),
+        ({"size_ramp": (1, 2, 3)}, "smallest and largest side"),
+        ({"size_ramp": (160, 192, 1, 2), "size_schedule": ((0, 160),)}, "without a size_schedule"),
+        ({"size_ramp": (160, 190, 1, 2)}, "multiples of 32"),
+        ({"size_schedule": ((1, 160),)}, "start at epoch 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_in_one_sentence(settings, says):
+    with pytest.raises(FeedrateError, match=says) as caught:
+        DataConfig(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_sizes_may_follow_a_schedule_or_ffcvs_ramp_also_from_a_preset(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[data]\nsize_schedule = [[0, 160], [71, 192]]\nclasses = ['ant']\nsubset = 1")
+    data = load_preset(str(path)).data
+    assert data.train_view() == DataConfig(size_ramp=(160, 192, 65, 76)).train_view()
+    assert [data.train_view().size_at(epoch) for epoch in (0, 70, 71)] == [160, 160, 192]
+    for text, says in (
+        ("size_schedule = [0, 160]", "it must be a list"),
+        ("size_schedule = [[0, 160, 2]]", "must have 2 values"),
+        ("size_schedule = [[0, 'a']]", "must be of type int"),
+        ("classes = [3]", "must be of type str"),
+    ):
+        path.write_text(f"[data]\n{text}")
+        with pytest.raises(FeedrateError, match=says) as caught:
+            load_preset(str(path))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_whole_run_with_blocks_views_and_growing_images(packed, tmp_path):
+    config = config_of(
+        packed, tmp_path, order="block", block_mib=0.01, block_lanes=7, batch_size=14, views=2,
+        size_schedule=((0, 16), (1, 24)),
+    )  # fmt: skip
+    result = run_to_end(config)
+    epochs = [line for line in result["metrics"] if line["kind"] == "epoch"]
+    assert len(epochs) == 2 and all(line["num_evaluated"] == 23 for line in epochs)
+    assert result["position"] == [2, 0]
+    json.dumps(plan_of(open_records(packed, "train"), config).identity())
+    assert isinstance(plan_of(open_records(packed, "train"), config).order, BlockShuffled)
