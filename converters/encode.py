@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from loaders.errors import FeedrateError
 
 from .jpeg_structure import JPEG_START, JpegHead, NotAJpeg, is_whole, read_head
+from .restarts import with_restarts
 
 _LARGEST_SIDE_PX = 65_535  # .beton stores sides in 16 bits
 _MOST_PIXELS = 178_956_970  # beyond which Pillow takes an image for a decompression bomb: half a gigabyte of RGB
@@ -36,6 +37,8 @@ class Encoding:
     quality      of JPEGs that have to be encoded; a baseline JPEG that needs no shrinking keeps its bytes
     apply_exif   turn images as EXIF says; readers of image folders, torchvision's too, ignore it
     check        of bytes that are kept: "full" decodes each image once, "structure" reads its markers alone
+    restarts     code JPEGs anew, with restart markers and without loss, so that loaders decode only what a crop needs;
+                 progressive ones become sequential by that and need no encoding
     """
 
     write_mode: Literal["jpg", "raw", "mix"] = "jpg"
@@ -45,6 +48,7 @@ class Encoding:
     jpeg_share: float = 0.5
     apply_exif: bool = False
     check: Literal["full", "structure"] = "full"
+    restarts: bool = False
 
     def __post_init__(self) -> None:
         if self.write_mode not in ("jpg", "raw", "mix"):
@@ -125,7 +129,11 @@ def _from_jpeg(stored: NDArray[np.uint8], head: JpegHead, encoding: Encoding, wa
         return _from_pixels(_decode_with_pillow(stored, encoding), encoding, wanted)
     size = shrunk_size(width, height, encoding)
     turned = encoding.apply_exif and head.orientation != 1
-    if size != (width, height) or turned or not head.is_baseline or subsampling not in _SUBSAMPLINGS:
+    anew = size != (width, height) or turned or subsampling not in _SUBSAMPLINGS
+    rewritten = with_restarts(stored) if encoding.restarts and wanted.jpeg and not anew else None
+    if rewritten is not None:
+        stored, head = rewritten, read_head(rewritten.tobytes())
+    if anew or not head.is_baseline:
         pixels = _decode_jpeg(stored, width, height, size)
         if turned:
             pixels = _turned(pixels, head.orientation)
@@ -141,7 +149,7 @@ def _from_jpeg(stored: NDArray[np.uint8], head: JpegHead, encoding: Encoding, wa
         width,
         height,
         jpeg=stored.tobytes() if wanted.jpeg else None,
-        is_original=wanted.jpeg,
+        is_original=wanted.jpeg and rewritten is None,
         pixels=pixels if wanted.pixels else None,
         histogram=_histogram(pixels) if wanted.histogram and pixels is not None else None,
     )
@@ -160,6 +168,8 @@ def _from_pixels(
     if wanted.jpeg:  # 4:2:0, as most photos have it: about a quarter fewer bytes, and faster to decode, than 4:4:4
         pixels = np.ascontiguousarray(pixels)
         jpeg = simplejpeg.encode_jpeg(pixels, quality=encoding.quality, colorspace="RGB", colorsubsampling="420")
+        rewritten = with_restarts(np.frombuffer(jpeg, np.uint8)) if encoding.restarts else None
+        jpeg = jpeg if rewritten is None else rewritten.tobytes()
     return Encoded(
         new_width,
         new_height,

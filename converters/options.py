@@ -12,6 +12,7 @@ from loaders.errors import FeedrateError, did_you_mean
 from .encode import Encoding
 from .packing import FORMATS, PackSettings
 from .presets import PRESETS
+from .restarts import require_restarts
 from .split_pass import Rules
 
 DATASETS = {  # name: default of --source, of --out (None: beside the source), of --write-mode, help
@@ -77,7 +78,10 @@ def settings_of(chosen: argparse.Namespace) -> PackSettings:
         jpeg_share=0.5 if chosen.jpeg_share is None else chosen.jpeg_share,
         apply_exif=chosen.apply_exif,
         check=chosen.check,
+        restarts=chosen.restart_markers,
     )
+    if encoding.restarts:
+        require_restarts()
     seed = None if chosen.order == "source" else chosen.seed
     return PackSettings(encoding, tuple(chosen.to.split(",")), seed, chosen.shard_mb << 20)
 
@@ -115,6 +119,7 @@ def _add_packing(commands: Any, name: str) -> list[str]:
     add("--write-mode", type=_one_of("jpg", "raw", "mix"), default=write_mode, help=f"in .beton ({write_mode})")
     add("--jpeg-share", type=_share, help="of the images that --write-mode mix writes as JPEG (0.5)")
     add("--quality", type=_whole, default=90, help="of JPEGs that must be encoded (90)")
+    add("--restart-markers", action="store_true", help="code JPEGs anew without loss, so that crops decode faster")
     add("--check", type=_one_of("full", "structure"), default="full", help="of kept JPEGs: decode, or only walk (full)")
     add("--apply-exif", action="store_true", help="turn images as EXIF says, as image folders' readers do not")
     add("--order", type=_one_of("shuffled", "source"), default="shuffled", help="in which samples lie (shuffled)")

@@ -252,9 +252,12 @@ def _task(splits: Mapping[str, Samples], settings: PackSettings) -> dict[str, An
     """What decides the bytes: an unfinished pass is continued only by one with the same."""
     first = next(iter(splits.values()))
     classes = hashlib.sha256("\0".join((*first.classes, *first.class_names)).encode("utf-8", "surrogateescape"))
+    encoding = asdict(settings.encoding)
+    if not encoding["restarts"]:
+        del encoding["restarts"]  # sets that were packed before there was such a setting say nothing of it
     return {
         "settings": {
-            **asdict(settings.encoding),
+            **encoding,
             "formats": [name for name in FORMATS if name in settings.formats],
             "order": "source" if settings.seed is None else "shuffled",
             "seed": settings.seed,

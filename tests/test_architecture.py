@@ -25,7 +25,7 @@ NAME_CLASH_ALLOWED = {"tools/profile.py"}
 CONVERTERS_MAY_TAKE = {
     *("atomic", "counter_random", "cpus", "errors", "manifest", "records", "sample_table", "packed_folder"),
     *("beton_layout", "beton_records", "cifar_records", "folder_records", "raw_records", "shard_records"),
-    *("folder_scan", "plan", "crops", "pixels"),
+    *("folder_scan", "plan", "crops", "pixels", "native"),
 }
 # what the engine may not: a loader or a format by its own name; `choose` and `records` open them
 ENGINE_MAY_NOT_TAKE_ENDINGS = ("_loader", "_records", "packed_folder")

@@ -67,6 +67,8 @@ def _how_packed(settings: Mapping[str, Any]) -> Iterator[Fact]:
             yield "in .beton", modes.get(settings["write_mode"], str(settings["write_mode"]))
         if "quality" in settings and _holds_jpegs(settings.get("formats", ()), settings):
             yield "quality", f"{settings['quality']}, where a JPEG had to be made"
+            if settings.get("restarts"):
+                yield "restarts", "JPEGs coded anew without loss, with markers: a crop decodes only what it needs"
     if "apply_exif" in settings:
         yield "EXIF", "turned upright as it says" if settings["apply_exif"] else "not applied, as torchvision does"
     if "check" in settings:
