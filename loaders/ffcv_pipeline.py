@@ -15,8 +15,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
-from queue import Empty, Full
+from dataclasses import replace
+from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -57,25 +57,48 @@ _Graph: Any = private_module("ffcv.pipeline.graph", Compiler=_NoCompiler).Graph
 _EpochIterator: Any = private_module("ffcv.loader.epoch_iterator", Compiler=_NoCompiler, IS_CUDA=False).EpochIterator
 
 
-@dataclass(frozen=True)
 class PlannedBatch:
-    """What FFCV hands to our operation as `batch_indices`: the plan's rows, and the same for compiled code."""
+    """What FFCV hands to our operation as `batch_indices`: the plan's rows, and the same for compiled code.
 
-    rows: PlanRows
-    table: NDArray[np.int64]  # [rows, NUM_COLUMNS], see ffcv_compiled
+    table  int64 [rows, NUM_COLUMNS], see ffcv_compiled
 
-    def __post_init__(self) -> None:
-        assert self.table.shape == (len(self.rows), NUM_COLUMNS)
+    Threads take its rows in parts that shrink, so that all end at about the same time.
+    """
+
+    def __init__(self, rows: PlanRows, table: NDArray[np.int64]) -> None:
+        assert table.shape == (len(rows), NUM_COLUMNS)
+        self.rows = rows
+        self.table = table
+        self.work: list[Future[None]] = []
+        self.failures: list[tuple[int, LoaderError]] = []
+        self._next = 0
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def take(self, num_threads: int) -> range:
+        """The next rows to make; empty when there are none."""
+        with self._lock:
+            start = self._next
+            self._next += -(-(len(self) - start) // (4 * num_threads))
+            return range(start, self._next)
+
+    def finish(self) -> PlanRows:
+        """Wait until the batch is made. Of several rows that failed, raises the error of the first."""
+        wait(self.work)
+        for part in self.work:
+            part.result()
+        if self.failures:
+            raise min(self.failures, key=lambda failure: failure[0])[1]
+        return self.rows
 
 
 Mend = Callable[[PlanRows, int, NDArray[np.uint8]], None]  # make one row by other means, or raise LoaderError
 
 
 class PlannedDecoder(Operation):  # type: ignore[misc]
-    """FFCV's decoding operation, as the plan says: `num_threads` threads share the rows of one batch.
+    """FFCV's decoding operation, as the plan says. Its threads begin a batch when the one before has no rows to take.
 
     largest  pixels of the largest image;  mend  called, by any thread, for rows the compiled code cannot make
     """
@@ -88,7 +111,8 @@ class PlannedDecoder(Operation):  # type: ignore[misc]
         self._num_threads = num_threads
         self._scratch_bytes = 3 * like.size_px**2 + min(3 * largest, _SCRATCH_BYTES)
         self._idle: list[_Means] = []
-        self.threads = ThreadPoolExecutor(num_threads, "feedrate-ffcv")
+        self._stopping = False
+        self._threads = ThreadPoolExecutor(num_threads, "feedrate-ffcv")
 
     def declare_state_and_memory(self, previous_state: Any) -> tuple[Any, Any]:
         """What FFCV asks each operation for: what comes out, and the memory a row of it needs."""
@@ -97,56 +121,36 @@ class PlannedDecoder(Operation):  # type: ignore[misc]
 
     def generate_code(self) -> Callable[..., Any]:
         """The function that FFCV's generated code calls for each batch."""
-        return self._decode
+        return self._begin
 
-    def _decode(self, batch: PlannedBatch, slab: NDArray[np.uint8], _metadata: Any, stored: Any) -> NDArray[np.uint8]:
-        """Fill `slab`, uint8 [rows, S, S, 3]. Of several rows that fail, raises the error of the first."""
-        job = _Job(len(batch), self._num_threads)
-        parts = [self.threads.submit(self._work, job, batch, slab, stored) for _ in range(self._num_threads)]
-        wait(parts)  # all, since they write to the slab
-        for part in parts:
-            part.result()
-        if job.failures:
-            raise min(job.failures, key=lambda failure: failure[0])[1]
+    def _begin(self, batch: PlannedBatch, slab: NDArray[np.uint8], _metadata: Any, stored: Any) -> NDArray[np.uint8]:
+        """Begin to fill `slab`, uint8 [rows, S, S, 3]; whoever takes the batch from FFCV waits for the end."""
+        batch.work += [self._threads.submit(self._work, batch, slab, stored) for _ in range(self._num_threads)]
         return slab
 
-    def _work(self, job: "_Job", batch: PlannedBatch, slab: NDArray[np.uint8], stored: NDArray[np.uint8]) -> None:
+    def _work(self, batch: PlannedBatch, slab: NDArray[np.uint8], stored: NDArray[np.uint8]) -> None:
         means = self._idle.pop() if self._idle else _Means(self._scratch_bytes)
         try:
-            while part := job.take():
+            while not self._stopping and (part := batch.take(self._num_threads)):
                 decode_rows(batch.table, part.start, part.stop, stored, slab, self._fill, means.scratch, means.handle)
                 for row in part:
                     if batch.table[row, STATUS] == ODD:
-                        try:
-                            self._mend(batch.rows, row, slab[row])
-                        except LoaderError as error:
-                            job.failures.append((row, error))
+                        self._mend_row(batch, row, slab[row])
         finally:
             self._idle.append(means)
 
+    def _mend_row(self, batch: PlannedBatch, row: int, out: NDArray[np.uint8]) -> None:
+        try:
+            self._mend(batch.rows, row, out)
+        except LoaderError as error:
+            batch.failures.append((row, error))
+
     def close(self) -> None:
-        """End the threads and free their memory. Nothing may be running."""
-        self.threads.shutdown()
+        """End the threads and free their memory. No batch may begin any more."""
+        self._stopping = True
+        self._threads.shutdown(cancel_futures=True)
         while self._idle:
             self._idle.pop().close()
-
-
-class _Job:
-    """The rows of one batch, handed out in parts that shrink, so that all threads end at about the same time."""
-
-    def __init__(self, num_rows: int, num_threads: int) -> None:
-        self._num_rows = num_rows
-        self._num_threads = num_threads
-        self._next = 0
-        self._lock = threading.Lock()
-        self.failures: list[tuple[int, LoaderError]] = []
-
-    def take(self) -> range:
-        """The next rows to make; empty when there are none."""
-        with self._lock:
-            start = self._next
-            self._next += -(-(self._num_rows - start) // (4 * self._num_threads))
-            return range(start, self._next)
 
 
 class _Means:
@@ -221,7 +225,8 @@ class PlannedEpoch(_EpochIterator):  # type: ignore[misc]
     def __init__(self, loader: PlannedLoader, planned: Callable[[int], PlannedBatch], num_batches: int) -> None:
         self._planned = planned
         self._num_batches = num_batches
-        self._rows: deque[PlanRows] = deque()
+        self._begun: deque[PlannedBatch] = deque()
+        self._num_given = 0
         self._failure: BaseException | None = None
         super().__init__(loader, ())
 
@@ -231,44 +236,36 @@ class PlannedEpoch(_EpochIterator):  # type: ignore[misc]
         super().start()
 
     def _batches(self) -> Iterator[PlannedBatch]:
-        """Batch by batch, each planned while the one before is decoded."""
-        ahead: Future[PlannedBatch] | None = None
         for number in range(self._num_batches):
-            batch = ahead.result() if ahead else self._planned(number)
-            if number + 1 < self._num_batches:
-                ahead = self.loader.decoder.threads.submit(self._planned, number + 1)
+            batch = self._planned(number)
             if self.terminate_event.is_set():
                 return
-            self._rows.append(batch.rows)
+            self._begun.append(batch)
             yield batch
 
     def run(self) -> None:
-        """In FFCV's thread. FFCV puts None when all batches are done, and nothing when there was an error."""
+        """In FFCV's thread. FFCV puts None when all batches have begun, and nothing when there was an error."""
         try:
             super().run()
         except BaseException as error:
             self._failure = error
-            while not self.terminate_event.is_set():
-                try:
-                    self.output_queue.put(None, timeout=_POLL_S)
-                    return
-                except Full:
-                    pass
 
     def __next__(self) -> tuple[int, PlanRows]:
-        while True:
+        while self._num_given < self._num_batches:
+            is_over = not self.is_alive()  # asked first: what it put before it ended is there when we look
             try:
-                result = self.output_queue.get(timeout=_POLL_S)
-                break
+                slot, _ = self.output_queue.get(timeout=0 if is_over else _POLL_S)
             except Empty:
-                if not self.is_alive() and self.output_queue.empty():
-                    result = None
-                    break
-        if result is None:
-            if self._failure is not None:
-                raise self._failure
-            raise StopIteration
-        return result[0], self._rows.popleft()
+                if not is_over:
+                    continue
+                if self._failure is not None:
+                    raise self._failure from self._failure.__cause__
+                raise LoaderError(
+                    f"FFCV's thread ended after {self._num_given} of {self._num_batches} batches"
+                ) from None
+            self._num_given += 1
+            return slot, self._begun.popleft().finish()
+        raise StopIteration
 
     def close(self) -> None:
         """End FFCV's thread and ours. Idempotent."""

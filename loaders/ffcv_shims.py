@@ -58,10 +58,10 @@ def tamed_import() -> Iterator[None]:
 
 def private_module(name: str, **replaced: Any) -> Any:
     """FFCV's module `name` once more, with some of its globals replaced, so that others' stays as it is."""
-    spec = importlib.util.find_spec(name)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)  # not in sys.modules: nobody else finds it
     with tamed_import():
+        spec = importlib.util.find_spec(name)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)  # not in sys.modules: nobody else finds it
         spec.loader.exec_module(module)
     for global_name, value in replaced.items():
         assert hasattr(module, global_name)
