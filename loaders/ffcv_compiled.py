@@ -16,7 +16,7 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from .errors import FeedrateError
-from .ffcv_shims import heal_types, tamed_import
+from .ffcv_shims import tamed_import
 
 with tamed_import():
     from ffcv.libffcv import lib
@@ -61,7 +61,6 @@ _decompress = _external(
 _resize = _external("resize", types.void, *[types.int64] * 11)
 if hasattr(lib, "_ZN2cv13setNumThreadsEi"):
     lib._ZN2cv13setNumThreadsEi(1)  # libffcv's OpenCV would split large outputs over threads of its own
-heal_types()
 
 
 def new_decompressor() -> int:
@@ -84,19 +83,20 @@ def decode_rows(
     last: int,
     stored: NDArray[np.uint8],
     slab: NDArray[np.uint8],
-    fill: NDArray[np.uint8],
+    fill: NDArray[np.int64],
     scratch: NDArray[np.uint8],
     handle: int,
 ) -> None:
     """Make rows [first, last) of `slab`, uint8 [rows, S, S, 3], from `stored`, the bytes of the file.
 
-    scratch  uint8, at least one output; what a JPEG needs beyond that and the output is allocated for it alone
+    scratch  uint8 [1, 1, bytes], at least one output; a JPEG for which the rest is too small gets memory of its own.
+             Three axes, because a stock FFCV Loader in the same process spoils numba's type of arrays with one or two
 
     A row that cannot be made here, or only with a warning, gets status ODD; one that has it is left alone.
     """
     num_out = slab.shape[1] * slab.shape[2] * 3
-    unflipped = scratch[:num_out].reshape((slab.shape[1], slab.shape[2], 3))
-    spare = scratch[num_out:]
+    unflipped = scratch[0, 0, :num_out].reshape((slab.shape[1], slab.shape[2], 3))
+    spare = scratch[0, 0, num_out:]
     for row in range(first, last):
         task = table[row]
         if task[STATUS] == ODD:
@@ -155,7 +155,7 @@ def _decode(data: NDArray[np.uint8], pixels: NDArray[np.uint8], handle: int) -> 
 def _render(
     pixels: NDArray[np.uint8],
     task: NDArray[np.int64],
-    fill: NDArray[np.uint8],
+    fill: NDArray[np.int64],
     unflipped: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None:

@@ -106,7 +106,7 @@ class PlannedDecoder(Operation):  # type: ignore[misc]
     def __init__(self, like: PlanRows, largest: int, num_threads: int, mend: Mend) -> None:
         super().__init__()
         self._size_px = like.size_px
-        self._fill = np.array(like.fill, np.uint8)
+        self._fill = np.array(like.fill, np.int64)
         self._mend = mend
         self._num_threads = num_threads
         self._scratch_bytes = 3 * like.size_px**2 + min(3 * largest, _SCRATCH_BYTES)
@@ -157,7 +157,7 @@ class _Means:
     """One thread's scratch memory and decompressor."""
 
     def __init__(self, scratch_bytes: int) -> None:
-        self.scratch = np.empty(scratch_bytes, np.uint8)
+        self.scratch = np.empty((1, 1, scratch_bytes), np.uint8)
         self.handle = new_decompressor()
 
     def close(self) -> None:

@@ -69,12 +69,6 @@ def private_module(name: str, **replaced: Any) -> Any:
     return module
 
 
-def heal_types() -> None:
-    """Undo what a stock FFCV `Loader` does to numba's types: nothing compiles any more that writes to such arrays."""
-    for array in (numba.uint8[::1], numba.uint8[:, ::1], numba.uint32[::1], numba.uint64[::1]):
-        array.mutable = True
-
-
 def _ignore(_num_threads: int) -> None:
     pass
 
