@@ -2,13 +2,16 @@
 
 from collections.abc import Generator
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
 from .api import Batch
 
+SomeBatch = TypeVar("SomeBatch", bound=Batch)
 
-def to_device(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:
+
+def to_device(batches: Generator[SomeBatch], device: torch.device) -> Generator[SomeBatch]:
     """The same batches on `device`; closing the result closes `batches`.
 
     A batch taken from `batches` may be overwritten once the next one is asked for. On the CPU batches are handed
@@ -19,7 +22,7 @@ def to_device(batches: Generator[Batch], device: torch.device) -> Generator[Batc
     return _copied_ahead(batches, device) if device.type == "cuda" else _copied(batches, device)
 
 
-def _copied(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:
+def _copied(batches: Generator[SomeBatch], device: torch.device) -> Generator[SomeBatch]:
     """For devices without side streams: a plain copy that has ended when the batch is handed out."""
     try:
         for host in batches:
@@ -28,7 +31,7 @@ def _copied(batches: Generator[Batch], device: torch.device) -> Generator[Batch]
         batches.close()
 
 
-def _copied_ahead(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:
+def _copied_ahead(batches: Generator[SomeBatch], device: torch.device) -> Generator[SomeBatch]:
     """Hand out batch k while batch k + 1 is copied on a stream of its own.
 
     Who owns which memory, and until when:
@@ -42,7 +45,7 @@ def _copied_ahead(batches: Generator[Batch], device: torch.device) -> Generator[
     """
     copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     staging = _Staging()
-    ahead: tuple[Batch, torch.cuda.Event] | None = None
+    ahead: tuple[SomeBatch, torch.cuda.Event] | None = None
     try:
         while True:
             if ahead:
@@ -63,7 +66,7 @@ def _copied_ahead(batches: Generator[Batch], device: torch.device) -> Generator[
         batches.close()
 
 
-def _next_or_failure(batches: Generator[Batch]) -> tuple[Batch | None, Exception | None]:
+def _next_or_failure(batches: Generator[SomeBatch]) -> tuple[SomeBatch | None, Exception | None]:
     """An error waits for the batch before it to be handed out: it belongs to the one after."""
     try:
         return next(batches, None), None
@@ -72,8 +75,8 @@ def _next_or_failure(batches: Generator[Batch]) -> tuple[Batch | None, Exception
 
 
 def _start_copy(
-    host: Batch, staging: "_Staging", copying: torch.cuda.Stream, device: torch.device
-) -> tuple[Batch, torch.cuda.Event]:
+    host: SomeBatch, staging: "_Staging", copying: torch.cuda.Stream, device: torch.device
+) -> tuple[SomeBatch, torch.cuda.Event]:
     images = host.images if host.images.is_pinned() else staging.pinned_copy(host.images)
     with torch.cuda.stream(copying):
         # labels are few and pageable: the driver has taken its own copy of such when the call returns
@@ -87,7 +90,7 @@ def _start_copy(
     return batch, copied
 
 
-def _ready(batch: Batch, copied: torch.cuda.Event, device: torch.device) -> Batch:
+def _ready(batch: SomeBatch, copied: torch.cuda.Event, device: torch.device) -> SomeBatch:
     """The batch, once the stream of whoever asks for it has been told to wait for its copy."""
     consumer = torch.cuda.current_stream(device)
     consumer.wait_event(copied)

@@ -16,6 +16,7 @@ from .native.library import load
 from .painters import NativePainter, Painter
 from .pixels import Decoder, Pixels, Renderer
 from .plan import Plan, PlanRows
+from .raw_windows import Jobs, RawWindows
 from .records import Records
 from .thread_team import ThreadTeam, Worker
 from .transfer import to_device
@@ -30,7 +31,7 @@ class TurboLoader(EpochLoader):
     """
 
     name = "turbo"
-    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("area", "exact")
+    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("area", "exact", "device")
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         super().__init__(records, plan, options)
@@ -40,9 +41,21 @@ class TurboLoader(EpochLoader):
         if self._resize == "area":
             load()  # compiled, if it is for the first time on this machine, before any thread waits for it
         self._slabs: list[torch.Tensor] = []
+        self._windows = RawWindows(records, options) if self._resize == "device" else None
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
+        if self._windows is not None:
+            return self._windows.batches(self._jobs(epoch, start))
         return to_device(self._host_batches(epoch, start), self._options.device)
+
+    def _jobs(self, epoch: int, start: int) -> Jobs:
+        return Jobs(
+            lambda job: self._rows(epoch, start + job),
+            len(self) - start,
+            self._num_workers,
+            self._batch,
+            self._or_substitute,
+        )
 
     def _host_batches(self, epoch: int, start: int) -> Generator[Batch]:
         """Batch j lies in slab j modulo their number; the team reuses a slab once its batch has been given back."""
@@ -84,3 +97,4 @@ class TurboLoader(EpochLoader):
     def close(self) -> None:
         super().close()
         self._slabs = []
+        self._windows = None

@@ -1,0 +1,155 @@
+"""Rectangles of raw samples, only copied by the CPU and resized where the batch is used: the least a core can do."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .api import Batch, LoaderOptions
+from .device_resize import Cuts, cut_and_resize
+from .errors import FeedrateError, LoaderError
+from .pixels import Pixels, cut
+from .plan import PADDING_ID, PlanRows
+from .records import Records
+from .thread_team import Part, ThreadTeam, Worker
+from .transfer import to_device
+
+_ROOM_TO_GROW = 1.25  # rectangles differ from batch to batch, and page-locking memory takes long
+_CHUNK = 16  # samples a thread takes at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowBatch(Batch):
+    """A batch on its way: `images` are the pixels of its rectangles one after the other, uint8 [P, 3].
+
+    cuts  where each lies in them, and what is to become of it; on the host
+    """
+
+    cuts: Cuts
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The batches to make: what an `EpochLoader` knows of them.
+
+    rows_of        the plan's rows of batch 0 … count - 1
+    batch_of       `EpochLoader._batch`
+    or_substitute  `EpochLoader._or_substitute`
+    """
+
+    rows_of: Callable[[int], PlanRows]
+    count: int
+    num_threads: int
+    batch_of: Callable[[torch.Tensor, PlanRows], Batch]
+    or_substitute: Callable[[PlanRows, int, Callable[[PlanRows], None]], None]
+
+
+class RawWindows:
+    """Makes batches of raw samples by copying, and has them resized on the device.
+
+    Memory: `num_ahead` + 1 times the rectangles of the largest batch so far, page-locked where the device is CUDA;
+    where samples may be substituted, as if every rectangle were as large as the largest sample.
+
+    Raises FeedrateError where samples are encoded.
+    """
+
+    def __init__(self, records: Records, options: LoaderOptions) -> None:
+        if not records.is_raw.all():
+            num_encoded = len(records) - int(records.is_raw.sum())
+            raise FeedrateError(
+                f"resizing on the device needs raw samples, and {num_encoded:,} of {len(records):,} are encoded: pack"
+                " with --to raw, or use another --data.resize"
+            )
+        self._records = records
+        self._device = options.device
+        areas = records.widths.astype(np.int64) * records.heights
+        self._least_room = int(areas.max(initial=0)) if options.on_bad == "substitute" else 0
+        self._slabs = [_Slab(options.device.type == "cuda") for _ in range(options.num_ahead + 1)]
+
+    def batches(self, jobs: Jobs) -> Generator[Batch]:
+        """The batches on the device, each valid until the next is asked for."""
+        copied = to_device(self.host_batches(jobs), self._device)
+        try:
+            for batch in copied:
+                images = cut_and_resize(batch.images, batch.cuts).permute(0, 3, 1, 2)
+                yield Batch(images, batch.labels, batch.ids, batch.num_valid, batch.substitutions)
+        finally:
+            copied.close()
+
+    def host_batches(self, jobs: Jobs) -> Generator[WindowBatch]:
+        """Batch j lies in slab j modulo their number; the team reuses a slab once its batch has been given back."""
+
+        def begin(job: int) -> PlanRows:
+            rows = jobs.rows_of(job)
+            self._slab(job).make_room(rows, self._least_room)
+            return rows
+
+        def worker() -> Worker:
+            return lambda rows, part: self._copy(rows, part, jobs)
+
+        with ThreadTeam(begin, worker, jobs.count, len(self._slabs), _CHUNK, jobs.num_threads) as team:
+            for job in range(jobs.count):
+                rows = team.finished(job)
+                slab = self._slab(job)
+                batch = jobs.batch_of(slab.pixels[None, None], rows)
+                yield WindowBatch(
+                    slab.pixels, batch.labels, batch.ids, batch.num_valid, batch.substitutions, cuts=slab.cuts(rows)
+                )
+                team.give_back(job)
+
+    def _slab(self, job: int) -> "_Slab":
+        return self._slabs[job % len(self._slabs)]
+
+    def _copy(self, rows: PlanRows, part: Part, jobs: Jobs) -> None:
+        """Fill the places of rows [part.start, part.stop)."""
+        slab = self._slab(part.job)
+        for row in range(part.start, part.stop):
+            if rows.ids[row] != PADDING_ID:
+                jobs.or_substitute(rows, row, partial(self._copy_one, place=slab.place(row)))
+
+    def _copy_one(self, one: PlanRows, place: Pixels) -> None:
+        """The only row's rectangle to the start of `place`, uint8 [room, 3]."""
+        index = int(one.ids[0])
+        rect = one.rects[0].tolist()
+        num_pixels = rect[2] * rect[3]
+        if num_pixels > len(place):
+            raise LoaderError(f"sample {index} ({self._records.where(index)}) is cut larger than there is room for")
+        shape = int(self._records.heights[index]), int(self._records.widths[index]), 3
+        sample = self._records.read(index).reshape(shape)
+        place[:num_pixels].reshape(rect[3], rect[2], 3)[:] = cut(sample, rect, one.fill)
+
+
+class _Slab:
+    """Memory for the rectangles of one batch, each behind the one before."""
+
+    def __init__(self, pinned: bool) -> None:
+        self._pinned = pinned
+        self._memory = torch.empty((0, 3), dtype=torch.uint8)
+        self._starts: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+        self.pixels = self._memory
+
+    def make_room(self, rows: PlanRows, least: int) -> None:
+        """For the rectangles of `rows`, at least `least` pixels for each."""
+        rooms = np.maximum(rows.rects[:, 2].astype(np.int64) * rows.rects[:, 3], least)
+        self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(rooms)])
+        needed = int(self._starts[-1])
+        if needed > len(self._memory):
+            self._memory = self.pixels = torch.empty((0, 3), dtype=torch.uint8)  # gone before the new comes
+            shape = (int(needed * _ROOM_TO_GROW), 3)
+            self._memory = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+        self.pixels = self._memory[:needed]
+        self._array: Pixels = self.pixels.numpy()
+
+    def place(self, row: int) -> Pixels:
+        """uint8 [room, 3]"""
+        return self._array[self._starts[row] : self._starts[row + 1]]
+
+    def cuts(self, rows: PlanRows) -> Cuts:
+        """All of each rectangle, as it lies here."""
+        whole = rows.rects.copy()
+        whole[:, :2] = 0
+        sides = rows.rects.astype(np.int64)
+        return Cuts.of(replace(rows, rects=whole), self._starts[:-1], sides[:, 2], sides[:, 3])
