@@ -21,9 +21,9 @@ class SamplingConfig:
 
     order: Literal["shuffled", "block"] = "shuffled"
     """shuffled: uniform. block: for a packed set larger than memory, in long reads, mixed a few blocks at a time."""
-    block_mib: float = 4.0
+    block_mib: float = 2.0
     """Size of a block, for order block."""
-    blocks_mixed: int = 16
+    blocks_mixed: int = 64
     """Blocks whose samples are mixed at a time in each lane; twice that many are in memory."""
     block_lanes: int = 8
     """Parts of a batch that are read apart. It must divide the batch; the ranks should divide it."""

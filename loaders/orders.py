@@ -68,7 +68,7 @@ class BlockShuffled:
 
     global_batch_size: int
     block_samples: int
-    blocks_mixed: int = 16
+    blocks_mixed: int = 64
     lanes: int = 8
 
     def __post_init__(self) -> None:

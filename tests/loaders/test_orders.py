@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from loaders.counter_random import Draws
 from loaders.crops import CenterCrop
 from loaders.errors import FeedrateError
+from loaders.mixing import mixing_of
 from loaders.orders import BlockShuffled, Shuffled
 from loaders.plan import Plan, Sampling, Shard, View
 
@@ -149,6 +150,29 @@ def test_a_block_of_the_whole_set_mixes_as_the_shuffled_order_does():
     ids = ids_of(order, 20_000)
     for other in (ids, ids_of(Shuffled(100), 20_000)):
         assert abs(np.abs(np.diff(other)).mean() / 20_000 - 1 / 3) < 0.01
+
+
+def test_mixing_is_that_of_a_uniform_shuffle_where_storage_is_mixed_and_close_to_it_where_it_is_sorted():
+    num_samples, batch = 200_000, 256
+    by_class = np.arange(num_samples) * 1000 // num_samples
+    uniform = Shuffled(batch)
+    blocks = BlockShuffled(batch, 19)  # 2 MiB of ImageNet's originals
+    for labels, stored_mixed in ((by_class, False), (by_class[ids_of(uniform, num_samples, 7)], True)):
+        best, mixed = (
+            mixing_of(ids_of(order, num_samples), ids_of(order, num_samples, 1), labels, batch)
+            for order in (uniform, blocks)
+        )
+        assert abs(best.displacement - 1 / 3) < 0.003 and abs(mixed.displacement - 1 / 3) < 0.01
+        assert abs(best.neighbour_distance - 1 / 3) < 0.003 and mixed.neighbour_distance > 0.32
+        assert 225 < best.classes_per_batch < 228 and best.mean_run < 1.002
+        assert best.mates_again < 0.4 and mixed.mates_again < 2 * best.mates_again
+        if stored_mixed:
+            assert abs(mixed.classes_per_batch - best.classes_per_batch) < 1.5 and mixed.mean_run < 1.002
+        else:
+            assert mixed.classes_per_batch > 0.75 * best.classes_per_batch and mixed.mean_run < 1.03
+    none = mixing_of(np.arange(num_samples), np.arange(num_samples), by_class, batch)
+    assert none.displacement == 0 and none.classes_per_batch < 3 and none.longest_run == 200
+    assert none.mates_again == 255
 
 
 GOLDEN = [20, 23, 16, 25, 26, 24, 22, 17, 21, 7, 6, 5, 13, 14, 15, 1, 2, 0, 18, 19, 28, 9, 8, 27, 12, 4, 10, 3, 11]
