@@ -64,6 +64,8 @@ def cut_and_resize(pixels: torch.Tensor, cuts: Cuts) -> torch.Tensor:
     """
     size = cuts.size_px
     out = torch.empty((len(cuts.rects), size, size, 3), dtype=torch.uint8, device=pixels.device)
+    if not len(pixels):  # a batch of nothing but padding
+        return out.zero_()
     num_bytes = _CHUNK_BYTES_CPU if pixels.device.type == "cpu" else _CHUNK_BYTES
     for rows in _chunks(cuts, num_bytes):
         out[torch.from_numpy(rows).to(pixels.device)] = _Part(pixels, cuts, rows).resized()

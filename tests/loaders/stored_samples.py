@@ -47,6 +47,7 @@ LOADERS = [
     LoaderCase("torchvision", "exact"),
     LoaderCase("turbo", "area"),
     LoaderCase("turbo", "exact"),
+    LoaderCase("turbo", "device", ("raw", "cifar")),
     LoaderCase("ffcv", "area", ("beton",)),
     LoaderCase("dali", "exact", tolerance=30),  # at the outermost pixels; test_dali_loader.py is stricter
     LoaderCase("resident", "exact"),
