@@ -60,6 +60,16 @@ install_ffcv() {
     "$uv" pip install -q --python .venv/bin/python --no-deps ffcv==1.0.2 >>"$log" 2>&1 && has_ffcv
 }
 
+build_kernel() { .venv/bin/python -m loaders.native.library >>"$log" 2>&1; }
+
+install_kernel() {
+    local missing=()
+    command -v "${CC:-cc}" >>"$log" || missing+=(gcc libc6-dev)
+    printf '#include <stdio.h>\n#include <jpeglib.h>\n' | "${CC:-cc}" -E - >/dev/null 2>>"$log" || missing+=(libjpeg-dev)
+    if [ ${#missing[@]} -eq 0 ]; then return 1; fi
+    apt_install "${missing[@]}" && build_kernel
+}
+
 command -v python3 >/dev/null || apt_install python3 python3-venv
 uv=$(find_uv)
 [ -x .venv/bin/python ] || "$uv" venv -q --python '>=3.11,<3.14' .venv
@@ -77,4 +87,11 @@ elif [ "${FEEDRATE_SKIP_FFCV:-}" = 1 ]; then
     say "FFCV is left out, as FEEDRATE_SKIP_FFCV asks"
 elif ! install_ffcv; then
     say "FFCV could not be built here (see $log): going on without it, all other loaders work"
+fi
+if [ "${FEEDRATE_NATIVE:-}" = 0 ]; then
+    say "the native kernel is left out, as FEEDRATE_NATIVE asks"
+elif build_kernel || install_kernel; then
+    say "the native kernel is ready"
+else
+    say "the native kernel cannot be used here (see $log): going on without it, with the same pixels, later"
 fi

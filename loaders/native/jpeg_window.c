@@ -1,12 +1,13 @@
 /* A window of a baseline or progressive JPEG, with the bits of a whole decode (ISLOW, smooth chroma upsampling).
  *
- * Chroma is interpolated between neighbours, so a little more is decoded on both sides. Reading stops after the window's
- * last row: whether the file is whole is told by the marker at its end. */
+ * Chroma is interpolated between neighbours, so a little more is decoded on both sides. Decoding stops after the window's
+ * last row; of what follows only the markers are looked at. */
 #include "feedrate.h"
 
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <jpeglib.h>
 
@@ -91,14 +92,27 @@ void jpeg_reader_free(JpegReader *reader)
     }
 }
 
-/* Entropy-coded bytes never hold the end marker, so a file cut short does not end with it. Some files have a few bytes
- * behind it. */
-static int ends_with_its_marker(const uint8_t *data, int64_t size)
+/* Whether what was not decoded holds nothing that a whole decode would object to: up to the end marker no other marker
+ * but restarts in their order. So a file that is cut short or overwritten behind the window is still found out. Wrong
+ * codes are not, but of those decoders only warn, and the window's pixels do not depend on them. */
+static int rest_is_sound(struct jpeg_decompress_struct *info)
 {
-    for (int64_t at = size - 2; at >= 0 && at >= size - 16; at--)
-        if (data[at] == 0xFF && data[at + 1] == JPEG_EOI)
-            return 1;
-    return 0;
+    if (jpeg_input_complete(info)) /* several scans: all has been read already */
+        return 1;
+    const uint8_t *at = info->src->next_input_byte, *end = at + info->src->bytes_in_buffer;
+    int marker = info->unread_marker, restart = 0; /* the marker to come; 0: any */
+    while (marker != JPEG_EOI) {
+        if (marker != 0) {
+            int is_restart = marker >= JPEG_RST0 && marker <= JPEG_RST0 + 7 && info->restart_interval != 0;
+            if (!is_restart || (restart != 0 && marker != restart))
+                return 0;
+            restart = JPEG_RST0 + ((marker + 1) & 7);
+        }
+        if (at >= end || !(at = memchr(at, 0xFF, (size_t)(end - at))) || ++at >= end)
+            return 0;
+        marker = *at++;
+    }
+    return 1;
 }
 
 /* Forms whose windows have the bits of a whole decode; the tests go through all of them. */
@@ -133,7 +147,7 @@ int jpeg_window(JpegReader *reader, const Row *row, const int window[4], Pixels 
 {
     struct jpeg_decompress_struct *info = &reader->info;
     Cut part = {row->data, (size_t)row->size, 0, 0, row->width, row->height, row->width, row->height};
-    if (row->size < 4 || !ends_with_its_marker(row->data, row->size))
+    if (row->size < 4)
         return 0;
     if (setjmp(reader->escape)) {
         jpeg_abort_decompress(info);
@@ -169,6 +183,8 @@ int jpeg_window(JpegReader *reader, const Row *row, const int window[4], Pixels 
         if (jpeg_read_scanlines(info, &target, 1) != 1)
             give_up((j_common_ptr)info);
     }
+    if (!rest_is_sound(info))
+        give_up((j_common_ptr)info);
     jpeg_abort_decompress(info);
     *pixels = (Pixels){first + 3 * ((size_t)x0 - left), (ptrdiff_t)stride, x1 - x0, y1 - y0};
     return 1;

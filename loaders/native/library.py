@@ -25,7 +25,7 @@ _SOURCES = Path(__file__).parent
 _FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno")
 _STRICT = ("-Werror=implicit-function-declaration",)  # a libjpeg without windows is found here, not when it is called
 _LIBRARIES = ("-ljpeg", "-lm")
-_INSTALL = "install gcc, libc6-dev and libjpeg62-turbo-dev"
+_INSTALL = "install gcc, libc6-dev and libjpeg-dev (libjpeg-turbo)"
 _MAX_COMPILE_S = 120
 _DIGEST_BYTES = 32
 
