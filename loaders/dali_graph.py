@@ -89,7 +89,7 @@ class Graph:
                 size=[self.size_px, self.size_px],
                 interp_type=types.INTERP_LINEAR,
                 antialias=True,
-                subpixel_scale=False,  # True would move the sampling grid, by up to 20 levels at edges
+                subpixel_scale=False,
             )
             pipeline.set_outputs(fn.flip(images, horizontal=inputs["flips"]))
         pipeline.build()
@@ -168,14 +168,12 @@ class RunningGraph:
     def take(self) -> torch.Tensor:
         """uint8 [n, size_px, size_px, 3] of the oldest batch fed, on the device, in memory of its own.
 
-        On CUDA it is ready on the current stream. Raises RuntimeError if any of its samples could not be decoded.
+        Returns when it is ready, on CUDA too: until then DALI may still read what it was fed with. Raises RuntimeError
+        if any of its samples could not be decoded.
         """
         assert self._pipeline is not None
-        stream = torch.cuda.current_stream(self._graph.device) if self._graph.on_gpu else None
-        (images,) = self._pipeline.share_outputs(stream)
-        tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(
-            images.as_tensor()
-        )  # keeps DALI's memory, also after the next line
+        (images,) = self._pipeline.share_outputs()
+        tensor: torch.Tensor = torch.utils.dlpack.from_dlpack(images.as_tensor())  # keeps DALI's memory by itself
         self._pipeline.release_outputs()
         return tensor
 

@@ -138,6 +138,20 @@ def test_a_gray_jpeg_is_gray(image_folder, tmp_path, open_one):
     assert off[7].max() <= 12 and off[7, 1:-1, 1:-1].max() <= 2
 
 
+def test_a_picture_is_not_turned_by_its_exif_data(image_folder, tmp_path, open_one, graphs_built):
+    def lying_down(data: bytes) -> bytes:
+        image, encoded = Image.open(BytesIO(data)), BytesIO()
+        exif = image.getexif()
+        exif[0x0112] = 6
+        image.save(encoded, "JPEG", quality=92, exif=exif)
+        return encoded.getvalue()
+
+    records = changed(image_folder, tmp_path, dict.fromkeys(range(37), lying_down))
+    loader = open_one(records, "dali", order=WHOLE, view=View(RandomResizedCrop(), 32))
+    assert loader._sample_for_dali(3) is not None
+    assert np.abs(delivered(loader)[0].astype(int) - plain(records, loader))[:, 1:-1, 1:-1].max() <= 2
+
+
 # Headers tell nearly all of what DALI cannot read. To meet the rest, the look at headers is switched off here.
 
 

@@ -1,0 +1,107 @@
+"""Loader `dali` decoding on a GPU. Needs a CUDA device and a DALI built for its driver."""
+
+import numpy as np
+import pytest
+import torch
+from stored_samples import plain_image
+
+from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
+from loaders.errors import LoaderError
+from loaders.plan import Sequential, Shuffled, View
+
+pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+CUDA = torch.device("cuda")
+KINDS = ["folder", "raw", "beton"]  # JPEGs, pixels, both
+
+
+def kept(batches):
+    """Host copies of all batches' images, uint8 [B, S, S, 3]."""
+    return [batch.images.permute(0, 2, 3, 1).cpu().numpy() for batch in batches]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_lie_on_the_device_and_their_ids_on_the_host(records_of, kind, open_one):
+    records = records_of(kind)
+    loader = open_one(records, "dali", device=CUDA)
+    for number, batch in enumerate(loader.epoch(0)):
+        rows = loader._plan.rows(0, number)
+        assert batch.images.device.type == batch.labels.device.type == "cuda" and batch.ids.device.type == "cpu"
+        assert batch.images.is_contiguous(memory_format=torch.channels_last)
+        assert batch.images.shape == (8, 3, 32, 32) and batch.images.dtype == torch.uint8
+        assert batch.ids.tolist() == rows.ids.tolist()
+        assert batch.labels.tolist() == records.labels[rows.ids].tolist()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("crop", [RandomResizedCrop(), PadCrop(20), CenterCrop(28, 32)], ids=lambda c: type(c).__name__)
+def test_pixels_are_near_pillows_but_for_the_outermost(records_of, kind, crop, open_one):
+    records = records_of(kind)
+    view = View(crop, 32, 0.5, fill=(10, 130, 250))
+    loader = open_one(records, "dali", order=Shuffled(37), view=view, device=CUDA)
+    (images,) = kept(loader.epoch(1))
+    rows = loader._plan.rows(1, 0)
+    planned = zip(rows.ids, rows.rects, rows.flips, strict=True)
+    expected = np.stack([plain_image(records, int(i), rect, flip, 32, view.fill) for i, rect, flip in planned])
+    off = np.abs(images.astype(int) - expected)[:, 1:-1, 1:-1]
+    # a GPU's inverse DCT and colours round in their own way, on top of the resizing
+    assert off.max() <= 8 and off.mean() < 1
+
+
+def test_batches_stay_whole_while_the_device_is_busy(folder, open_one):
+    quiet = kept(open_one(folder, "dali", device=CUDA).epoch(2))
+    work = torch.randn(2048, 2048, device=CUDA)
+    copies = []
+    for batch in open_one(folder, "dali", device=CUDA).epoch(2):
+        for _ in range(20):
+            work = torch.tanh(work @ work)
+        copies.append(batch.images + (0 * work[0, 0]).to(torch.uint8))  # read long after the next was asked for
+        del batch
+    assert all(np.array_equal(one, other) for one, other in zip(kept_tensors(copies), quiet, strict=True))
+
+
+def kept_tensors(images):
+    return [tensor.permute(0, 2, 3, 1).cpu().numpy() for tensor in images]
+
+
+def test_an_epoch_entered_anywhere_is_the_tail_of_the_whole(folder, open_one):
+    loader = open_one(folder, "dali", device=CUDA)
+    whole = kept(loader.epoch(5))
+    for start in range(len(loader) + 1):
+        tail = kept(loader.epoch(5, start))
+        assert len(tail) == len(whole) - start
+        assert all(np.array_equal(one, other) for one, other in zip(tail, whole[start:], strict=True))
+
+
+def test_padding_is_black(folder, open_one):
+    loader = open_one(folder, "dali", order=Sequential(16), view=View(CenterCrop(28, 32), 32), device=CUDA)
+    *_, last = loader.epoch(0)
+    assert last.num_valid == 5 and not last.images[5:].any() and last.images[:5].any()
+
+
+def test_what_cannot_be_read_is_an_error_after_the_batches_before_it(folder, open_one, monkeypatch):
+    from loaders import dali_loader
+
+    monkeypatch.setattr(dali_loader, "_is_plain_jpeg", lambda *_: True)
+    read = folder.read
+    noise = np.arange(256, dtype=np.uint8)
+    monkeypatch.setattr(folder, "read", lambda index: noise if index == 21 else read(index))
+    batches = open_one(folder, "dali", order=Sequential(8), view=View(CenterCrop(28, 32), 32), device=CUDA).epoch(0)
+    assert [next(batches).ids[0].item() for _ in range(2)] == [0, 8]
+    with pytest.raises(LoaderError, match="sample 21 "):
+        next(batches)
+
+
+def test_leaving_early_again_and_again_holds_no_device_memory(folder, open_one):
+    loader = open_one(folder, "dali", device=CUDA)
+    free = []
+    for turn in range(12):
+        batches = loader.epoch(turn)
+        next(batches)
+        batches.close()
+        free.append(torch.cuda.mem_get_info()[0])
+    assert free[2] - free[-1] < 64 << 20
