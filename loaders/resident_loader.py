@@ -19,7 +19,7 @@ from .errors import FeedrateError
 from .memory_limit import available_memory_bytes
 from .plan import Plan, PlanRows
 from .records import Records
-from .resident_pixels import DecodedRecords, ResidentPixels, load_pixels, num_resident_bytes
+from .resident_pixels import DecodedRecords, Layout, ResidentPixels, load_pixels
 from .turbo_loader import TurboLoader
 
 _SHARE_TO_TAKE = 0.8  # of free memory; a fifth stays for all else
@@ -30,7 +30,7 @@ _waiting: "weakref.WeakSet[ResidentLoader]" = weakref.WeakSet()
 
 
 class ResidentLoader(EpochLoader):
-    """Memory: all pixels of the split as uint8, taken when the first batch is asked for and held until `close`.
+    """Memory: all pixels of the plan's samples as uint8, from when the first batch is asked for until `close`.
 
     Where crops need no resizing (PadCrop, CenterCrop to the samples' own size), all modes give the same bits. Else
     `exact` and `device` give the same bits; on the CPU `device` is computed by tensor operations, which is slower
@@ -39,6 +39,7 @@ class ResidentLoader(EpochLoader):
 
     name = "resident"
     resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("exact", "area", "device")
+    reads_records: ClassVar[bool] = False
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         super().__init__(records, plan, options)
@@ -51,8 +52,9 @@ class ResidentLoader(EpochLoader):
             )
         crop = plan.view.crop
         # on the CPU what lies past the border is stored too: then a batch is nothing but copies
-        self._border = crop.padding_px if self._cuts_only and self._on_cpu and isinstance(crop, PadCrop) else 0
-        self._num_bytes = num_resident_bytes(records, self._border)
+        border = crop.padding_px if self._cuts_only and self._on_cpu and isinstance(crop, PadCrop) else 0
+        self._layout = Layout(records, plan.sampling.pool, border)
+        self._num_bytes = self._layout.num_bytes()
         self._pixels: ResidentPixels | None = None
         self._copier: _Copier | None = None
         self._turbo: TurboLoader | None = None
@@ -89,9 +91,7 @@ class ResidentLoader(EpochLoader):
     def _loaded(self) -> ResidentPixels:
         if self._pixels is None:
             self._refuse_unless_it_fits()
-            self._pixels = load_pixels(
-                self._records, self._options.device, self._border, self._plan.view.fill, self._num_workers
-            )
+            self._pixels = load_pixels(self._layout, self._options.device, self._plan.view.fill, self._num_workers)
             _waiting.discard(self)
             if self._on_cpu and self._cuts_only:
                 self._copier = _Copier(self._pixels, self._plan.view.size_at(0))
@@ -168,11 +168,12 @@ class _Copier:
         self._images = torch.empty(0, dtype=torch.uint8)
         self._rows_at_once = max(1, _COPIED_BYTES // (3 * size_px * size_px))
         width, height = int(resident.widths[0]), int(resident.heights[0])
+        self._numbers = resident.starts // (width * height)
         line = 3 * width
         # every place a window can have, as a view; a line of a window is one run of bytes
         self._windows = as_strided(
             resident.pixels.numpy(),
-            shape=(len(resident.starts), height - size_px + 1, width - size_px + 1, size_px, 3 * size_px),
+            shape=(int(resident.is_held.sum()), height - size_px + 1, width - size_px + 1, size_px, 3 * size_px),
             strides=(height * line, line, 3, line, 1),
             writeable=False,
         )
@@ -183,11 +184,12 @@ class _Copier:
             self._images = torch.empty((len(rows), self._size, self._size, 3), dtype=torch.uint8)
         images: NDArray[np.uint8] = self._images.numpy()
         num_valid = rows.num_valid
+        numbers = self._numbers[rows.ids]
         left, top = rows.rects[:, 0] + self._border, rows.rects[:, 1] + self._border
         for start in range(0, num_valid, self._rows_at_once):
             part = slice(start, min(start + self._rows_at_once, num_valid))
             some = images[part]
-            some.reshape(len(some), self._size, -1)[:] = self._windows[rows.ids[part], top[part], left[part]]
+            some.reshape(len(some), self._size, -1)[:] = self._windows[numbers[part], top[part], left[part]]
             flipped = np.flatnonzero(rows.flips[part])
             if len(flipped):
                 lines = some[flipped].reshape(-1, self._size, 3)

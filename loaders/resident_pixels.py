@@ -1,8 +1,9 @@
-"""A whole split, decoded once, as uint8 pixels in the memory of a device."""
+"""A split decoded once, as uint8 pixels in the memory of a device."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ResidentPixels:
-    """All pictures of a split, one after the other, each with a border of the plan's fill.
+    """Pictures of a split, one after the other, each with a border of the plan's fill.
 
     pixels          uint8 [P, 3] on the device
     starts          int64 [N]: where each picture with its border begins, in pixels
     widths, heights int64 [N]: sizes with the border, which is `border` pixels wide on each side
+    is_held         bool [N]: those that are there at all
     bad             why those that could not be decoded could not; their pixels are anything
     """
 
@@ -31,34 +33,56 @@ class ResidentPixels:
     starts: Ints
     widths: Ints
     heights: Ints
+    is_held: NDArray[np.bool_]
     border: int
     bad: dict[int, LoaderError]
 
 
-def num_resident_bytes(records: Records, border: int) -> int:
-    """What `load_pixels` takes on the device."""
-    sides = (records.widths.astype(np.int64) + 2 * border) * (records.heights.astype(np.int64) + 2 * border)
-    return 3 * int(sides.sum())
+@dataclass(frozen=True)
+class Layout:
+    """What is to be held: the samples of `pool` (None: all), each with a border of `border` pixels."""
+
+    records: Records
+    pool: Ints | None
+    border: int
+
+    def is_held(self) -> NDArray[np.bool_]:
+        """bool [N]"""
+        held = np.full(len(self.records), self.pool is None)
+        if self.pool is not None:
+            held[self.pool] = True
+        return held
+
+    def sides(self) -> tuple[Ints, Ints]:
+        """int64 [N] widths and heights with the border."""
+        return (
+            self.records.widths.astype(np.int64) + 2 * self.border,
+            self.records.heights.astype(np.int64) + 2 * self.border,
+        )
+
+    def num_bytes(self) -> int:
+        """What it takes on the device."""
+        widths, heights = self.sides()
+        return 3 * int((widths * heights)[self.is_held()].sum())
 
 
-def load_pixels(
-    records: Records, device: torch.device, border: int, fill: tuple[int, int, int], num_threads: int
-) -> ResidentPixels:
-    """Decode every sample by `num_threads` threads. Ctrl-C ends it within a chunk, and nothing stays."""
-    widths, heights = (sides.astype(np.int64) + 2 * border for sides in (records.widths, records.heights))
-    ends = np.cumsum(widths * heights)
-    starts = ends - widths * heights
+def load_pixels(layout: Layout, device: torch.device, fill: tuple[int, int, int], num_threads: int) -> ResidentPixels:
+    """Decode the samples by `num_threads` threads. Ctrl-C ends it within a chunk, and nothing stays."""
+    (widths, heights), is_held = layout.sides(), layout.is_held()
+    ends = np.cumsum(np.where(is_held, widths * heights, 0))
+    starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
     pixels = torch.empty((int(ends[-1]) if len(ends) else 0, 3), dtype=torch.uint8, device=device)
-    loaded = ResidentPixels(pixels, starts, widths, heights, border, {})
+    loaded = ResidentPixels(pixels, starts, widths, heights, is_held, layout.border, {})
     with ThreadPoolExecutor(num_threads, "feedrate-load") as pool:
         for first, stop in _chunks(ends):
             place = pixels[starts[first] : ends[stop - 1]]
             chunk = place if device.type == "cpu" else torch.empty(place.shape, dtype=torch.uint8)
-            if border:
+            if layout.border:
                 chunk[:] = torch.tensor(fill, dtype=torch.uint8)
             step = -(-(stop - first) // (4 * num_threads))
             parts = [range(start, min(start + step, stop)) for start in range(first, stop, step)]
-            for _ in pool.map(lambda part: _decode(records, part, loaded, starts[first], chunk.numpy()), parts):  # noqa: B023
+            decode = partial(_decode, layout.records, loaded, int(starts[first]), chunk.numpy())
+            for _ in pool.map(decode, parts):
                 pass
             if chunk is not place:
                 place.copy_(chunk)
@@ -107,20 +131,19 @@ def _chunks(ends: Ints) -> Iterator[tuple[int, int]]:
         first = stop
 
 
-def _decode(records: Records, part: range, loaded: ResidentPixels, offset: int, chunk: NDArray[np.uint8]) -> None:
+def _decode(records: Records, loaded: ResidentPixels, offset: int, chunk: NDArray[np.uint8], part: range) -> None:
     """Decode the samples of `part` to where they belong in `chunk`, whose first pixel is the split's `offset`th."""
     decode = Decoder()
     border = loaded.border
-    starts, widths, heights = (
-        column[part.start : part.stop] for column in (loaded.starts, loaded.widths, loaded.heights)
-    )
-    for index, start, width, height in zip(
-        part, (starts - offset).tolist(), widths.tolist(), heights.tolist(), strict=True
-    ):
+    for index in part:
+        if not loaded.is_held[index]:
+            continue
         try:
             pixels = load_rgb(records, index, decode)
         except LoaderError as error:
             loaded.bad[index] = error  # told when its turn comes, as `on_bad` says
             continue
+        width, height = int(loaded.widths[index]), int(loaded.heights[index])
+        start = int(loaded.starts[index]) - offset
         picture = chunk[start : start + width * height].reshape(height, width, 3)
         picture[border : height - border, border : width - border] = pixels
