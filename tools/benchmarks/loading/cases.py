@@ -1,7 +1,7 @@
 """What is loaded: how the images are stored, what is cut from them, and who takes part."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 _PHOTO_REFERENCES = {"uint8": ("turbo", "ffcv-stock"), "float32": ("turbo-float32", "ffcv-stock-float32")}
 
@@ -61,7 +61,7 @@ CASES = {
     ),
     "raw256": Case(
         "Raw pixels, shorter side 256 px (--preset 256 --write-mode raw)",
-        ("turbo", "turbo-device", "ffcv", "resident", "turbo-float32", *_FFCV),
+        ("turbo", "ffcv", "resident", "turbo-float32", *_FFCV),
         ("--preset", "256", "--write-mode", "raw"),
     ),
     "cifar": Case(
@@ -71,6 +71,21 @@ CASES = {
         size_px=32,
         batch_size=512,
         references={"uint8": ("resident", "cifar-dataloader")},
+    ),
+}
+CASES |= {
+    "copy": replace(
+        CASES["raw256"],
+        title="Raw pixels, shorter side 256 px: only copied, and resized where the batch is used",
+        sides=("turbo-copy", "turbo-device", "turbo"),
+    ),
+    "cold": replace(
+        CASES["raw256"],
+        title="Raw pixels from a cold disk: fully random order and order by blocks",
+        sides=("turbo", "turbo-blocks", "ffcv-stock", "ffcv-stock-quasi"),
+        times=2,
+        is_cold=True,
+        references={"uint8": ("turbo-blocks", "ffcv-stock")},
     ),
 }
 DEFAULT_CASES = ("full", "256", "raw256")

@@ -140,9 +140,8 @@ class _Runner:
             num_workers=self._settings.num_workers,
             seconds=self._settings.seconds,
             warm_s=min(_WARM_S, self._settings.seconds),
-            max_batches=stored.num_samples // batch_size - 1 if case.is_cold else 1 << 40,
-            is_cold=case.is_cold,
             seed=number,
+            epoch_batches=stored.num_samples // batch_size if case.is_cold else 0,
         )
 
 

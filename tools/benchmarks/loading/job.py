@@ -11,15 +11,14 @@ from typing import Any
 class Job:
     """What to load, how, and for how long.
 
-    side         name of one of `sides.SIDES`
-    data         where the images lie, by how they are stored: "beton", "folder", "shards" (a folder each)
-    view         "photos" (RandomResizedCrop and flip) or "cifar" (4 px of padding, a crop and flip)
-    size_px      side of the square output
-    seconds      a timed window lasts at least so long
-    warm_s       how long batches are taken before it begins, after the first one
-    max_batches  it ends after so many at the latest
-    is_cold      whether what is stored is first evicted from the page cache; then nothing is warmed up
-    seed         of our plan
+    side           name of one of `sides.SIDES`
+    data           where the images lie, by how they are stored: "beton", "folder", "shards" (a folder each)
+    view           "photos" (RandomResizedCrop and flip) or "cifar" (4 px of padding, a crop and flip)
+    size_px        side of the square output
+    seconds        a timed window lasts at least so long
+    warm_s         how long batches are taken before it begins, after the first one
+    seed           of our plan
+    epoch_batches  0, or batches an epoch: then the second epoch is timed, whole, after evicting what is stored
     """
 
     side: str
@@ -30,9 +29,8 @@ class Job:
     num_workers: int
     seconds: float
     warm_s: float
-    max_batches: int
-    is_cold: bool
     seed: int
+    epoch_batches: int = 0
 
     def write(self, path: Path) -> None:
         """As JSON."""

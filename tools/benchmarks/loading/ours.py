@@ -1,39 +1,44 @@
 """Streams of our own loaders, opened as the engine opens them."""
 
+import contextlib
+import itertools
 from collections.abc import Iterator
 
 import torch
 
 from engine.augment import IMAGENET_CHANNELS, Normalize
-from loaders.api import LoaderOptions
+from engine.sampling import SamplingConfig, training_order
+from loaders.api import Loader, LoaderOptions
 from loaders.choose import open_loader
 from loaders.crops import PadCrop, RandomResizedCrop
-from loaders.plan import Plan, Shuffled, View
+from loaders.plan import Plan, View
 from loaders.records import open_records
+from loaders.turbo_loader import TurboLoader
 
 from .job import Job
 from .sides import SIDES
 
+# 16 blocks make ten windows of the file that is read cold; more would make it a random order
+_ORDERS = {"shuffled": SamplingConfig(), "block": SamplingConfig(order="block", blocks_mixed=16)}
 _CROPS = {"photos": RandomResizedCrop(), "cifar": PadCrop(4)}
 
 
 def pixels(job: Job) -> Iterator[torch.Tensor]:
     """uint8 [B, 3, H, W], channels-last, one epoch after the other."""
-    side = SIDES[job.side]
-    name, resize = side.options
-    records = open_records(job.data[side.reads], "train")
-    view = View(_CROPS[job.view], job.size_px, flip_probability=0.5)
-    plan = Plan(records.widths, records.heights, Shuffled(job.batch_size), view, job.seed)
-    options = LoaderOptions(num_workers=job.num_workers, resize=resize or None)
-    loader = open_loader(name, records, plan, options)
-    try:
-        epoch = 0
-        while True:
+    with contextlib.closing(_loader(job)) as loader:
+        for epoch in itertools.count():
             for batch in loader.epoch(epoch):
                 yield batch.images
-            epoch += 1
-    finally:
-        loader.close()
+
+
+def copied(job: Job) -> Iterator[torch.Tensor]:
+    """The rectangles of each batch, uint8 [P, 3], which `turbo` hands to the device in its mode of that name."""
+    with contextlib.closing(_loader(job)) as loader:
+        assert isinstance(loader, TurboLoader) and loader._windows is not None
+        for epoch in itertools.count():
+            # the loader's own step before the last: nothing public ends there
+            for batch in loader._windows.host_batches(loader._jobs(epoch, 0)):
+                yield batch.images
 
 
 def normalised(job: Job) -> Iterator[torch.Tensor]:
@@ -41,3 +46,13 @@ def normalised(job: Job) -> Iterator[torch.Tensor]:
     normalize = Normalize(IMAGENET_CHANNELS, torch.device("cpu"), channels_last=True)
     for images in pixels(job):
         yield normalize(images)
+
+
+def _loader(job: Job) -> Loader:
+    side = SIDES[job.side]
+    name, resize, order_name = side.options
+    records = open_records(job.data[side.reads], "train")
+    view = View(_CROPS[job.view], job.size_px, flip_probability=0.5)
+    order = training_order(records, _ORDERS[order_name], job.batch_size)
+    plan = Plan(records.widths, records.heights, order, view, job.seed)
+    return open_loader(name, records, plan, LoaderOptions(num_workers=job.num_workers, resize=resize or None))

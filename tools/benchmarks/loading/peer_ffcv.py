@@ -27,14 +27,21 @@ def normalised(job: Job) -> Iterator[torch.Tensor]:
     yield from _images(job, [NormalizeImage(mean, std, np.float32)])
 
 
-def _images(job: Job, normalize: list[Any]) -> Iterator[torch.Tensor]:
+def quasi_random(job: Job) -> Iterator[torch.Tensor]:
+    """uint8, in the order and with the cache that its guide advises where the data does not fit into memory."""
+    yield from _images(job, [], OrderOption.QUASI_RANDOM, os_cache=False)
+
+
+def _images(
+    job: Job, normalize: list[Any], order: OrderOption = OrderOption.RANDOM, os_cache: bool = True
+) -> Iterator[torch.Tensor]:
     decoder = RandomResizedCropRGBImageDecoder((job.size_px, job.size_px))
     loader = Loader(
         str(Path(job.data["beton"]) / "train.beton"),
         batch_size=job.batch_size,
         num_workers=job.num_workers,
-        os_cache=True,
-        order=OrderOption.RANDOM,
+        os_cache=os_cache,
+        order=order,
         drop_last=True,
         pipelines={
             "image": [decoder, RandomHorizontalFlip(), *normalize, ToTensor(), ToTorchImage()],

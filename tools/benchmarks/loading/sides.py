@@ -12,10 +12,10 @@ class LoadSide:
     """One loader, set up in one way.
 
     title    for tables
-    output   "uint8" (0-255) or "float32" (normalised)
+    output   "uint8" (0-255), "float32" (normalised), or "rectangles" (uint8, not yet resized)
     reads    how its images are stored: "beton", "folder", "shards"
     stream   "module.function" below this package: makes an endless stream of batches from a Job
-    options  of ours: loader, and resize mode or ""
+    options  of ours: loader, resize mode or "", and order of training
     is_ours  whether it is a loader of this project
     remedy   the command that installs what it needs
     """
@@ -24,13 +24,13 @@ class LoadSide:
     output: str
     reads: str
     stream: str
-    options: tuple[str, str] = ("", "")
+    options: tuple[str, str, str] = ("", "", "")
     is_ours: bool = False
     remedy: str = ""
 
 
 def _ours(title: str, loader: str, resize: str = "", reads: str = "beton", remedy: str = "") -> LoadSide:
-    return LoadSide(title, "uint8", reads, "ours.pixels", (loader, resize), True, remedy)
+    return LoadSide(title, "uint8", reads, "ours.pixels", (loader, resize, "shuffled"), True, remedy)
 
 
 SIDES = {
@@ -47,12 +47,35 @@ SIDES = {
         "float32",
         "beton",
         "ours.normalised",
-        ("turbo", "area"),
+        ("turbo", "area", "shuffled"),
+        True,
+    ),
+    "turbo-blocks": LoadSide(
+        "turbo, order by blocks of 2 MiB, 16 mixed in each of 8 lanes",
+        "uint8",
+        "beton",
+        "ours.pixels",
+        ("turbo", "area", "block"),
+        True,
+    ),
+    "turbo-copy": LoadSide(
+        "turbo, resize on the device: up to the copy of the rectangles",
+        "rectangles",
+        "beton",
+        "ours.copied",
+        ("turbo", "device", "shuffled"),
         True,
     ),
     "ffcv-stock": LoadSide("FFCV Loader", "uint8", "beton", "peer_ffcv.pixels", remedy=_FFCV),
     "ffcv-stock-float32": LoadSide(
         "FFCV Loader with NormalizeImage", "float32", "beton", "peer_ffcv.normalised", remedy=_FFCV
+    ),
+    "ffcv-stock-quasi": LoadSide(
+        "FFCV Loader for data larger than memory: QUASI_RANDOM, os_cache=False",
+        "uint8",
+        "beton",
+        "peer_ffcv.quasi_random",
+        remedy=_FFCV,
     ),
     "dali-stock": LoadSide("DALI file pipeline, CPU, uint8 out", "uint8", "folder", "peer_dali.pixels", remedy=_DALI),
     "dali-stock-float32": LoadSide(
