@@ -15,6 +15,7 @@
 /* Output pixel i is the sum of `count` source pixels from `first` on, with weights [i * num_taps ...]. */
 typedef struct {
     int num_taps; /* room for each pixel's weights; those beyond its count are 0 */
+    int most;     /* the largest count */
     int *first, *count;
     float *weights;
 } Taps;
@@ -23,20 +24,20 @@ typedef struct {
 static int make_taps(Taps *taps, Buffer *buffer, int source, int size)
 {
     double scale = 1.0 / ((double)size / source);
-    taps->num_taps = (int)ceil(scale) + 2;
+    taps->num_taps = (int)scale + 3;
     char *memory = buffer_reserve(buffer, (size_t)size * (8 + 4 * (size_t)taps->num_taps));
     if (!memory)
         return 0;
     taps->weights = (float *)memory;
     taps->first = (int *)(taps->weights + (size_t)size * taps->num_taps);
     taps->count = taps->first + size;
-    int most = 0;
+    taps->most = 0;
     for (int i = 0; i < size; i++) {
-        double begin = i * scale, end = begin + scale, cell = fmin(scale, source - begin);
-        int inner_end = (int)floor(end);
+        double begin = i * scale, end = begin + scale, cell = scale < source - begin ? scale : source - begin;
+        int inner_end = (int)end; /* positive: the same as its floor */
         if (inner_end > source - 1)
             inner_end = source - 1;
-        int inner = (int)ceil(begin);
+        int inner = (int)begin + (begin > (int)begin); /* its ceiling */
         if (inner > inner_end)
             inner = inner_end;
         float *weights = taps->weights + (size_t)i * taps->num_taps;
@@ -49,15 +50,17 @@ static int make_taps(Taps *taps, Buffer *buffer, int source, int size)
         float whole = (float)(1.0 / cell);
         for (int x = inner; x < inner_end; x++)
             weights[n++] = whole;
-        if (end - inner_end > 1e-3)
-            weights[n++] = (float)(fmin(fmin(end - inner_end, 1.0), cell) / cell);
+        if (end - inner_end > 1e-3) {
+            double part = end - inner_end < 1.0 ? end - inner_end : 1.0;
+            weights[n++] = (float)((part < cell ? part : cell) / cell);
+        }
         taps->count[i] = n;
-        if (n > most)
-            most = n;
+        if (n > taps->most)
+            taps->most = n;
         for (; n < taps->num_taps; n++)
             weights[n] = 0;
     }
-    return most > 0 && most <= taps->num_taps;
+    return taps->most > 0;
 }
 
 static void sum_columns_plain(const Taps *taps, int size, int flip, const uint8_t *row, float *sums)
@@ -89,77 +92,86 @@ static void weigh_rows_plain(const float *const *rows, const float *weights, int
 
 #if HAS_AVX2_CODE
 
-/* Eight output values, made from two loads of 16 bytes: of the first four and of the other four values. For each tap
- * `shuffles` brings the bytes into 32-bit lanes; 0x80 gives 0, with weight 0. */
+/* Eight output values, made from two loads of 16 bytes: of the first four values and of the other four. A shuffle brings
+ * the first tap's bytes into 32-bit lanes; for each further tap it is moved on by a pixel. Where a pixel has fewer taps,
+ * it picks some byte, with weight 0. */
 typedef struct {
-    int num_taps, num_groups;
-    int *offsets;      /* [num_groups][2], bytes into the row */
-    int8_t *shuffles;  /* [num_groups][num_taps][32] */
-    float *weights;    /* [num_groups][num_taps][8] */
+    int num_taps, num_values; /* values: a multiple of 8 */
+    int *offsets;             /* [num_values / 4], bytes into the row */
+    uint32_t *shuffles;       /* [num_values] */
+    float *weights;           /* [num_taps][num_values] */
 } Groups;
 
 /* 0 if some four values need more than 16 bytes, or there is no memory. */
 static int make_groups(Groups *groups, Buffer *buffer, const Taps *taps, int size, int flip, int row_bytes)
 {
-    int num_values = 3 * size, most = 0;
-    for (int i = 0; i < size; i++)
-        if (taps->count[i] > most)
-            most = taps->count[i];
-    if (row_bytes < 16 || most > 5)
+    int room = (3 * size + 7) / 8 * 8;
+    if (row_bytes < 16 || taps->most > 5)
         return 0;
-    groups->num_taps = most;
-    groups->num_groups = (num_values + 7) / 8;
-    size_t lanes = (size_t)groups->num_groups * most * 32;
-    char *memory = buffer_reserve(buffer, 2 * lanes + (size_t)groups->num_groups * 8);
+    char *memory = buffer_reserve(buffer, 4 * (size_t)room * ((size_t)taps->most + 2));
     if (!memory)
         return 0;
+    groups->num_taps = taps->most;
+    groups->num_values = room;
     groups->weights = (float *)memory;
-    groups->shuffles = (int8_t *)memory + lanes;
-    groups->offsets = (int *)(memory + 2 * lanes);
-    for (int quad = 0; quad < 2 * groups->num_groups; quad++) {
-        int column[4], begin = row_bytes, end = 0;
-        for (int lane = 0; lane < 4; lane++) {
-            int value = 4 * quad + lane, i = value < num_values ? value / 3 : size - 1;
-            column[lane] = flip ? size - 1 - i : i;
-            int first = 3 * taps->first[column[lane]], after = first + 3 * taps->count[column[lane]];
-            begin = first < begin ? first : begin;
-            end = after > end ? after : end;
+    groups->shuffles = (uint32_t *)(groups->weights + (size_t)room * taps->most);
+    groups->offsets = (int *)(groups->shuffles + room);
+    for (int i = 0; i < (room + 2) / 3; i++) {
+        int within = i < size ? i : size - 1, column = flip ? size - 1 - within : within;
+        for (int v = 3 * i; v < 3 * i + 3 && v < room; v++) {
+            groups->shuffles[v] = (uint32_t)(3 * taps->first[column] + v - 3 * i);
+            for (int t = 0; t < taps->most; t++)
+                groups->weights[t * room + v] = taps->weights[column * taps->num_taps + t];
         }
+    }
+    for (int quad = 0; quad < room / 4; quad++) {
+        int left = 4 * quad / 3, right = (4 * quad + 3) / 3;
+        left = left < size ? left : size - 1, right = right < size ? right : size - 1;
+        int low = flip ? size - 1 - right : left, high = flip ? size - 1 - left : right;
+        int begin = 3 * taps->first[low], end = 3 * (taps->first[high] + taps->count[high]);
         if (end - begin > 16)
             return 0;
         if (begin > row_bytes - 16)
             begin = row_bytes - 16;
         groups->offsets[quad] = begin;
-        for (int t = 0; t < most; t++) {
-            size_t place = ((size_t)(quad / 2) * most + t) * 8 + 4 * (quad % 2);
-            uint32_t *shuffles = (uint32_t *)(groups->shuffles + 4 * place);
-            float *weights = groups->weights + place;
-            for (int lane = 0; lane < 4; lane++) {
-                int used = t < taps->count[column[lane]];
-                int byte = 3 * (taps->first[column[lane]] + t) + (4 * quad + lane) % 3 - begin;
-                shuffles[lane] = used ? 0x80808000u | (uint32_t)byte : 0x80808080u;
-                weights[lane] = taps->weights[(size_t)column[lane] * taps->num_taps + t];
-            }
-        }
+        for (int v = 4 * quad; v < 4 * quad + 4; v++)
+            groups->shuffles[v] = 0x80808000u | (groups->shuffles[v] - (uint32_t)begin);
     }
     return 1;
 }
 
+AVX2 static inline __attribute__((always_inline)) void sum_columns_of(
+    int num_taps, const Groups *groups, const uint8_t *row, float *sums)
+{
+    const __m256i pixel = _mm256_set1_epi32(3);
+    int room = groups->num_values;
+    for (int v = 0; v < room; v += 8) {
+        __m128i low = _mm_loadu_si128((const __m128i *)(row + groups->offsets[v / 4]));
+        __m128i high = _mm_loadu_si128((const __m128i *)(row + groups->offsets[v / 4 + 1]));
+        __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+        __m256i shuffle = _mm256_load_si256((const __m256i *)(groups->shuffles + v));
+        __m256 picked = _mm256_cvtepi32_ps(_mm256_shuffle_epi8(bytes, shuffle));
+        __m256 sum = _mm256_mul_ps(picked, _mm256_load_ps(groups->weights + v));
+        for (int t = 1; t < num_taps; t++) {
+            shuffle = _mm256_add_epi32(shuffle, pixel);
+            picked = _mm256_cvtepi32_ps(_mm256_shuffle_epi8(bytes, shuffle));
+            sum = _mm256_add_ps(sum, _mm256_mul_ps(picked, _mm256_load_ps(groups->weights + t * room + v)));
+        }
+        _mm256_store_ps(sums + v, sum);
+    }
+}
+
 AVX2 static void sum_columns_grouped(const Groups *groups, const uint8_t *row, float *sums)
 {
-    const int8_t *shuffles = groups->shuffles;
-    const float *weights = groups->weights;
-    for (int g = 0; g < groups->num_groups; g++, sums += 8) {
-        __m128i low = _mm_loadu_si128((const __m128i *)(row + groups->offsets[2 * g]));
-        __m128i high = _mm_loadu_si128((const __m128i *)(row + groups->offsets[2 * g + 1]));
-        __m256i bytes = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
-        __m256 sum = _mm256_setzero_ps();
-        for (int t = 0; t < groups->num_taps; t++, shuffles += 32, weights += 8) {
-            __m256i picked = _mm256_shuffle_epi8(bytes, _mm256_load_si256((const __m256i *)shuffles));
-            __m256 product = _mm256_mul_ps(_mm256_cvtepi32_ps(picked), _mm256_load_ps(weights));
-            sum = _mm256_add_ps(sum, product);
-        }
-        _mm256_storeu_ps(sums, sum);
+    switch (groups->num_taps) { /* constants, so that the inner loop disappears */
+    case 2:
+        sum_columns_of(2, groups, row, sums);
+        break;
+    case 3:
+        sum_columns_of(3, groups, row, sums);
+        break;
+    default:
+        sum_columns_of(groups->num_taps, groups, row, sums);
     }
 }
 
@@ -215,12 +227,19 @@ static void resize_whole(Pixels source, int size, int flip, uint8_t *out)
         }
 }
 
+/* As OpenCV asks it: the quotient of quotients is not always the whole number it should be, as for 107 pixels to 1. */
+static int is_whole(int source, int size)
+{
+    double scale = 1.0 / ((double)size / source);
+    return scale == (double)(int)(scale + 0.5);
+}
+
 int resize_area(Resizer *resizer, Pixels source, int flip, uint8_t *out)
 {
     int size = resizer->size, num_values = 3 * size;
     if (source.width < size || source.height < size)
         return resize_linear(resizer, source, flip, out);
-    if (source.width % size == 0 && source.height % size == 0) {
+    if (is_whole(source.width, size) && is_whole(source.height, size)) {
         resize_whole(source, size, flip, out);
         return 1;
     }

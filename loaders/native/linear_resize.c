@@ -28,9 +28,9 @@ static int make_pairs(Pairs *pairs, Buffer *buffer, int source, int size)
     pairs->weights = (int16_t *)(pairs->far + size);
     double inverse = (double)size / source, scale = 1.0 / inverse;
     for (int i = 0; i < size; i++) {
-        int near = (int)floor(i * scale);
+        int near = (int)(i * scale); /* positive: the same as its floor */
         float part = (float)((i + 1) - (near + 1) * inverse);
-        part = part <= 0 ? 0.f : part - floorf(part);
+        part = part <= 0 ? 0.f : part - (int)part;
         if (near >= source - 1) {
             near = source - 1;
             part = 0;
@@ -89,14 +89,10 @@ static int make_groups(Groups *groups, Buffer *buffer, const Pairs *pairs, int s
     groups->weights = (int16_t *)(memory + lanes);
     groups->offsets = (int *)(memory + 2 * lanes);
     for (int quad = 0; quad < 4 * groups->num_groups; quad++) {
-        int column[4], begin = row_bytes, end = 0;
-        for (int lane = 0; lane < 4; lane++) {
-            int value = 4 * quad + lane, i = value < num_values ? value / 3 : size - 1;
-            column[lane] = flip ? size - 1 - i : i;
-            int first = 3 * pairs->near[column[lane]], after = 3 * pairs->far[column[lane]] + 3;
-            begin = first < begin ? first : begin;
-            end = after > end ? after : end;
-        }
+        int left = 4 * quad / 3, right = (4 * quad + 3) / 3;
+        left = left < size ? left : size - 1, right = right < size ? right : size - 1;
+        int low = flip ? size - 1 - right : left, high = flip ? size - 1 - left : right;
+        int begin = 3 * pairs->near[low], end = 3 * pairs->far[high] + 3;
         if (end - begin > 16)
             return 0;
         if (begin > row_bytes - 16)
@@ -105,12 +101,15 @@ static int make_groups(Groups *groups, Buffer *buffer, const Pairs *pairs, int s
         size_t place = (size_t)(quad / 4) * 64 + 32 * (quad % 2) + 16 * (quad % 4 / 2);
         uint32_t *shuffles = (uint32_t *)(groups->shuffles + place);
         uint32_t *weights = (uint32_t *)((char *)groups->weights + place);
+        int i = 4 * quad / 3, channel = 4 * quad % 3;
         for (int lane = 0; lane < 4; lane++) {
-            int channel = (4 * quad + lane) % 3;
-            uint32_t near = (uint32_t)(3 * pairs->near[column[lane]] + channel - begin);
-            uint32_t far = (uint32_t)(3 * pairs->far[column[lane]] + channel - begin);
+            int within = i < size ? i : size - 1, column = flip ? size - 1 - within : within;
+            uint32_t near = (uint32_t)(3 * pairs->near[column] + channel - begin);
+            uint32_t far = (uint32_t)(3 * pairs->far[column] + channel - begin);
             shuffles[lane] = 0x80008000u | far << 16 | near;
-            memcpy(weights + lane, pairs->weights + 2 * column[lane], 4);
+            memcpy(weights + lane, pairs->weights + 2 * column, 4);
+            if (++channel == 3)
+                channel = 0, i++;
         }
     }
     return 1;
