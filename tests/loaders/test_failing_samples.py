@@ -96,8 +96,11 @@ def test_a_bug_keeps_its_own_kind_of_error(folder, name, resize, open_one, monke
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(folder, "read", broken)
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        next(open_one(folder, name, resize).epoch(0))
+    loader = open_one(folder, name, resize)
+    ids = loader._plan.rows(3, 1).ids
+    with pytest.raises(ZeroDivisionError, match="a bug") as caught:
+        next(loader.epoch(3, start=1))
+    assert f"while making batch 1 of epoch 3, samples {ids[0]} … {ids[-1]}" in caught.value.__notes__
 
 
 def _workers() -> list[psutil.Process]:
@@ -120,6 +123,20 @@ def test_a_worker_that_is_killed_becomes_an_error_soon(folder, open_one):
     assert not _workers()
     assert signal.getsignal(signal.SIGCHLD) is handler is signal.SIG_DFL
     assert len(list(loader.epoch(1))) == 37
+
+
+def test_a_worker_that_dies_of_a_sample_names_it(folder, open_one, monkeypatch):
+    read, parent = folder.read, os.getpid()
+
+    def deadly(index: int):
+        if index == 17 and os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return read(index)
+
+    monkeypatch.setattr(folder, "read", deadly)
+    with pytest.raises(LoaderError, match="was killed by SIGSEGV while making sample 17 ") as caught:
+        list(open_one(folder, "torchvision", order=Sequential(8)).epoch(0))
+    assert f"({folder.where(17)}) of batch 2 of epoch 0" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_workers_leave_ctrl_c_to_their_parent(folder, open_one):
