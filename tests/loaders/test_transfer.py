@@ -1,10 +1,12 @@
 """Host to device: nothing copied on the CPU, nothing overwritten or mixed up on CUDA."""
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 
-from loaders.api import Batch, LoaderError
-from loaders.transfer import to_device
+from loaders.api import Batch, LoaderError, Substitution
+from loaders.transfer import _copied, to_device
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -33,6 +35,44 @@ def test_on_the_cpu_batches_are_handed_through():
     assert next(batches).images.data_ptr() == source.slab.data_ptr()
     batches.close()
     assert source.closed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted(Batch):
+    """A batch with something more."""
+
+    note: str
+
+
+def noted(num_batches: int, pinned: bool):
+    """Batches of pixels alone, of another number each time, as parts of one slab; with notes and substitutions."""
+    slab = torch.zeros(4096, 3, dtype=torch.uint8, pin_memory=pinned)
+    for number in range(num_batches):
+        pixels = slab[: 1000 + 100 * number]
+        pixels.fill_(number)
+        ids = torch.arange(8)
+        yield Noted(pixels, ids, ids, 8, (Substitution(number, 1, "gone"),), note=f"number {number}")
+
+
+def assert_whole(batches: list[Noted]) -> None:
+    for number, batch in enumerate(batches):
+        assert batch.images.shape == (1000 + 100 * number, 3) and bool((batch.images == number).all())
+        assert type(batch) is Noted and batch.note == f"number {number}"
+        assert batch.substitutions == (Substitution(number, 1, "gone"),)
+
+
+def test_what_else_a_batch_carries_stays_with_it():
+    copied = _copied(noted(3, pinned=False), torch.device("cpu"))  # a plain copy, as for devices without streams
+    assert_whole([replace(batch, images=batch.images.clone()) for batch in copied])
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("pinned", [True, False])
+def test_on_cuda_batches_of_any_length_arrive_whole_with_what_else_they_carry(pinned):
+    batches = list(to_device(noted(20, pinned), torch.device("cuda")))
+    assert all(batch.images.device.type == "cuda" for batch in batches)
+    assert_whole(batches)
 
 
 @pytest.mark.gpu

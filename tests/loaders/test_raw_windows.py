@@ -1,0 +1,116 @@
+"""Mode `device` of `turbo`: rectangles of raw samples are copied, and resized where the batch is used."""
+
+import numpy as np
+import pytest
+import torch
+from packed_by_hand import samples_of, write_packed
+from PIL import Image
+from stored_samples import write_cifar10
+
+from loaders.crops import PadCrop, RandomResizedCrop
+from loaders.errors import FeedrateError, LoaderError
+from loaders.plan import Sequential, Shuffled, View
+from loaders.records import open_records
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.fixture(scope="module")
+def raw_path(image_folder, tmp_path_factory):
+    return write_packed(tmp_path_factory.mktemp("packed"), {"train": samples_of(image_folder, "train")}, ("raw",))
+
+
+@pytest.fixture
+def raw(raw_path):
+    """37 raw samples of different sizes."""
+    return open_records(raw_path, "train")
+
+
+def images(loader, epoch) -> torch.Tensor:
+    return torch.cat([batch.images.clone() for batch in loader.epoch(epoch)])
+
+
+def host_batches(loader, epoch=0):
+    return loader._windows.host_batches(loader._jobs(epoch, 0))
+
+
+def test_encoded_samples_are_refused(folder, open_one):
+    with pytest.raises(FeedrateError, match=r"37 of 37 are encoded: pack with --to raw"):
+        open_one(folder, "turbo", "device")
+
+
+def test_one_encoded_sample_is_enough_to_refuse(raw, open_one):
+    raw.is_raw[3] = False
+    with pytest.raises(FeedrateError, match=r"1 of 37 are encoded"):
+        open_one(raw, "turbo", "device")
+
+
+@pytest.mark.parametrize("crop", [RandomResizedCrop(), PadCrop(30)], ids=["within", "past the border"])
+def test_what_crosses_are_the_rectangles_and_no_more(raw, open_one, crop):
+    loader = open_one(raw, "turbo", "device", view=View(crop, 24, 0.5, fill=(10, 130, 250)), order=Shuffled(12))
+    for number, batch in enumerate(host_batches(loader)):
+        rows = loader._plan.rows(0, number)
+        areas = rows.rects[:, 2].astype(int) * rows.rects[:, 3]
+        assert batch.images.shape == (areas.sum(), 3) and batch.images.is_contiguous()
+        for row, index in enumerate(rows.ids.tolist()):
+            left, top, width, height = rows.rects[row].tolist()
+            start = int(batch.cuts.starts[row])
+            window = batch.images[start : start + width * height].reshape(height, width, 3).numpy()
+            sample = Image.fromarray(raw.read(index).reshape(raw.heights[index], raw.widths[index], 3))
+            expected = Image.new("RGB", (width, height), (10, 130, 250))
+            expected.paste(sample, (-left, -top))
+            assert np.array_equal(window, np.asarray(expected))
+    reference = open_one(raw, "turbo", "exact", view=loader._plan.view, order=Shuffled(12))
+    assert torch.equal(images(loader, 1), images(reference, 1))
+
+
+def test_memory_is_that_of_the_rectangles_not_of_the_largest_sample(raw, open_one):
+    loader = open_one(raw, "turbo", "device", view=View(RandomResizedCrop((0.08, 0.1)), 24), num_ahead=2)
+    largest = max(len(batch.images) for epoch in range(4) for batch in host_batches(loader, epoch))
+    held = [len(slab._memory) for slab in loader._windows._slabs]
+    assert len(held) == 3 and max(held) <= 1.25 * largest
+    assert largest < 0.2 * 8 * int((raw.widths * raw.heights).max())
+
+
+def test_slabs_are_used_again(raw, open_one):
+    loader = open_one(raw, "turbo", "device", order=Sequential(37), num_ahead=1, view=View(PadCrop(2), 24))
+    places = [batch.images.data_ptr() for _ in range(4) for batch in host_batches(loader)]
+    assert len(set(places)) == 1
+
+
+def test_a_substitute_may_be_larger_than_what_it_stands_for(raw, open_one, monkeypatch):
+    bad = set(np.argsort(raw.widths * raw.heights)[:12].tolist())  # the smallest
+    intact = raw.read
+
+    def read(index: int):
+        if index in bad:
+            raise LoaderError(f"sample {index} ({raw.where(index)}) cannot be delivered: it is gone")
+        return intact(index)
+
+    monkeypatch.setattr(raw, "read", read)
+    kept = [list(open_one(raw, "turbo", mode, on_bad="substitute").epoch(0)) for mode in ("device", "exact")]
+    assert sum(len(batch.substitutions) for batch in kept[0]) > 5
+    for ours, reference in zip(*kept, strict=True):
+        assert ours.ids.tolist() == reference.ids.tolist()
+        assert sorted(ours.substitutions, key=str) == sorted(reference.substitutions, key=str)
+    loaders = [open_one(raw, "turbo", mode, on_bad="substitute") for mode in ("device", "exact")]
+    assert torch.equal(images(loaders[0], 0), images(loaders[1], 0))
+    with pytest.raises(LoaderError, match="it is gone"):
+        images(open_one(raw, "turbo", "device"), 0)
+
+
+def test_a_rectangle_larger_than_its_room_is_an_error_and_nobodys_memory(raw, open_one):
+    loader = open_one(raw, "turbo", "device")
+    rows = loader._plan.rows(0, 0)
+    with pytest.raises(LoaderError, match="larger than there is room for"):
+        loader._windows._copy_one(rows.one(0), np.empty((5, 3), np.uint8))
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_gpu_has_the_same_bits(raw_path, tmp_path, open_one):
+    for path in (raw_path, write_cifar10(tmp_path)):
+        records = open_records(path, "train")
+        on_gpu = open_one(records, "turbo", "device", device=torch.device("cuda"))
+        assert all(slab._memory.is_pinned() for slab in on_gpu._windows._slabs if len(slab._memory))
+        assert torch.equal(images(on_gpu, 1).cpu(), images(open_one(records, "turbo", "exact"), 1))
