@@ -22,6 +22,7 @@ class EpochLoader(ABC):
 
     name: str
     resize_modes: ClassVar[tuple[ResizeMode, ...]]  # what it can do, its own fastest first
+    reads_records: ClassVar[bool] = True  # False where epochs are made of what is in memory anyway
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         if len(records) != plan.num_samples:
@@ -50,7 +51,10 @@ class EpochLoader(ABC):
         if index < 0 or not 0 <= start <= len(self):
             raise FeedrateError(f"epoch {index}, batch {start}: an epoch has batches 0 … {len(self) - 1}")
         self._end_running("another epoch was asked for")
-        batches = read_ahead(self._batches(index, start), self._records, self._plan, self._options.shard, index, start)
+        batches = self._batches(index, start)
+        if self.reads_records:
+            ahead = self._options.num_ahead
+            batches = read_ahead(batches, self._records, self._plan, self._options.shard, (index, start), ahead)
         iterator = EpochIterator(batches, self._options.max_bad, self._place(index, start))
         self._running = weakref.ref(iterator)  # weak, so that dropping the iterator ends its work at once
         return iterator

@@ -67,6 +67,24 @@ class MappedFile:
         address, num_bytes = _pages(view)
         return bool(_libc.mlock(address, num_bytes) == 0)
 
+    def has_in_memory(self, places: list[int]) -> bool:
+        """Whether reading the bytes at all these places would not have to wait; False, too, where nobody can tell.
+
+        Raises LoaderError if the file cannot be opened.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise LoaderError(f"{self.path} cannot be read ({error.strerror}): see that it is still there") from error
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # asking must not make the system read on
+            byte = bytearray(1)
+            return all(os.preadv(descriptor, [byte], place, os.RWF_NOWAIT) for place in places)
+        except OSError:  # it would have to wait, or the file system does not know the question
+            return False
+        finally:
+            os.close(descriptor)
+
     def __reduce__(self) -> tuple[type["MappedFile"], tuple[Path, int]]:
         return MappedFile, (self.path, self.num_bytes)
 

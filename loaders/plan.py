@@ -156,11 +156,11 @@ class Plan:
         return self._sampled.window(batch)
 
     def ids_in(self, epoch: int, batches: range, shard: Shard = Shard()) -> NDArray[np.int64]:
-        """int64, ascending, each once: the samples that `shard` needs for these batches of full size."""
+        """int64, ascending, each once: the samples that `shard` needs for these batches."""
         size = self._sampled.batch_size_per_rank(shard.world_size)
-        per_batch = size * shard.world_size
-        keys = self._epoch_keys(epoch)[batches.start * per_batch : batches.stop * per_batch]
-        return np.unique(ids_of(keys.reshape(-1, shard.world_size, size)[:, shard.rank]))
+        starts = (np.arange(batches.start, batches.stop, batches.step) * shard.world_size + shard.rank) * size
+        keys, positions = self._epoch_keys(epoch), (starts[:, None] + np.arange(size)).ravel()
+        return np.unique(ids_of(keys[positions[positions < len(keys)]]))
 
     def span(self, epoch: int, start: int, stop: int) -> PlanRows:
         """Positions [start, stop) of the epoch's global order, cut short at its end."""

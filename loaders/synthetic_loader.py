@@ -19,6 +19,7 @@ class SyntheticLoader(EpochLoader):
     """The plan's ids and labels with pixels that are no sample's. They lie on the device from the first batch on."""
 
     name = "synthetic"
+    reads_records: ClassVar[bool] = False
     resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("area", "exact")
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:

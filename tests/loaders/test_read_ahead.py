@@ -120,47 +120,87 @@ def test_the_window_in_use_and_the_next_are_read_and_no_more(tmp_path):
         return float(pages[plan.ids_in(1, range(first, stop))].mean())
 
     used = []
-    batches = read_ahead((number for number in range(2, 32)), records, plan, Shard(), 1, 2)
+    batches = read_ahead((number for number in range(2, 32)), records, plan, Shard(), (1, 2), 3)
     for number in batches:
         used.append(number)
         if number == 2:
             assert wait_until(lambda: share(2, 16) > 0.99)
-            assert share(16, 32) < 0.3  # the system reads a little more than it is asked to
+            assert share(16, 32) < 0.1
         if number == 8:
             assert wait_until(lambda: share(16, 24) > 0.99)
     assert used == list(range(2, 32))
 
 
+def test_in_an_order_without_blocks_some_batches_are_read_ahead(tmp_path):
+    size, num_samples = 4 * PAGE, 2048
+    records, plan = PlainRecords(tmp_path / "file", num_samples, size), plan_of(num_samples, Shuffled(64))
+    forget(records.path, num_samples * size)
+    batches = read_ahead((number for number in range(32)), records, plan, Shard(), (0, 0), 2)
+    next(batches)
+    pages = in_memory(records.path, num_samples * size).reshape(num_samples, -1)
+    assert wait_until(
+        lambda: in_memory(records.path, num_samples * size).reshape(num_samples, -1)[plan.ids_in(0, range(12))].all()
+    )
+    assert pages.mean() < 0.9
+    batches.close()
+
+
+@pytest.mark.parametrize("order", [Shuffled(64), BlockShuffled(64, 64, 2, lanes=4)])
+@pytest.mark.parametrize("start", [0, 3, 7, 8, 30, 31, 32])
+@pytest.mark.parametrize("num_begun", [1, 4, 11, 40])
+def test_each_batch_is_asked_for_once_in_order_and_well_before_it_is_begun(tmp_path, order, start, num_begun):
+    reader = _Reader(PlainRecords(tmp_path / "file", 2048, 16), plan_of(2048, order), Shard(), 0)
+    schedule = list(reader.schedule(start, num_begun))
+    asked_at = {batch: at for at, batches in schedule for batch in batches}
+    assert [batch for _, batches in schedule for batch in batches] == list(range(start, 32))
+    assert [at for at, _ in schedule] == sorted(at for at, _ in schedule)
+    for batch, at in asked_at.items():
+        assert at == start or at <= batch - 8 or at < batch - num_begun
+
+
 def test_a_rank_reads_its_own_lanes(tmp_path):
-    plan = plan_of(2048, BlockShuffled(64, 64, 2, lanes=4))
-    asked = []
+    plan, asked = plan_of(2048, BlockShuffled(64, 64, 2, lanes=4)), []
 
     class Spy(PlainRecords):
         def places(self, ids):
             asked.append(ids)
             yield from super().places(ids)
 
-    records = Spy(tmp_path / "file", 2048, 16)
-    list(read_ahead((number for number in range(32)), records, plan, Shard(1, 2), 3, 0))
-    with _Reader(records, plan, Shard(1, 2), 3) as reader:
-        asked.clear()
-        reader.want(0, 16)
-        reader.want(16, 99)
+    with _Reader(Spy(tmp_path / "file", 2048, 16), plan, Shard(1, 2), 3) as reader:
+        reader.want(range(16))
+        reader.want(range(16, 32))
         assert wait_until(lambda: len(asked) == 2)
     own = np.concatenate([plan.rows(3, batch, Shard(1, 2)).ids for batch in range(32)])
     assert np.array_equal(np.sort(np.concatenate(asked)), np.sort(own))
 
 
-def test_an_order_without_blocks_and_a_folder_of_images_are_left_alone(folder, tmp_path):
-    batches = (number for number in range(3))
-    blocks, records = BlockShuffled(8, 2, 2, 2), PlainRecords(tmp_path / "file", 37, 16)
-    assert read_ahead(batches, records, plan_of(37, Shuffled(8)), Shard(), 0, 0) is batches
-    assert read_ahead(batches, folder, plan_of(37, blocks), Shard(), 0, 0) is batches
-    assert read_ahead(batches, records, plan_of(37, blocks), Shard(), 0, 0) is not batches
+def test_a_folder_of_images_is_left_alone_and_what_is_in_memory_is_not_read_again(folder, tmp_path, monkeypatch):
+    batches, plan = (number for number in range(32)), plan_of(2048, BlockShuffled(64, 64, 2, lanes=4))
+    assert read_ahead(batches, folder, plan, Shard(), (0, 0), 3) is batches
+    records, asked = PlainRecords(tmp_path / "file", 2048, 2 * PAGE), []
+    monkeypatch.setattr(MappedFile, "advise", lambda *arguments: asked.append(arguments))
+    for index in range(2048):
+        records.read(index).max()
+    assert list(read_ahead(batches, records, plan, Shard(), (0, 0), 3)) == list(range(32)) and not asked
+    records = PlainRecords(records.path, 2048, 2 * PAGE)  # while its pages are mapped they cannot be forgotten
+    forget(records.path, 2048 * 2 * PAGE)
+    assert not records._file.has_in_memory([0]) and not in_memory(records.path, 2048 * 2 * PAGE).any(), "only asked"
+    again = (number for number in range(32))
+    assert list(read_ahead(again, records, plan, Shard(), (0, 0), 3)) == list(range(32)) and asked
+
+
+def test_a_file_that_is_gone_stops_nobody(tmp_path):
+    records, plan = PlainRecords(tmp_path / "file", 400, 16), plan_of(400, Shuffled(8))
+    records.path.unlink()
+    assert list(read_ahead((number for number in range(50)), records, plan, Shard(), (0, 0), 3)) == list(range(50))
+    with _Reader(records, plan, Shard(), 0) as reader:
+        reader.want(range(3))
+        reader.wait_for_first()
 
 
 @pytest.mark.parametrize("leave", ["exhaust", "close", "drop", "fail"])
-def test_no_thread_is_left_however_an_epoch_ends_and_the_batches_are_closed(tmp_path, leave):
+def test_no_thread_is_left_however_an_epoch_ends_and_the_batches_are_closed(tmp_path, leave, monkeypatch):
+    monkeypatch.setattr(MappedFile, "has_in_memory", lambda *_: False)
     plan, records = plan_of(400, BlockShuffled(8, 4, 2, 2)), PlainRecords(tmp_path / "file", 400, 16)
     closed = []
 
@@ -173,7 +213,7 @@ def test_no_thread_is_left_however_an_epoch_ends_and_the_batches_are_closed(tmp_
             closed.append(True)
 
     before = threading.active_count()
-    batches = read_ahead(made(), records, plan, Shard(), 0, 0)
+    batches = read_ahead(made(), records, plan, Shard(), (0, 0), 3)
     assert next(batches) == 0 and threading.active_count() == before + 1
     if leave == "exhaust":
         assert list(batches) == list(range(1, 20))
@@ -187,7 +227,8 @@ def test_no_thread_is_left_however_an_epoch_ends_and_the_batches_are_closed(tmp_
     assert closed and threading.active_count() == before
 
 
-def test_a_loader_gives_the_order_by_blocks_from_any_batch_on(packed_once):
+def test_a_loader_gives_the_order_by_blocks_from_any_batch_on(packed_once, monkeypatch):
+    monkeypatch.setattr(MappedFile, "has_in_memory", lambda *_: False)
     records = open_records(packed_once, "train")
     plan = Plan(records.widths, records.heights, BlockShuffled(8, 3, 2, 4), View(CenterCrop(), 32))
     before = threading.active_count()
