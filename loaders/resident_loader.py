@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from .api import Batch, LoaderOptions, ResizeMode
+from .counter_random import Draws
 from .crops import CenterCrop, PadCrop
 from .device_resize import Cuts, cut_and_resize
 from .epochs import EpochLoader
@@ -146,13 +147,17 @@ def _free_bytes(device: torch.device) -> int | None:
 
 def _cuts_only(records: Records, plan: Plan) -> bool:
     """Whether every rectangle is known to be of the output's size, and every sample of one size."""
-    crop, view = plan.view.crop, plan.view
-    one_size = len({*zip(records.widths.tolist(), records.heights.tolist(), strict=True)}) == 1
-    if not (one_size and isinstance(crop, PadCrop | CenterCrop)):
+    crop, size_px = plan.view.crop, plan.view.size_px
+    widths, heights = records.widths, records.heights
+    if not (len(records) and isinstance(crop, PadCrop | CenterCrop)):
         return False
-    rects = plan.span(0, 0, 1).rects  # their sides depend on the sample's alone
-    sizes = {view.size_px} if isinstance(view.size_px, int) else {size for _, size in view.size_px}
-    return all(bool((rects[:, 2:] == size).all()) for size in sizes)
+    if (widths != widths[0]).any() or (heights != heights[0]).any():
+        return False
+    # their sides depend on the sample's alone
+    one = np.zeros(1, dtype=np.int64)
+    rect = crop.rects(one + widths[0], one + heights[0], one, Draws(plan.seed, 0))[0]
+    sizes = {size_px} if isinstance(size_px, int) else {size for _, size in size_px}
+    return {int(rect[2]), int(rect[3])} == sizes
 
 
 class _Copier:
