@@ -3,10 +3,12 @@
 python tools/bench.py convert [--source DIR] [--repeat K] [--rounds N] [--workers W] [--cases NAME,…]
 python tools/bench.py convert-scale [--samples N,…] [--rounds N] [--workers W]
 python tools/bench.py load [--cases NAME,…] [--sides NAME,…] [--rounds N] [--workers W] [--quick]
+python tools/bench.py parity [--source DIR] [--workers W]
 
 `convert` packs the same photos with tools/convert.py and with FFCV's writer, in turns. `convert-scale` packs ever
 larger sets of tiny images. `load` runs our loaders and other people's over the same images. All write a page and a
-.json into docs/benchmarks/, and go on where they were interrupted. Let nothing else run beside them.
+.json into docs/benchmarks/, and go on where they were interrupted. Let nothing else run beside them. `parity` compares
+pixels, not times.
 """
 
 import signal
@@ -45,7 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
     try:
         chosen = parse(arguments)
-        {"convert": _convert, "convert-scale": _convert_scale, "load": _load}[chosen.command](chosen)
+        commands = {"convert": _convert, "convert-scale": _convert_scale, "load": _load, "parity": _parity}
+        commands[chosen.command](chosen)
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line, with defaults filled in. Raises FeedrateError naming what was probably meant."""
     parser = _Parser(prog="bench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", metavar="convert|convert-scale|load", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="convert|convert-scale|load|parity", required=True)
     side_by_side = _add(commands, "convert", "pack beside FFCV's writer", rounds=5)
     side_by_side.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
     side_by_side.add_argument("--repeat", type=_positive, default=10, metavar="K", help="use each photo K times (10)")
@@ -68,6 +71,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     sizes = ",".join(map(str, _SIZES))
     scale.add_argument("--samples", type=_sizes, default=_SIZES, metavar="N,…", help=f"how many ({sizes})")
     _load_options(_add(commands, "load", "load beside other people's loaders", rounds=5))
+    parity = _add(commands, "parity", "compare the pixels of all loaders with plain code")
+    parity.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
     chosen, others = parser.parse_known_args(arguments)
     if others:
         known = [word for action in commands.choices[chosen.command]._actions for word in action.option_strings]
@@ -88,17 +93,18 @@ def _load_options(command: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="one short round, to see whether everything runs; its figures mean little")
 
 
-def _add(commands: Any, name: str, text: str, rounds: int) -> argparse.ArgumentParser:
+def _add(commands: Any, name: str, text: str, rounds: int = 0) -> argparse.ArgumentParser:
     """A command with the options that all have."""
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     work, shown = REPOSITORY / "data" / f"bench-{name}", f"data/bench-{name}"
     add = command.add_argument
-    add("--rounds", type=_positive, default=rounds, metavar="N", help=f"timed, after one that is not ({rounds})")
+    if rounds:
+        add("--rounds", type=_positive, default=rounds, metavar="N", help=f"timed, after one that is not ({rounds})")
+        add("--timeout-s", type=_positive, default=3600, metavar="S", help="end a run that takes longer (3600)")
     add("--workers", type=_positive, default=available_cpus(), metavar="W", help="of each side (as many as processors)")
     add("--work", type=Path, default=work, help=f"folder for images and packed files, removed at the end ({shown})")
     add("--report", type=Path, default=REPOSITORY / "docs" / "benchmarks", help="where to write (docs/benchmarks)")
     add("--overwrite", action="store_true", help="replace today's report")
-    add("--timeout-s", type=_positive, default=3600, metavar="S", help="end a run that takes longer (3600)")
     return command
 
 
@@ -187,6 +193,18 @@ def _load(chosen: argparse.Namespace) -> None:
         remove(chosen.work)
     page.tables(measured, Console(width=200))
     _say(f"written to {', '.join(str(path) for path in paths.values())}")
+
+
+def _parity(chosen: argparse.Namespace) -> None:
+    from tools.benchmarks import parity  # brings in torch
+
+    paths = report.free_paths(chosen.report, "parity", ["json", "md"], chosen.overwrite)
+    with working_folder(chosen.work):
+        measured = {**_head(), **parity.measure(chosen.source, chosen.workers, chosen.work, _say)}
+        report.write_json(paths["json"], measured)
+        paths["md"].write_text(parity.page(measured))
+        remove(chosen.work)
+    _told(paths)
 
 
 def _head() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pictures import write_image_folder
 from test_bench import command
 
 from loaders.errors import FeedrateError
+from tools.benchmarks import parity
 from tools.benchmarks.loading import cold, compare, once
 from tools.benchmarks.loading.cases import CASES, DEFAULT_CASES
 from tools.benchmarks.loading.compare import LoadSettings, chosen_sides, result
@@ -175,6 +176,32 @@ def test_a_quick_run_of_two_sides_writes_page_figures_and_picture(tmp_path, capf
     assert case["speedups"]["turbo"]["dataloader"]["n"] == 1
     assert written.with_suffix(".md").read_text().count("| dataloader | uint8 |") == 1
     assert written.with_suffix(".png").stat().st_size > 5000
+
+
+def test_a_difference_counts_grey_levels_and_images_that_are_equal():
+    reference = np.full((4, 2, 2, 3), 100, np.uint8)
+    images = reference.copy()
+    images[1, 0, 0, 0], images[2, 1, 1, 2] = 40, 112  # 60 below, 12 above: unsigned numbers would wrap round
+    assert parity.Difference.between(images, reference) == parity.Difference(72 / 48, 60, 2, 4)
+    with pytest.raises(ValueError, match="is compared with"):
+        parity.Difference.between(images[:3], reference)
+
+
+def test_parity_finds_loaders_equal_to_plain_code_and_lists_what_cannot_run(tmp_path, monkeypatch, capfd):
+    source = write_image_folder(tmp_path / "photos", {"train": {"ant": 4, "bee": 4}})
+    monkeypatch.setattr(parity, "STORED", ("full",))
+    monkeypatch.setattr(parity, "_MODES", {"torchvision": ("exact",), "turbo": ("device", "area")})
+    words = ["parity", "--source", str(source), "--workers", "1", "--report", str(tmp_path)]
+    assert command().main([*words, "--work", str(tmp_path / "work")]) == 0, capfd.readouterr().err
+    (written,) = tmp_path.glob("parity_*.json")
+    rows = json.loads(written.read_text())["rows"]
+    assert [row["loader"] for row in rows] == 2 * ["plain OpenCV INTER_AREA", "torchvision", "turbo", "turbo"]
+    for plain, torchvision, device, area in (rows[:4], rows[4:]):
+        assert plain["largest"] > 0  # the two ways to resize do differ, or the table would prove nothing
+        assert "needs raw samples" in device["skipped"]
+        for row in (torchvision, area):
+            assert (row["mean"], row["largest"], row["num_equal"], row["num_images"]) == (0, 0, 8, 8)
+    assert "| full | training | turbo | area | area | 0.0000 | 0 | 8 of 8 |" in written.with_suffix(".md").read_text()
 
 
 @pytest.mark.parametrize(
