@@ -93,5 +93,5 @@ if [ "${FEEDRATE_NATIVE:-}" = 0 ]; then
 elif build_kernel || install_kernel; then
     say "the native kernel is ready"
 else
-    say "the native kernel cannot be used here (see $log): going on without it, with the same pixels, later"
+    say "the native kernel cannot be used here (see $log): going on without it, with the same pixels, more slowly"
 fi

@@ -115,7 +115,7 @@ def test_several_processes_may_build_at_once(cache):
     ("file", "right", "wrong", "reason"),
     [
         ("linear_resize.c", ">> 16) + 2) >> 2", ">> 16) + 1) >> 2", "OpenCV"),
-        ("area_resize.c", "(float)(1.0 / cell)", "(float)(1.001 / cell)", "OpenCV"),
+        ("area_columns.c", "(float)(1.0 / cell)", "(float)(1.001 / cell)", "OpenCV"),
         ("paint.c", "width - before - pixels.width", "before", "OpenCV"),
         ("jpeg_window.c", "MARGIN = 2", "MARGIN = 0", "simplejpeg"),
         ("jpeg_window.c", "JDCT_ISLOW", "JDCT_IFAST", "simplejpeg"),
