@@ -47,7 +47,7 @@ class DaliLoader(EpochLoader):
         super().__init__(records, plan, options)
         self._gpu_decoding = gpu_decoding
         self._raw = bool(records.is_raw.all())
-        self._unreadable: set[int] = set()  # what DALI could not read, so that it costs a pipeline but once
+        self._unreadable: set[int] = set()  # what DALI may have failed on: it is not given them again
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
         batches = self._made_batches(epoch, start)
@@ -78,7 +78,7 @@ class DaliLoader(EpochLoader):
 
         chunk = max(1, min(_MAX_CHUNK, len(first) // (4 * self._num_workers)))
         with (
-            Stream(self._graph(first), self._records, self._repair) as stream,
+            Stream(self._graph(first), self._records, _is_suspect, self._repair) as stream,
             ThreadTeam(rows_of, fetcher, num_jobs, self._options.num_ahead + 1, chunk, self._num_workers) as team,
         ):
             for job in range(num_jobs):
@@ -108,7 +108,7 @@ class DaliLoader(EpochLoader):
         )
 
     def _repair(self, batch: Ingredients, row: int) -> None:
-        """Make a row that DALI has failed on; LoaderError if it cannot be made by other means either."""
+        """Make a row that DALI may have failed on; LoaderError if it cannot be made by other means either."""
         self._unreadable.add(int(batch.rows.ids[row]))
         self._paint(batch, row, Decoder(), _renderer(batch.rows))
 
@@ -196,6 +196,15 @@ def _is_plain_jpeg(data: NDArray[np.uint8], width: int, height: int) -> bool:
     except ValueError:
         return False
     return (found_width, found_height) == (width, height) and colours in _COLOURS
+
+
+def _is_suspect(data: NDArray[np.uint8]) -> bool:
+    """Whether libjpeg so much as warns of it."""
+    try:
+        simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:
+        return True
+    return False
 
 
 def _held_on_gpu(batches: Generator[Batch], device: torch.device) -> Generator[Batch]:

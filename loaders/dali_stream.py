@@ -34,10 +34,10 @@ class Ingredients:
         self.samples: dict[Row, NDArray[np.uint8]] = {}
         self.painted: dict[Row, Pixels] = {}
 
-    def feed(self, records: Records, raw: bool, only: range | None = None) -> Feed:
-        """For DALI; rows that it shall not make (all outside `only`, if given) become one black pixel."""
+    def feed(self, records: Records, raw: bool) -> Feed:
+        """For DALI; rows that it shall not make become one black pixel."""
         count = len(self.rows)
-        wanted = [row for row in self.samples if only is None or row in only]
+        wanted = list(self.samples)
         samples = [_BLACK_PIXEL if raw else _BLACK_IMAGE] * count
         for row in wanted:
             samples[row] = self.samples[row]
@@ -67,14 +67,22 @@ class Ingredients:
 class Stream:
     """Batches through one pipeline, in order.
 
-    DALI gives up a whole batch, and says that its pipeline is broken, if it cannot decode one sample. Then this finds
-    the rows at fault by trying parts of the batch, hands each to `repair`, and goes on with a new pipeline, fed again
-    with all that was under way. A failure that no row explains is a LoaderError. Close it, or use it in a `with`.
+    DALI gives up a whole batch, and says that its pipeline is broken, if it cannot decode one sample; it does not say
+    which. Nor may it be asked again: after its decoder failed on one of 37 samples, DALI 2.4 often ended the process
+    with a segmentation fault. So headers are looked at before a sample comes here, and this is for what they do not
+    tell: rows that `is_suspect`, or all if none is, are handed to `repair`, and a new pipeline goes on, fed with all
+    else that was under way. Close it, or use it in a `with`.
+
+    is_suspect  whether the stored bytes, uint8 [size], may be what DALI failed on
+    repair      makes a row by other means; raises LoaderError
     """
 
-    def __init__(self, graph: Graph, records: Records, repair: Repair) -> None:
+    def __init__(
+        self, graph: Graph, records: Records, is_suspect: Callable[[NDArray[np.uint8]], bool], repair: Repair
+    ) -> None:
         self._graph = graph
         self._records = records
+        self._is_suspect = is_suspect
         self._repair = repair
         self._under_way: deque[tuple[Ingredients, Feed]] = deque()
         self._running: RunningGraph | None = None
@@ -93,13 +101,23 @@ class Stream:
 
     def take(self) -> tuple[PlanRows, torch.Tensor]:
         """Wait for the oldest batch: its rows, and uint8 [n, size_px, size_px, 3] on the device."""
-        assert self._running is not None
-        try:
-            images = self._running.take()
-        except RuntimeError as error:
-            images = self._mended(_reason(error))
+        images = self._made()
+        while isinstance(images, str):
+            self._mend(images)
+            images = self._made()
         batch, _ = self._under_way.popleft()
         return batch.rows, batch.finish(images)
+
+    def _made(self) -> torch.Tensor | str:
+        """What DALI made of the oldest batch, or why it did not.
+
+        The exception goes no further: its traceback would keep the pipeline, which reads memory that is given up.
+        """
+        assert self._running is not None
+        try:
+            return self._running.take()
+        except RuntimeError as error:
+            return _reason(error)
 
     def close(self) -> None:
         """Give up what is under way, as soon as DALI lets go of it. Idempotent."""
@@ -114,15 +132,15 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _mended(self, reason: str) -> torch.Tensor:
-        """The oldest batch, once the rows that DALI cannot read are out of it."""
-        assert self._running is not None
-        self._running.close()
+    def _mend(self, reason: str) -> None:
+        """Make the rows of the oldest batch that DALI may have failed on by other means, and begin again."""
         batch, _ = self._under_way[0]
-        at_fault = self._rows_at_fault(batch, range(len(batch.rows))) if self._can_make(batch, range(0)) else []
-        if not at_fault:
-            raise LoaderError(f"DALI failed on a batch though on none of its samples alone: {reason}")
-        for row in at_fault:
+        if not batch.samples:
+            raise LoaderError(f"DALI failed on a batch of which it had to make no sample: {reason}")
+        if self._running is not None:
+            self._running.close()
+        suspects = [] if self._graph.raw else [r for r in sorted(batch.samples) if self._is_suspect(batch.samples[r])]
+        for row in suspects or sorted(batch.samples):
             del batch.samples[row]
             self._repair(batch, row)
         waiting = [batch for batch, _ in self._under_way]
@@ -130,35 +148,6 @@ class Stream:
         self._running = None
         for batch in waiting:
             self.push(batch)
-        assert self._running is not None
-        try:
-            return self._running.take()
-        except RuntimeError as error:
-            raise LoaderError(
-                f"DALI failed on a batch again without what it could not read: {_reason(error)}"
-            ) from None
-
-    def _rows_at_fault(self, batch: Ingredients, rows: range) -> list[Row]:
-        """Those of `rows` that DALI cannot make, in ascending order, by halving."""
-        if self._can_make(batch, rows):
-            return []
-        if len(rows) == 1:
-            return list(rows)
-        middle = len(rows) // 2
-        return [*self._rows_at_fault(batch, rows[:middle]), *self._rows_at_fault(batch, rows[middle:])]
-
-    def _can_make(self, batch: Ingredients, rows: range) -> bool:
-        """Whether DALI makes this part of the batch, in a pipeline of its own, since a failure leaves it unusable."""
-        running = self._graph.build()
-        feed = batch.feed(self._records, self._graph.raw, rows)
-        try:
-            running.feed(feed)
-            running.take()
-            return True
-        except RuntimeError:
-            return False
-        finally:
-            running.close()
 
 
 def _reason(error: RuntimeError) -> str:

@@ -6,7 +6,6 @@ import torch
 from stored_samples import plain_image
 
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
-from loaders.errors import LoaderError
 from loaders.plan import Sequential, Shuffled, View
 
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
@@ -81,19 +80,6 @@ def test_padding_is_black(folder, open_one):
     loader = open_one(folder, "dali", order=Sequential(16), view=View(CenterCrop(28, 32), 32), device=CUDA)
     *_, last = loader.epoch(0)
     assert last.num_valid == 5 and not last.images[5:].any() and last.images[:5].any()
-
-
-def test_what_cannot_be_read_is_an_error_after_the_batches_before_it(folder, open_one, monkeypatch):
-    from loaders import dali_loader
-
-    monkeypatch.setattr(dali_loader, "_is_plain_jpeg", lambda *_: True)
-    read = folder.read
-    noise = np.arange(256, dtype=np.uint8)
-    monkeypatch.setattr(folder, "read", lambda index: noise if index == 21 else read(index))
-    batches = open_one(folder, "dali", order=Sequential(8), view=View(CenterCrop(28, 32), 32), device=CUDA).epoch(0)
-    assert [next(batches).ids[0].item() for _ in range(2)] == [0, 8]
-    with pytest.raises(LoaderError, match="sample 21 "):
-        next(batches)
 
 
 def test_leaving_early_again_and_again_holds_no_device_memory(folder, open_one):

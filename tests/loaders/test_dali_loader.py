@@ -152,17 +152,38 @@ def test_a_picture_is_not_turned_by_its_exif_data(image_folder, tmp_path, open_o
     assert np.abs(delivered(loader)[0].astype(int) - plain(records, loader))[:, 1:-1, 1:-1].max() <= 2
 
 
-# Headers tell nearly all of what DALI cannot read. To meet the rest, the look at headers is switched off here.
+# Headers tell nearly all of what DALI cannot read. To meet the rest, the look at headers is switched off here; and it
+# is not DALI itself that fails, since after a failure of its decoder it may crash the process.
 
 
 @pytest.fixture
-def headers_unseen(monkeypatch):
+def dali_fails_on_others(monkeypatch):
+    """A batch with anything but JPEGs fails as it does in DALI, which is given black pixels instead."""
     monkeypatch.setattr(dali_loader, "_is_plain_jpeg", lambda *_: True)
+    real = dali_graph.RunningGraph
+    feed, take = real.feed, real.take
+
+    def failing_feed(self, given):
+        fails = [sample[:2].tobytes() != b"\xff\xd8" for sample in given.samples]
+        self.__dict__.setdefault("failures", []).append(any(fails))
+        if any(fails):
+            zeros, ones = np.zeros_like(given.window_start), np.ones_like(given.window_shape)
+            given = dali_graph.Feed([dali_stream._BLACK_IMAGE] * len(fails), zeros, ones, zeros, ones, given.flips)
+        feed(self, given)
+
+    def failing_take(self):
+        images = take(self)
+        if self.failures.pop(0):
+            raise RuntimeError("Error in CPU operator, encountered:\n\nnvImageCodec failure: '#4'\nC++ context")
+        return images
+
+    monkeypatch.setattr(real, "feed", failing_feed)
+    monkeypatch.setattr(real, "take", failing_take)
 
 
 @pytest.mark.parametrize("num_ahead", [1, 4])
 def test_what_only_dali_cannot_read_is_delivered_and_changes_no_other_row(
-    image_folder, tmp_path, open_one, headers_unseen, graphs_built, num_ahead
+    image_folder, tmp_path, open_one, dali_fails_on_others, graphs_built, num_ahead
 ):
     sound = delivered(open_one(changed(image_folder, tmp_path / "a", {}), "dali", order=Sequential(8), view=CENTER))
     gifs = (10, 14, 33)
@@ -170,7 +191,7 @@ def test_what_only_dali_cannot_read_is_delivered_and_changes_no_other_row(
     loader = open_one(records, "dali", order=Sequential(8), view=CENTER, num_ahead=num_ahead)
     graphs_built.clear()
     images = delivered(loader)
-    assert len(graphs_built) > 3
+    assert len(graphs_built) == 3
     for index in range(37):
         batch, row = divmod(index, 8)
         expected = plain(records, loader, 0, batch)[row] if index in gifs else sound[batch][row]
@@ -181,7 +202,9 @@ def test_what_only_dali_cannot_read_is_delivered_and_changes_no_other_row(
     assert all(np.array_equal(one, other) for one, other in zip(images, again, strict=True))
 
 
-def test_what_nobody_can_read_is_named_after_the_batches_before_it(image_folder, tmp_path, open_one, headers_unseen):
+def test_what_nobody_can_read_is_named_after_the_batches_before_it(
+    image_folder, tmp_path, open_one, dali_fails_on_others
+):
     records = changed(image_folder, tmp_path, {21: lambda _: bytes(range(256)) * 20, 23: lambda _: b"noise"})
     batches = open_one(records, "dali", order=Sequential(8), view=CENTER).epoch(0)
     assert [next(batches).ids[0].item() for _ in range(2)] == [0, 8]
@@ -189,7 +212,9 @@ def test_what_nobody_can_read_is_named_after_the_batches_before_it(image_folder,
         next(batches)
 
 
-def test_what_nobody_can_read_is_substituted_as_the_other_loaders_do(image_folder, tmp_path, open_one, headers_unseen):
+def test_what_nobody_can_read_is_substituted_as_the_other_loaders_do(
+    image_folder, tmp_path, open_one, dali_fails_on_others
+):
     records = changed(image_folder, tmp_path, {21: lambda _: bytes(range(256)) * 20, 5: lambda _: b"noise"})
     options = {"order": Shuffled(9), "view": CENTER, "on_bad": "substitute"}
     found = []
@@ -205,15 +230,19 @@ def test_a_failure_that_is_no_samples_is_an_error_in_one_sentence(folder, open_o
         raise RuntimeError("Critical error in pipeline:\nin a traceback, encountered:\n\nout of memory\nContext: …")
 
     monkeypatch.setattr(dali_graph.RunningGraph, "take", failing)
-    with pytest.raises(LoaderError, match=r"on none of its samples alone: out of memory$"):
+    with pytest.raises(LoaderError, match=r"had to make no sample: out of memory$"):
         next(open_one(folder, "dali").epoch(0))
 
 
-def test_only_rows_at_fault_are_found(folder, monkeypatch):
-    stream = dali_stream.Stream(None, folder, None)
-    bad = {0, 6, 7, 20}
-    monkeypatch.setattr(stream, "_can_make", lambda _, rows: not bad & set(rows))
-    assert stream._rows_at_fault(None, range(37)) == sorted(bad)
+def test_where_no_row_is_suspect_all_of_the_batch_is_made_by_other_means(
+    image_folder, tmp_path, open_one, dali_fails_on_others, monkeypatch
+):
+    monkeypatch.setattr(dali_loader, "_is_suspect", lambda _: False)
+    records = changed(image_folder, tmp_path, {10: as_format("GIF")})
+    loader = open_one(records, "dali", order=Sequential(8), view=CENTER)
+    images = delivered(loader)
+    assert np.array_equal(images[1], plain(records, loader, 0, 1))
+    assert not np.array_equal(images[2], plain(records, loader, 0, 2))  # DALI's, a level off here and there
 
 
 def _threads_of_process() -> int:
