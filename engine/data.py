@@ -38,9 +38,8 @@ class Data:
 
 def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | None = None) -> Data:
     """Open what `config` names, for this rank. `say` hears what was chosen and why."""
-    name, reason = choose_loader(config.loader)
-    say(f"loader: {name} ({reason})")
-    train_records, eval_records = _open_both(config, name, ranks, say, progress)
+    choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
+    train_records, eval_records = _open_both(config, ranks, say, progress)
     if train_records.classes != eval_records.classes:
         raise FeedrateError(
             f"{config.data.path}: '{config.data.train_split}' has {len(train_records.classes)} classes and"
@@ -48,6 +47,8 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
         )
     train_plan, eval_plan = plan_of(train_records, config), _eval_plan_of(eval_records, config)
     train_plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
+    name, reason = choose_loader(config.loader, [(train_records, train_plan), (eval_records, eval_plan)])
+    say(f"loader: {name} ({reason})")
     num_classes = len(train_records.classes)
     say(f"data: {_chosen(train_plan)} to train on, {_chosen(eval_plan)} to evaluate, {num_classes} classes")
     _say_of_order_and_classes(config.data, train_plan, ranks, say)
@@ -133,11 +134,9 @@ def _say_of_order_and_classes(data: DataConfig, train: Plan, ranks: Ranks, say: 
             say(f"{ranks.world_size} ranks do not divide {order.lanes} lanes: some read the same blocks")
 
 
-def _open_both(
-    config: Config, loader: str, ranks: Ranks, say: Say, progress: ScanProgress | None
-) -> tuple[Records, Records]:
+def _open_both(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | None) -> tuple[Records, Records]:
     path = packed_beside(config.data.path)
-    if loader == "synthetic" and not Path(path).exists():
+    if config.loader == "synthetic" and not Path(path).exists():
         say(f"{path} does not exist: synthetic samples stand in for it")
         return _synthetic(config, "train"), _synthetic(config, "val")
     if path != config.data.path:

@@ -2,14 +2,18 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from .api import Loader, LoaderOptions
 from .errors import FeedrateError, did_you_mean
 from .named import is_named, load_named
 from .plan import Plan
 from .records import Records
+
+_RESIDENT_BYTES = 2 << 30  # up to which a set is kept decoded without being asked to
 
 LoaderFactory = Callable[[Records, Plan, LoaderOptions], Loader]
 
@@ -40,8 +44,10 @@ _LOADERS = {
 LOADER_NAMES = tuple(_LOADERS)
 
 
-def choose_loader(name: str) -> tuple[str, str]:
+def choose_loader(name: str, splits: Sequence[tuple[Records, Plan]] = ()) -> tuple[str, str]:
     """Resolve `name`, which may be "auto", to (a loader's name, the reason for it). `module:Class` is a user's own.
+
+    splits  what will be loaded, where it is known: small sets can be kept decoded
 
     Raises FeedrateError for a name that is not known, and for a loader that is not installed.
     """
@@ -49,6 +55,9 @@ def choose_loader(name: str) -> tuple[str, str]:
         missing = _missing("turbo")
         if missing:
             return "torchvision", f"turbo needs {' and '.join(missing)}, which is not installed"
+        num_bytes = sum(len(records) * _largest_bytes(records) for records, _ in splits)
+        if splits and num_bytes <= _RESIDENT_BYTES and _is_cut_only(splits):
+            return "resident", f"all {num_bytes / 1e6:,.0f} MB of pixels fit in memory, and are cut without resizing"
         return "turbo", "the fastest loader on this machine that needs no GPU"
     if is_named(name):
         return name, "your own"
@@ -73,6 +82,18 @@ def open_loader(name: str, records: Records, plan: Plan, options: LoaderOptions)
         known = _LOADERS[name]
         factory = getattr(importlib.import_module(f".{known.module}", __package__), known.class_name)
     return factory(records, plan, options)
+
+
+def _largest_bytes(records: Records) -> int:
+    """Of a decoded sample; 0 where there is none."""
+    return 3 * int((records.widths.astype(np.int64) * records.heights).max(initial=0))
+
+
+def _is_cut_only(splits: Sequence[tuple[Records, Plan]]) -> bool:
+    """Whether nothing must be resized: then every loader gives the same bits, and keeping the pixels costs nothing."""
+    from .resident_loader import cuts_only
+
+    return all(cuts_only(records, plan) for records, plan in splits)
 
 
 def _missing(name: str) -> list[str]:

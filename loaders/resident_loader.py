@@ -45,7 +45,7 @@ class ResidentLoader(EpochLoader):
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         super().__init__(records, plan, options)
         self._on_cpu = options.device.type == "cpu"
-        self._cuts_only = _cuts_only(records, plan)
+        self._cuts_only = cuts_only(records, plan)
         if self._resize == "area" and not (self._on_cpu or self._cuts_only):
             raise FeedrateError(
                 f"loader 'resident' cannot resize in mode 'area' on {options.device.type}, only on the CPU: ask for"
@@ -145,7 +145,7 @@ def _free_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0]) + unused
 
 
-def _cuts_only(records: Records, plan: Plan) -> bool:
+def cuts_only(records: Records, plan: Plan) -> bool:
     """Whether every rectangle is known to be of the output's size, and every sample of one size."""
     crop, size_px = plan.view.crop, plan.view.size_px
     widths, heights = records.widths, records.heights

@@ -15,14 +15,15 @@ from .verdict import Verdict, judge
 
 def profile(config: Config, ranks: Ranks, seconds: float, rounds: int, tell: Tell) -> tuple[Measurement, Verdict]:
     """Measure and judge `config` on this one rank, for about 3 × `rounds` × `seconds`; no evaluation, nothing saved."""
-    name, reason = choose_loader(config.loader)
-    tell(f"loader: {name} ({reason})")
+    choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     path = packed_beside(config.data.path)
     records = open_records(path, config.data.train_split)
     tell(f"data: {path}, {len(records):,} samples")
     keep_in_memory([records], config.data, ranks, tell)
     options = loader_options(config.data, ranks)
     plan = plan_of(records, config)
+    name, reason = choose_loader(config.loader, [(records, plan)])
+    tell(f"loader: {name} ({reason})")
     loader = open_loader(name, records, plan, options)
     synthetic = open_loader("synthetic", records, plan, options)
     try:

@@ -5,6 +5,7 @@ import pytest
 from loaders import choose
 from loaders.api import LoaderOptions
 from loaders.choose import choose_loader, open_loader
+from loaders.crops import PadCrop
 from loaders.errors import FeedrateError
 from loaders.plan import Plan, Sequential, View
 from loaders.synthetic_records import SyntheticRecords
@@ -56,3 +57,18 @@ def test_a_resize_mode_that_a_loader_lacks_is_refused_with_a_remedy():
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(FeedrateError, match="at least 1"):
         LoaderOptions(**options)
+
+
+def test_auto_keeps_a_small_set_decoded_where_nothing_has_to_be_resized():
+    small, large = SyntheticRecords(1000, 3, 32, 32), SyntheticRecords(1_000_000, 3, 32, 32)
+    padded = View(PadCrop(4), 32, 0.5)
+
+    def chosen(records, view):
+        plan = Plan(records.widths, records.heights, Sequential(4), view)
+        return choose_loader("auto", [(records, plan)])
+
+    name, reason = chosen(small, padded)
+    assert name == "resident" and "3 MB" in reason
+    assert chosen(small, View(PadCrop(4), 48))[0] == "turbo"  # resized
+    assert chosen(large, padded)[0] == "turbo"  # 3 GB
+    assert choose_loader("turbo", [(small, None)]) == ("turbo", "asked for")
