@@ -17,6 +17,8 @@ from .dali_graph import GpuDecoding, Graph
 from .dali_stream import Ingredients, Stream
 from .epochs import EpochLoader
 from .errors import LoaderError
+from .native import library
+from .native.restart_markers import cut_to_window
 from .pixels import Decoder, Renderer, load_rgb
 from .plan import Plan, PlanRows
 from .records import Records
@@ -24,6 +26,7 @@ from .thread_team import Part, ThreadTeam
 
 _MAX_CHUNK = 16  # samples a thread fetches at once
 _COLOURS = ("YCbCr", "Gray")  # JPEGs of other colours are turned into RGB differently by DALI and by Pillow
+_HEADER_BYTES = 1024  # within which a file with restart markers of ours says that it has them
 _INSIDE = (CenterCrop, RandomResizedCrop)  # crops whose rectangles never reach past a sample's border
 
 
@@ -172,6 +175,8 @@ class _Fetcher:
         except LoaderError:
             sample = None  # painting fails in the same way, and says what then happens
         if sample is not None:
+            if not self._loader._raw:
+                sample = _cut(sample, batch, row)
             batch.samples[row] = sample
             return
         self._render = self._render or _renderer(batch.rows)
@@ -180,6 +185,17 @@ class _Fetcher:
 
 def _renderer(like: PlanRows) -> Renderer:
     return Renderer(like.size_px, like.fill, exact=True)
+
+
+def _cut(jpeg: NDArray[np.uint8], batch: Ingredients, row: int) -> NDArray[np.uint8]:
+    """Only what the row's rectangle needs, where the file has restart markers to cut it along; else the whole."""
+    left, top, width, height = batch.rows.rects[row].tolist()
+    if b"\xff\xdd\x00\x04" in jpeg[:_HEADER_BYTES].tobytes() and library.load() is not None:
+        part = cut_to_window(jpeg, (left, top, width, height))
+        if part is not None:
+            batch.origins[row] = part[1][:2]
+            return part[0]
+    return jpeg
 
 
 def _is_plain_jpeg(data: NDArray[np.uint8], width: int, height: int) -> bool:

@@ -25,6 +25,7 @@ class Ingredients:
     """What one batch is made from: stored samples for DALI, and pixels made elsewhere.
 
     samples  stored bytes by row, for DALI to decode (or pixels, in a raw graph)
+    origins  by row, where a JPEG that is only part of its sample begins in it: (left, top)
     painted  finished pixels by row, uint8 [size_px, size_px, 3]
     Rows in neither are padding and become black. Different threads may fill different rows.
     """
@@ -32,6 +33,7 @@ class Ingredients:
     def __init__(self, rows: PlanRows) -> None:
         self.rows = rows
         self.samples: dict[Row, NDArray[np.uint8]] = {}
+        self.origins: dict[Row, tuple[int, int]] = {}
         self.painted: dict[Row, Pixels] = {}
 
     def feed(self, records: Records, raw: bool) -> Feed:
@@ -52,6 +54,8 @@ class Ingredients:
         window_shape[wanted] = np.clip(end, window_start[wanted] + 1, sides) - window_start[wanted]
         rect_start[wanted] = start if raw else start - window_start[wanted]
         rect_shape[wanted] = rects[:, 3:1:-1]
+        for row in self.origins.keys() & self.samples.keys():
+            window_start[row] -= self.origins[row][::-1]
         flips[wanted, 0] = self.rows.flips[wanted]
         return Feed(samples, window_start, window_shape, rect_start, rect_shape, np.ascontiguousarray(flips[:, 0]))
 

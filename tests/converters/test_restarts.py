@@ -16,7 +16,7 @@ from converters.encode import Encoding, Wanted, encode
 from converters.inspection.verify import verify
 from converters.packing import PackSettings, pack
 from loaders.api import LoaderOptions
-from loaders.choose import open_loader
+from loaders.choose import LOADER_NAMES, _missing, open_loader
 from loaders.crops import RandomResizedCrop
 from loaders.errors import FeedrateError
 from loaders.native import library
@@ -26,6 +26,7 @@ from loaders.records import open_records
 
 pytestmark = pytest.mark.skipif(library.load() is None, reason=f"no native kernel: {library.why_not()}")
 
+LOADERS = [name for name in LOADER_NAMES if name != "synthetic" and not _missing(name)]
 WITH = Encoding(restarts=True)
 JPEG = Wanted(True, False)
 PICTURE = smooth_picture(300, 200, seed=4)
@@ -86,13 +87,13 @@ def test_a_packed_set_with_them_delivers_the_same_batches(image_folder, tmp_path
         assert not verify(tmp_path / name, 0).findings
         records = open_records(tmp_path / name, "train")
         plan = Plan(records.widths, records.heights, Shuffled(8), View(RandomResizedCrop(), 48, 0.5), seed=1)
-        for loader_name in ("turbo", "torchvision"):
+        for loader_name in LOADERS:
             loader = open_loader(loader_name, records, plan, LoaderOptions())
             batches[name, loader_name] = [(batch.images.clone(), batch.ids.clone()) for batch in loader.epoch(0)]
             loader.close()
         stored_bytes = [records.read(index).tobytes() for index in range(len(records))]
         assert all(has_restarts(data) for data in stored_bytes) == (name == "with")
-    for loader_name in ("turbo", "torchvision"):
+    for loader_name in LOADERS:
         for one, other in zip(batches["plain", loader_name], batches["with", loader_name], strict=True):
             assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
