@@ -54,7 +54,7 @@ CASES = {
     ),
     "256": Case(
         "JPEG quality 90, shorter side 256 px (--preset 256)",
-        ("turbo", "ffcv", "dali", "turbo-float32", *_FFCV, "dali-stock", "dataloader"),
+        ("turbo", "ffcv", "dali", "ffcv-stock", "dali-stock", "dataloader"),
         ("--preset", "256"),
         ("beton", "shards"),
         "extracted",

@@ -21,7 +21,7 @@ from .data import Stored, store
 from .job import Job
 from .sides import SIDES
 
-_WARM_S = 1.0
+_WARM_S = 0.5
 _PACKAGES = {
     "ffcv": "ffcv", "dali": "nvidia-dali-cuda120", "torchvision": "torchvision", "pillow": "pillow", "timm": "timm",
     "webdataset": "webdataset", "spdl": "spdl",

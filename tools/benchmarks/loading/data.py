@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from loaders.errors import FeedrateError
 from loaders.records import open_records
 
 from ..images import repeated
@@ -39,8 +40,8 @@ def store(name: str, case: Case, source: Path, repeat: int, folder: Path, say: S
             repeated(source, repeat * case.times, images)
         packed = folder / name
         _convert("folder", images, packed, case, folder, say)
-    elif not (_CIFAR / "manifest.json").exists():
-        say(f"{_CIFAR} is missing: 50,000 random images stand in for CIFAR-10")
+    elif why := _unusable(_CIFAR):
+        say(f"{why}; 50,000 random images stand in for CIFAR-10")
         packed = folder / name
         _write_random_cifar(folder / "cifar-archive")
         _convert("cifar10", folder / "cifar-archive", packed, case, folder, say)
@@ -58,6 +59,15 @@ def store(name: str, case: Case, source: Path, repeat: int, folder: Path, say: S
             if path.is_file():
                 path.read_bytes()  # from now on it is in the page cache
     return Stored(data, num_samples, num_bytes / num_samples)
+
+
+def _unusable(packed: Path) -> str:
+    """Why its training split cannot be opened, or ""."""
+    try:
+        open_records(packed, "train").close()
+    except FeedrateError as error:
+        return str(error)
+    return ""
 
 
 def _convert(form: str, source: Path, packed: Path, case: Case, folder: Path, say: Say) -> None:

@@ -61,7 +61,9 @@ def _about_case(case: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _columns(case: Mapping[str, Any]) -> list[str]:
-    ours, peers = (" or ".join(pair[which] for pair in case["references"].values()) for which in (0, 1))
+    outputs = {side["output"] for side in case["sides"].values()}
+    pairs = [pair for output, pair in case["references"].items() if output in outputs]
+    ours, peers = (" or ".join(pair[which] for pair in pairs) for which in (0, 1))
     columns = ["side", "output", "img/s", "processor time", "first batch", "memory", "held"]
     return [*columns, f"{ours} ÷ it", f"it ÷ {peers}"] + (["MB/s"] if case["is_cold"] else [])
 
@@ -81,7 +83,7 @@ def _rows(case: Mapping[str, Any]) -> Iterator[list[str]]:
             name,
             side["output"],
             rate_text(side["s_per_image"]),
-            f"{side['cpu_s_per_image']['median'] * 1e3:,.3f} ms",
+            _micros_text(side["cpu_s_per_image"]["median"]),
             f"{side['first_batch_s']['median']:,.1f} s",
             memory_text(side),
             f"{side['peak_tree_held'] / 1e6:,.0f} MB",
@@ -94,6 +96,10 @@ def rate_text(s_per_image: Mapping[str, Any]) -> str:
     """Images a second, with their spread."""
     median, lowest, highest = (f"{1 / s_per_image[key]:,.0f}" for key in ("median", "highest", "lowest"))
     return f"{median} ({lowest} … {highest})" if s_per_image["n"] > 1 else median
+
+
+def _micros_text(seconds: float) -> str:
+    return f"{seconds * 1e6:,.{0 if seconds > 1e-4 else 1}f} µs"
 
 
 def _ratio_text(spread: Mapping[str, float] | None) -> str:
