@@ -21,7 +21,11 @@ from loaders.plan import Sequential, Shuffled, View
 
 FILL = (7, 77, 177)
 
-pytestmark = pytest.mark.skipif(library.load() is None, reason=library.why_not())
+
+@pytest.fixture(autouse=True)
+def _kernel():
+    if library.load() is None:
+        pytest.skip(library.why_not())
 
 
 def painted(kernel: Kernel, data: np.ndarray, sample, rects, flips, is_raw: bool, size_px: int):

@@ -13,12 +13,12 @@ from loaders.native import library, self_check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.skipif(library.load() is None, reason=library.why_not())
-
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """An empty cache, and nothing loaded yet; afterwards as before."""
+    if library.load() is None:
+        pytest.skip(library.why_not())
     monkeypatch.setenv("FEEDRATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FEEDRATE_NATIVE", raising=False)
     library._load_once.cache_clear()
