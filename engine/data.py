@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loaders.api import FeedrateError, Loader, LoaderOptions
-from loaders.choose import choose_loader, open_loader
+from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.page_cache import WholeSet
 from loaders.plan import BlockShuffled, Plan, Sequential
 from loaders.records import ChannelStatistics, Records, ScanProgress, open_records
@@ -49,6 +49,8 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
     train_plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
     name, reason = choose_loader(config.loader, [(train_records, train_plan), (eval_records, eval_plan)])
     say(f"loader: {name} ({reason})")
+    if slower := slower_because(name):
+        say(slower)
     num_classes = len(train_records.classes)
     say(f"data: {_chosen(train_plan)} to train on, {_chosen(eval_plan)} to evaluate, {num_classes} classes")
     _say_of_order_and_classes(config.data, train_plan, ranks, say)

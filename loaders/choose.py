@@ -84,6 +84,16 @@ def open_loader(name: str, records: Records, plan: Plan, options: LoaderOptions)
     return factory(records, plan, options)
 
 
+def slower_because(name: str) -> str:
+    """One sentence on why this loader cannot go as fast here as it could; empty if it can."""
+    if name not in ("turbo", "resident"):
+        return ""
+    from .native import library
+
+    reason = library.why_not()
+    return f"slower than it could be: {reason}" if reason else ""
+
+
 def _largest_bytes(records: Records) -> int:
     """Of a decoded sample; 0 where there is none."""
     return 3 * int((records.widths.astype(np.int64) * records.heights).max(initial=0))

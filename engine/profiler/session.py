@@ -2,7 +2,7 @@
 
 import torch
 
-from loaders.choose import choose_loader, open_loader
+from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.records import open_records
 
 from ..build import build_step
@@ -24,6 +24,8 @@ def profile(config: Config, ranks: Ranks, seconds: float, rounds: int, tell: Tel
     plan = plan_of(records, config)
     name, reason = choose_loader(config.loader, [(records, plan)])
     tell(f"loader: {name} ({reason})")
+    if slower := slower_because(name):
+        tell(slower)
     loader = open_loader(name, records, plan, options)
     synthetic = open_loader("synthetic", records, plan, options)
     try:

@@ -4,7 +4,7 @@ import pytest
 
 from loaders import choose
 from loaders.api import LoaderOptions
-from loaders.choose import choose_loader, open_loader
+from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.crops import PadCrop
 from loaders.errors import FeedrateError
 from loaders.plan import Plan, Sequential, View
@@ -72,3 +72,9 @@ def test_auto_keeps_a_small_set_decoded_where_nothing_has_to_be_resized():
     assert chosen(small, View(PadCrop(4), 48))[0] == "turbo"  # resized
     assert chosen(large, padded)[0] == "turbo"  # 3 GB
     assert choose_loader("turbo", [(small, None)]) == ("turbo", "asked for")
+
+
+def test_a_loader_that_must_do_without_the_kernel_says_so(monkeypatch):
+    monkeypatch.setenv("FEEDRATE_NATIVE", "0")
+    assert "FEEDRATE_NATIVE=0" in slower_because("turbo")
+    assert slower_because("torchvision") == ""
