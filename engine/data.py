@@ -49,7 +49,7 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
     train_plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
     name, reason = choose_loader(config.loader, [(train_records, train_plan), (eval_records, eval_plan)])
     say(f"loader: {name} ({reason})")
-    if slower := slower_because(name):
+    if slower := slower_because(name, config.data.resize):
         say(slower)
     num_classes = len(train_records.classes)
     say(f"data: {_chosen(train_plan)} to train on, {_chosen(eval_plan)} to evaluate, {num_classes} classes")

@@ -84,13 +84,13 @@ def open_loader(name: str, records: Records, plan: Plan, options: LoaderOptions)
     return factory(records, plan, options)
 
 
-def slower_because(name: str) -> str:
-    """One sentence on why this loader cannot go as fast here as it could; empty if it can."""
+def slower_because(name: str, resize: str = "") -> str:
+    """One sentence on why this loader cannot go as fast here as it could; empty if it can. `resize`: the mode."""
     if name not in ("turbo", "resident"):
         return ""
     from .native import library
 
-    reason = library.why_not()
+    reason = library.why_not(exact=name == "turbo" and resize == "exact")
     return f"slower than it could be: {reason}" if reason else ""
 
 

@@ -64,9 +64,9 @@ class Painter:
 class NativePainter:
     """The same bits by the native kernel; what it leaves alone, `painter` does, with its errors and its substitutes."""
 
-    def __init__(self, records: Records, like: PlanRows, library: ctypes.CDLL, painter: Painter) -> None:
+    def __init__(self, records: Records, like: PlanRows, library: ctypes.CDLL, exact: bool, painter: Painter) -> None:
         self._records = records
-        self._kernel = Kernel(library, like.size_px, like.fill)
+        self._kernel = Kernel(library, like.size_px, like.fill, exact)
         self._painter = painter
 
     def __call__(self, rows: PlanRows, part: Part) -> None:

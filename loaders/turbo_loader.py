@@ -1,7 +1,7 @@
-"""Threads, libjpeg-turbo and area resizing into memory that is allocated once: the fastest loader on a CPU.
+"""Threads, libjpeg-turbo and resizing into memory that is allocated once: the fastest loader on a CPU.
 
-Pixels come from simplejpeg and OpenCV, both from pip alone, or with the same bits, sooner, from the native kernel where
-it could be compiled; `loaders.native.library.why_not` says why it could not.
+Pixels come from simplejpeg and OpenCV or Pillow, all from pip alone, or with the same bits, sooner, from the native
+kernel where it could be compiled; `loaders.native.library.why_not` says why it could not.
 """
 
 from collections.abc import Generator
@@ -38,8 +38,9 @@ class TurboLoader(EpochLoader):
         # OpenCV would split every single resize over threads of its own, which then fight with ours over the same
         # processors. Its setting is the whole process's; nothing else here uses OpenCV.
         cv2.setNumThreads(1)
-        if self._resize == "area":
-            load()  # compiled, if it is for the first time on this machine, before any thread waits for it
+        if self._resize != "device":
+            # compiled, if it is for the first time on this machine, before any thread waits for it
+            load(self._resize == "exact")
         self._slabs: list[torch.Tensor] = []
         self._windows = RawWindows(records, options) if self._resize == "device" else None
 
@@ -79,10 +80,11 @@ class TurboLoader(EpochLoader):
 
     def _painter(self, like: PlanRows, slabs: list[Pixels]) -> Worker:
         """One thread's means of making pixels: here, and only here, it is chosen."""
-        render = Renderer(like.size_px, like.fill, exact=self._resize == "exact")
+        exact = self._resize == "exact"
+        render = Renderer(like.size_px, like.fill, exact)
         painter = Painter(self._records, Decoder(), render, slabs, self._or_substitute)
-        library = load() if self._resize == "area" else None
-        return painter if library is None else NativePainter(self._records, like, library, painter)
+        library = load(exact)
+        return painter if library is None else NativePainter(self._records, like, library, exact, painter)
 
     def _slabs_for(self, num_rows: int, size_px: int) -> list[torch.Tensor]:
         """uint8 [num_rows, size_px, size_px, 3] each, kept from epoch to epoch while the size stays."""

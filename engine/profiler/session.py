@@ -24,7 +24,7 @@ def profile(config: Config, ranks: Ranks, seconds: float, rounds: int, tell: Tel
     plan = plan_of(records, config)
     name, reason = choose_loader(config.loader, [(records, plan)])
     tell(f"loader: {name} ({reason})")
-    if slower := slower_because(name):
+    if slower := slower_because(name, config.data.resize):
         tell(slower)
     loader = open_loader(name, records, plan, options)
     synthetic = open_loader("synthetic", records, plan, options)

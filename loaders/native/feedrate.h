@@ -1,5 +1,5 @@
-/* What the files of the native kernel share. Everything here gives the bits of OpenCV's INTER_AREA and of a whole JPEG
- * decoded by libjpeg-turbo, or says that it cannot: then the caller asks those. */
+/* What the files of the native kernel share. Everything here gives the bits of OpenCV's INTER_AREA or Pillow's BILINEAR, and
+ * of a whole JPEG decoded by libjpeg-turbo, or says that it cannot: then the caller asks those. */
 #ifndef FEEDRATE_H
 #define FEEDRATE_H
 
@@ -39,7 +39,7 @@ typedef struct {
     int width, height;
 } Pixels;
 
-/* ---- area_resize.c, linear_resize.c: one square output size each ---- */
+/* ---- area_resize.c, linear_resize.c, pillow_resize.c: one square output size each ---- */
 
 typedef struct {
     int size;          /* side of the output */
@@ -54,6 +54,8 @@ typedef struct {
 int resize_area(Resizer *resizer, Pixels source, int flip, uint8_t *out);
 /* The part of it for which OpenCV turns to bilinear interpolation: one side or both grow. */
 int resize_linear(Resizer *resizer, Pixels source, int flip, uint8_t *out);
+/* Bits of Pillow's resize(BILINEAR), mirrored if `flip`, into uint8 [size, size, 3]. 1 if done, 0: ask Pillow. */
+int resize_pillow(Resizer *resizer, Pixels source, int flip, uint8_t *out);
 void resizer_free(Resizer *resizer);
 
 /* ---- restarts.c ---- */

@@ -25,19 +25,22 @@ class Kernel:
     """One thread's means of making images of one size. Its memory is that of the largest window decoded so far.
 
     size_px  side of the square output;  fill  uint8 value per channel beyond a sample's border
+    exact    resize as Pillow's BILINEAR does, else as OpenCV's INTER_AREA
     vectors  whether to use the processor's vector instructions: the bits are the same without
     """
 
-    def __init__(self, library: ctypes.CDLL, size_px: int, fill: Sequence[int], vectors: bool = True) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, size_px: int, fill: Sequence[int], exact: bool = False, vectors: bool = True
+    ) -> None:
         library.feedrate_new.restype = ctypes.c_void_p
-        library.feedrate_new.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int)
+        library.feedrate_new.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_int)
         library.feedrate_free.restype = None
         library.feedrate_free.argtypes = (ctypes.c_void_p,)
         self._paint = library.feedrate_paint
         self._paint.restype = None
         self._paint.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
         self._size_px = size_px
-        self._state = library.feedrate_new(size_px, bytes(fill), vectors)
+        self._state = library.feedrate_new(size_px, bytes(fill), exact, vectors)
         if not self._state:
             raise MemoryError("the native kernel finds no memory, or a libjpeg other than it was compiled for")
         weakref.finalize(self, library.feedrate_free, self._state).atexit = False  # other threads may still paint

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..errors import FeedrateError
-from .self_check import difference
+from .self_check import difference, exact_difference
 
 _SOURCES = Path(__file__).parent
 # Nothing that depends on the processor it is compiled on: the cache may be shared by several. Products and sums stay
@@ -34,18 +34,19 @@ class NotAvailable(FeedrateError):
     """The kernel cannot be used; the message says why."""
 
 
-def load() -> ctypes.CDLL | None:
-    """The kernel, or None where `why_not` says why; compiled at the first call on a machine, which takes seconds."""
-    if os.environ.get("FEEDRATE_NATIVE") == "0":
-        return None
-    return _load_once()[0]
+def load(exact: bool = False) -> ctypes.CDLL | None:
+    """The kernel, or None where `why_not` says why; compiled at the first call on a machine, which takes seconds.
+
+    exact  for resizing in mode `exact`, in which it may differ where in `area` it does not: that depends on Pillow
+    """
+    return None if why_not(exact) else _load_once()[0]
 
 
-def why_not() -> str:
-    """One sentence on why there is no kernel; empty if there is one."""
+def why_not(exact: bool = False) -> str:
+    """One sentence on why there is no kernel, or none for mode `exact`; empty if there is one."""
     if os.environ.get("FEEDRATE_NATIVE") == "0":
         return "the native kernel is switched off by FEEDRATE_NATIVE=0"
-    return _load_once()[1]
+    return _load_once()[1] or (_why_not_exact() if exact else "")
 
 
 @functools.cache
@@ -60,6 +61,14 @@ def _load_once() -> tuple[ctypes.CDLL | None, str]:
         return None, str(error)
     except Exception as error:  # whatever it is: the same pixels can be made without the kernel
         return None, f"the native kernel cannot be used ({type(error).__name__}: {' '.join(str(error).split())})"
+
+
+@functools.cache
+def _why_not_exact() -> str:
+    """Of a kernel that mode `area` can use."""
+    library = _load_once()[0]
+    problem = exact_difference(library) if library else ""
+    return f"the native kernel is not used in mode exact, since {problem}" if problem else ""
 
 
 def cache_folder() -> Path:

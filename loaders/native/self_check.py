@@ -1,11 +1,13 @@
-"""Whether the native kernel gives the very bits of OpenCV and simplejpeg, as they are installed on this machine."""
+"""Whether the native kernel gives the very bits of OpenCV, Pillow and simplejpeg, as installed on this machine."""
 
 import ctypes
 
 import cv2
 import numpy as np
+import PIL
 import simplejpeg
 from numpy.typing import NDArray
+from PIL import Image
 
 from .kernel import ROW, Kernel, address_of
 
@@ -13,16 +15,18 @@ _SIZE_PX = 24
 _FILL = (9, 99, 199)
 _WIDTH, _HEIGHT = 101, 83
 _BORDER = 20  # no rectangle reaches further past it
-# (left, top, width, height): both sides shrink, by an odd and by a whole factor, grow, one of each, a copy, padding
+# (left, top, width, height): both sides shrink, by an odd and by a whole factor, grow, one of each, a copy, padding;
+# tall ones, of the last of which Pillow resizes the height first
 _RECTS = (
     *((3, 5, 61, 37), (1, 0, 97, 83), (0, 0, 48, 48), (8, 7, 72, 48), (50, 40, 13, 11), (0, 60, 23, 23)),
     *((70, 3, 11, 71), (2, 33, 90, 17), (40, 40, 24, 24), (-5, -7, 24, 24), (80, 70, 40, 30)),
+    *((5, 9, 44, 54), (60, 3, 30, 71)),
 )
 _SUBSAMPLINGS = ("444", "422", "420", "440", "gray")
 
 
 def difference(library: ctypes.CDLL) -> str:
-    """What the kernel makes otherwise, as the end of a sentence; empty if nothing. Takes some milliseconds."""
+    """What the kernel makes otherwise in mode `area`, as the end of a sentence; empty if nothing. Takes some ms."""
     pixels = _picture()
     kernel = Kernel(library, _SIZE_PX, _FILL)
     if not _same(kernel, pixels, True, _expected(pixels)):
@@ -33,6 +37,14 @@ def difference(library: ctypes.CDLL) -> str:
         stored = np.frombuffer(simplejpeg.encode_jpeg(source, 85, space, subsampling), np.uint8)
         if not _same(kernel, stored, False, _expected(simplejpeg.decode_jpeg(stored, "RGB"))):
             return f"this machine's simplejpeg {simplejpeg.__version__} decodes otherwise"
+    return ""
+
+
+def exact_difference(library: ctypes.CDLL) -> str:
+    """The same of mode `exact`, beyond what `difference` finds."""
+    pixels = _picture()
+    if not _same(Kernel(library, _SIZE_PX, _FILL, exact=True), pixels, True, _expected(pixels, exact=True)):
+        return f"this machine's Pillow {PIL.__version__} resizes otherwise"
     return ""
 
 
@@ -55,7 +67,7 @@ def _picture() -> NDArray[np.uint8]:
     return pixels
 
 
-def _expected(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _expected(pixels: NDArray[np.uint8], exact: bool = False) -> NDArray[np.uint8]:
     """uint8 [2 · rectangles, side, side, 3]: each as it is, then mirrored."""
     padded = np.empty((_HEIGHT + 2 * _BORDER, _WIDTH + 2 * _BORDER, 3), dtype=np.uint8)
     padded[:] = _FILL
@@ -66,6 +78,13 @@ def _expected(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
             top + _BORDER : top + _BORDER + height, left + _BORDER : left + _BORDER + width
         ]
         if (width, height) != (_SIZE_PX, _SIZE_PX):
-            image = np.asarray(cv2.resize(image, (_SIZE_PX, _SIZE_PX), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            image = _resized(image, exact)
         images += [image, image[:, ::-1]]
     return np.stack(images)
+
+
+def _resized(image: NDArray[np.uint8], exact: bool) -> NDArray[np.uint8]:
+    size = _SIZE_PX, _SIZE_PX
+    if exact:
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -1,7 +1,8 @@
-"""The native kernel gives the bits of OpenCV and of a whole decode, or leaves the image alone."""
+"""The native kernel gives the bits of OpenCV or Pillow and of a whole decode, or leaves the image alone."""
 
 import ctypes
 import io
+import itertools
 import mmap
 
 import cv2
@@ -24,8 +25,8 @@ FILL = (7, 77, 177)
 
 @pytest.fixture(autouse=True)
 def _kernel():
-    if library.load() is None:
-        pytest.skip(library.why_not())
+    if library.load(exact=True) is None:
+        pytest.skip(library.why_not(exact=True))
 
 
 def painted(kernel: Kernel, data: np.ndarray, sample, rects, flips, is_raw: bool, size_px: int):
@@ -52,11 +53,12 @@ def rectangle(rng: np.random.Generator, width: int, height: int) -> tuple[int, i
 
 
 @pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "plain"])
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "area"])
 @pytest.mark.parametrize("size_px", [1, 3, 7, 32, 96, 224])
-def test_resizing_has_opencvs_bits(vectors, size_px):
+def test_resizing_has_pillows_or_opencvs_bits(vectors, exact, size_px):
     rng = np.random.default_rng(size_px)
-    kernel = Kernel(library.load(), size_px, FILL, vectors)
-    render = Renderer(size_px, FILL, exact=False)
+    kernel = Kernel(library.load(exact), size_px, FILL, exact, vectors)
+    render = Renderer(size_px, FILL, exact)
     expected = np.empty((size_px, size_px, 3), dtype=np.uint8)
     for number in range(120):
         width, height = (int(2 ** rng.uniform(0, 9.3)) for _ in range(2))
@@ -76,10 +78,11 @@ def test_resizing_has_opencvs_bits(vectors, size_px):
 
 
 @pytest.mark.parametrize("size_px", [5, 32])
-def test_what_lies_past_the_border_is_filled(size_px):
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "area"])
+def test_what_lies_past_the_border_is_filled(size_px, exact):
     rng = np.random.default_rng(size_px)
-    kernel = Kernel(library.load(), size_px, FILL)
-    render = Renderer(size_px, FILL, exact=False)
+    kernel = Kernel(library.load(exact), size_px, FILL, exact)
+    render = Renderer(size_px, FILL, exact)
     expected = np.empty((size_px, size_px, 3), dtype=np.uint8)
     pixels = picture(rng, 40, 30)
     for number in range(200):
@@ -205,8 +208,8 @@ def test_it_reads_no_byte_past_the_pixels():
     try:
         for width, height in ((1, 1), (2, 9), (5, 5), (6, 7), (37, 50), (64, 60), (100, 3)):
             pixels = everything[3 * page - 3 * width * height : 3 * page]
-            for size_px in (1, 4, 21, 64):
-                kernel = Kernel(library.load(), size_px, FILL)
+            for size_px, exact in itertools.product((1, 4, 21, 64), (False, True)):
+                kernel = Kernel(library.load(exact), size_px, FILL, exact)
                 rects = [(0, 0, width, height), (width // 2, height // 2, width - width // 2, height - height // 2)]
                 assert painted(kernel, pixels, (width, height), rects, [False, True], True, size_px)[1].all()
     finally:
@@ -220,9 +223,10 @@ VIEWS = {
 }
 
 
+@pytest.mark.parametrize("resize", ["area", "exact"])
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("kind", RECORD_KINDS)
-def test_a_loader_gives_the_same_bits_with_and_without_it(records, view, open_one, monkeypatch):
+def test_a_loader_gives_the_same_bits_with_and_without_it(records, view, resize, open_one, monkeypatch):
     left_alone = []
     paint = painters.Painter.paint
     monkeypatch.setattr(
@@ -234,7 +238,7 @@ def test_a_loader_gives_the_same_bits_with_and_without_it(records, view, open_on
         left_alone.clear()
         order, view_of = VIEWS[view]
         with_padding = 37 % 8 if isinstance(order, Sequential) else 0
-        loader = open_one(records, "turbo", "area", order=order, view=view_of)
+        loader = open_one(records, "turbo", resize, order=order, view=view_of)
         batches[switch] = [
             (batch.images.clone(), batch.ids.tolist(), batch.labels.tolist()) for batch in loader.epoch(3)
         ]
@@ -245,9 +249,11 @@ def test_a_loader_gives_the_same_bits_with_and_without_it(records, view, open_on
         assert ours[0].equal(reference[0]) and ours[1:] == reference[1:]
 
 
-def test_opencv_is_what_the_reference_resizes_with():
+def test_opencv_and_pillow_are_what_the_reference_resizes_with():
     """Else the tests above would compare the kernel with something else."""
     pixels = smooth_picture(61, 47, 2)
     out = np.empty((20, 20, 3), dtype=np.uint8)
     Renderer(20, FILL, exact=False)(pixels, (0, 0, 61, 47), False, out)
     assert np.array_equal(out, cv2.resize(pixels, (20, 20), interpolation=cv2.INTER_AREA))
+    Renderer(20, FILL, exact=True)(pixels, (0, 0, 61, 47), False, out)
+    assert np.array_equal(out, Image.fromarray(pixels).resize((20, 20), Image.Resampling.BILINEAR))

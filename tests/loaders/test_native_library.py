@@ -21,9 +21,14 @@ def cache(tmp_path, monkeypatch):
         pytest.skip(library.why_not())
     monkeypatch.setenv("FEEDRATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FEEDRATE_NATIVE", raising=False)
-    library._load_once.cache_clear()
+    _forget()
     yield tmp_path / "cache"
+    _forget()
+
+
+def _forget() -> None:
     library._load_once.cache_clear()
+    library._why_not_exact.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +149,26 @@ def test_another_version_of_what_it_imitates_means_doing_without(built, cache, m
         decode = self_check.simplejpeg.decode_jpeg
         monkeypatch.setattr(self_check.simplejpeg, "decode_jpeg", lambda *args: decode(*args) ^ np.uint8(1))
     assert is_refused(what, "otherwise")
+
+
+@pytest.mark.parametrize("way", ["the kernel", "Pillow"])
+def test_where_only_exact_differs_only_exact_does_without(tmp_path, built, cache, monkeypatch, way):
+    if way == "Pillow":
+        shutil.copytree(built, cache)
+        image, resize = self_check.Image.Image, self_check.Image.Image.resize
+        monkeypatch.setattr(image, "resize", lambda *args: resize(*args).point(lambda value: value ^ 1))
+    else:
+        folder = tmp_path / "sources"
+        shutil.copytree(Path(library.__file__).parent, folder)
+        source = folder / "pillow_resize.c"
+        right = "2 * (source.width - size)"
+        assert right in source.read_text()
+        source.write_text(source.read_text().replace(right, "source.width - size"))
+        monkeypatch.setattr(library, "_SOURCES", folder)
+    assert library.load() is not None and library.why_not() == ""
+    assert library.load(exact=True) is None
+    reason = library.why_not(exact=True)
+    assert "mode exact" in reason and "Pillow" in reason and "\n" not in reason
 
 
 def test_whatever_else_goes_wrong_is_a_sentence_too(monkeypatch):

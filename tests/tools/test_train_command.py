@@ -70,7 +70,6 @@ def test_a_second_start_of_a_finished_run_says_so(image_folder, tmp_path, capfd)
     ("options", "message"),
     [
         ({"loader": "torchvison"}, "unknown loader 'torchvison': did you mean torchvision?"),
-        ({"loader": "dali"}, "loader 'dali'"),
         ({"loader": "ffcv"}, "loader 'ffcv'"),
         ({"data.path": "no/such/folder"}, "no/such/folder does not exist"),
         ({"model.name": "resnet19"}, "unknown model 'resnet19'"),
