@@ -107,7 +107,7 @@ def rounds_by_hand():
 
 
 def test_speedups_are_of_each_round_and_who_was_missing_stays_listed():
-    found = result("raw256", SETTINGS, rounds_by_hand(), Stored({}, 500, 1e5))
+    found = result("raw256", SETTINGS, rounds_by_hand(), Stored({}, 500, {"beton": 1e5}))
     # the medians alone would give 2 too; highest and lowest tell
     assert found["speedups"] == {"turbo": {"ffcv-stock": {"median": 2, "lowest": 1, "highest": 3, "n": 3}}}
     assert found["skipped"] == {"ffcv": "it is not there: install it"}
@@ -118,7 +118,7 @@ def test_speedups_are_of_each_round_and_who_was_missing_stays_listed():
 def test_the_page_has_every_side_with_its_ratios_and_who_was_missing():
     from tools.benchmarks.loading.page import page
 
-    case = result("raw256", SETTINGS, rounds_by_hand(), Stored({}, 500, 1e5))
+    case = result("raw256", SETTINGS, rounds_by_hand(), Stored({}, 500, {"beton": 1e5}))
     versions = dict.fromkeys(("numpy", "simplejpeg", "opencv-python-headless", "ffcv"), "1")
     machine = {"command": "c", "commit": "a", "cpus": 2, "processor": "p", "memory_gb": 3.0, "python": "3"}
     machine |= {"load_1_min": 0.0, "versions": versions}
@@ -148,7 +148,7 @@ def test_a_side_that_is_missing_is_told_with_what_installs_it_and_not_run_again(
 
     monkeypatch.setattr(compare, "run", run)
     settings = replace(SETTINGS, cases=("full",), num_rounds=2)
-    runner = compare._Runner(settings, Rounds(tmp_path, {}), {"full": Stored({}, 500, 1e5)}, told.append)
+    runner = compare._Runner(settings, Rounds(tmp_path, {}), {"full": Stored({}, 500, {"beton": 1e5})}, told.append)
     runner.run_all({"full": ("turbo", "timm", "spdl")})
     assert asked == ["turbo", "timm", "spdl", "turbo", "turbo"]
     assert any("timm is skipped: No module named 'timm': uv pip install" in line for line in told)

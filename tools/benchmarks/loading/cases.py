@@ -14,6 +14,7 @@ class Case:
     sides       who takes part unless the user says
     convert     options of tools/convert.py
     formats     what it writes
+    restarts    whether it is stored once more, by --restart-markers, as .beton
     folder      where peers read files: "links" to the untouched images, files "extracted" from the packed set, or ""
     source      "photos" or "cifar": what is packed, and what is cut
     size_px     side of the square output
@@ -27,6 +28,7 @@ class Case:
     sides: tuple[str, ...]
     convert: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("beton",)
+    restarts: bool = False
     folder: str = ""
     source: str = "photos"
     size_px: int = 224
@@ -38,26 +40,30 @@ class Case:
     @property
     def offers(self) -> set[str]:
         """How its images are stored, in the words of `LoadSide.reads`."""
-        return {*self.formats, *(["folder"] if self.folder else [])}
+        return {*self.formats, *(["folder"] if self.folder else []), *(["restarts"] if self.restarts else [])}
 
 
+_TURBOS = ("turbo", "turbo-restarts", "turbo-exact", "turbo-float32")
+_OURS_ON_PHOTOS = (*_TURBOS, "ffcv", "dali", "dali-restarts", "torchvision")
 _PEERS_ON_FILES = ("dali-stock", "dali-stock-float32", "dataloader", "dataloader-float32", "timm", "webdataset", "spdl")
 _FFCV = ("ffcv-stock", "ffcv-stock-float32")
 
 CASES = {
     "full": Case(
         "Full-size JPEGs, their bytes untouched",
-        ("turbo", "turbo-exact", "ffcv", "dali", "torchvision", "turbo-float32", *_FFCV, *_PEERS_ON_FILES),
+        (*_OURS_ON_PHOTOS, *_FFCV, *_PEERS_ON_FILES),
         ("--check", "structure"),
         ("beton", "shards"),
-        "links",
+        restarts=True,
+        folder="links",
     ),
     "256": Case(
         "JPEG quality 90, shorter side 256 px (--preset 256)",
-        ("turbo", "ffcv", "dali", "ffcv-stock", "dali-stock", "dataloader"),
+        ("turbo", "turbo-restarts", "ffcv", "dali", "ffcv-stock", "dali-stock", "dataloader"),
         ("--preset", "256"),
         ("beton", "shards"),
-        "extracted",
+        restarts=True,
+        folder="extracted",
     ),
     "raw256": Case(
         "Raw pixels, shorter side 256 px (--preset 256 --write-mode raw)",

@@ -164,7 +164,7 @@ def result(name: str, settings: LoadSettings, done: Mapping[str, Any], stored: S
         "options": list(case.convert),
         "batch_size": case.batch_size or settings.batch_size,
         "num_samples": stored.num_samples,
-        "bytes_per_sample": round(stored.bytes_per_sample),
+        "bytes_per_sample": {form: round(mean) for form, mean in stored.bytes_per_sample.items()},
         "is_cold": case.is_cold,
         "load_1_min": [one["load_1_min"] for one in timed],
         "sides": sides,

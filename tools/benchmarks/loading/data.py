@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,11 @@ _TIMEOUT_S = 3600
 
 @dataclass(frozen=True)
 class Stored:
-    """`data` as `Job.data`; how many samples there are, and the mean of their bytes as packed."""
+    """`data` as `Job.data`; how many samples there are, and the mean of their bytes by the form that is packed."""
 
     data: dict[str, str]
     num_samples: int
-    bytes_per_sample: float
+    bytes_per_sample: dict[str, float]
 
 
 def store(name: str, case: Case, source: Path, repeat: int, folder: Path, say: Say) -> Stored:
@@ -50,15 +50,25 @@ def store(name: str, case: Case, source: Path, repeat: int, folder: Path, say: S
         data["folder"] = str(images / "train")
     elif case.folder == "extracted":
         data["folder"] = str(_extracted(packed, folder / f"{name}-files"))
-    records = open_records(packed, "train")
-    num_bytes = sum(len(records.read(index)) for index in range(len(records)))
-    num_samples = len(records)
-    records.close()
+    if case.restarts:
+        data["restarts"] = str(folder / f"{name}-restarts")
+        cut = replace(case, formats=("beton",), convert=(*case.convert, "--restart-markers"))
+        _convert("folder", images, folder / f"{name}-restarts", cut, folder, say)
     if not case.is_cold:
         for path in {path for where in data.values() for path in Path(where).rglob("*")}:
             if path.is_file():
                 path.read_bytes()  # from now on it is in the page cache
-    return Stored(data, num_samples, num_bytes / num_samples)
+    packed_forms = [form for form in ("beton", "restarts") if form in data]
+    sizes = {form: _sizes(Path(data[form])) for form in packed_forms}
+    return Stored(data, len(sizes["beton"]), {form: sum(each) / len(each) for form, each in sizes.items()})
+
+
+def _sizes(packed: Path) -> list[int]:
+    """Bytes of each sample."""
+    records = open_records(packed, "train")
+    sizes = [len(records.read(index)) for index in range(len(records))]
+    records.close()
+    return sizes
 
 
 def _unusable(packed: Path) -> str:

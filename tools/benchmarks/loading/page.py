@@ -53,8 +53,10 @@ def tables(measured: Mapping[str, Any], console: Console) -> None:
 def _about_case(case: Mapping[str, Any]) -> Iterator[str]:
     load = max(case["load_1_min"])
     options = f" (`convert.py` {' '.join(case['options'])})" if case["options"] else ""
+    kilobytes = {form: f"{mean / 1e3:,.1f} kB" for form, mean in case["bytes_per_sample"].items()}
+    marked = f", {kilobytes['restarts']} with restart markers," if "restarts" in kilobytes else ""
     yield (
-        f"{case['num_samples']:,} samples of {case['bytes_per_sample'] / 1e3:,.1f} kB{options}, batches of"
+        f"{case['num_samples']:,} samples of {kilobytes['beton']}{marked}{options}, batches of"
         f" {case['batch_size']}{', evicted from the page cache before each run' if case['is_cold'] else ''}."
         f" Load of the machine before a round: {load:.2f} at most."
     )
@@ -89,7 +91,11 @@ def _rows(case: Mapping[str, Any]) -> Iterator[list[str]]:
             f"{side['peak_tree_held'] / 1e6:,.0f} MB",
             _ratio_text(case["speedups"].get(ours, {}).get(name)),
             _ratio_text(case["speedups"].get(name, {}).get(peer)),
-        ] + ([f"{case['bytes_per_sample'] / side['s_per_image']['median'] / 1e6:,.0f}"] if case["is_cold"] else [])
+        ] + (
+            [f"{case['bytes_per_sample']['beton'] / side['s_per_image']['median'] / 1e6:,.0f}"]
+            if case["is_cold"]
+            else []
+        )
 
 
 def rate_text(s_per_image: Mapping[str, Any]) -> str:

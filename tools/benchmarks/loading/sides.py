@@ -13,7 +13,7 @@ class LoadSide:
 
     title    for tables
     output   "uint8" (0-255), "float32" (normalised), or "rectangles" (uint8, not yet resized)
-    reads    how its images are stored: "beton", "folder", "shards"
+    reads    how its images are stored: "beton", "folder", "shards", or "restarts": .beton with restart markers
     stream   "module.function" below this package: makes an endless stream of batches from a Job
     options  of ours: loader, resize mode or "", and order of training
     is_ours  whether it is a loader of this project
@@ -35,11 +35,13 @@ def _ours(title: str, loader: str, resize: str = "", reads: str = "beton", remed
 
 SIDES = {
     "turbo": _ours("OpenCV's INTER_AREA", "turbo", "area"),
+    "turbo-restarts": _ours("the same pixels from files with restart markers", "turbo", "area", "restarts"),
     "turbo-exact": _ours("antialiased bilinear, torchvision's to the bit", "turbo", "exact"),
     "turbo-device": _ours("cut by copying, resized where the batch is used", "turbo", "device"),
     "turbo-folder": _ours("turbo from the untouched files", "turbo", "area", "folder"),
     "ffcv": _ours("FFCV's threads, made to execute our plan", "ffcv", remedy=_FFCV),
     "dali": _ours("DALI's CPU pipeline, made to execute our plan", "dali", remedy=_DALI),
+    "dali-restarts": _ours("dali, from files with restart markers", "dali", reads="restarts", remedy=_DALI),
     "resident": _ours("pixels kept in memory", "resident"),
     "torchvision": _ours("our torchvision loader", "torchvision", "exact"),
     "turbo-float32": LoadSide(
