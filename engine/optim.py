@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from .config import OptimConfig
+from .optim_config import OptimConfig
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

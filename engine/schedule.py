@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from .config import OptimConfig
+from .optim_config import OptimConfig
 
 Schedule = Callable[[int], float]
 
