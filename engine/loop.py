@@ -71,6 +71,7 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter, clock: "_Chec
                 step = progress.epoch * steps_per_epoch + progress.batch
                 loss, num_correct = run.step(batch.images, batch.labels, step)
                 progress.record(batch.ids, loss, num_correct, batch.substitutions)
+                progress.refuse_too_many_substitutes(config.data.max_bad)
                 if config.run.log_ids:
                     run.folder.log_ids(run.ranks.rank, batch.ids)
                 if (step + 1) % config.run.log_every_steps == 0:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from loaders.api import Substitution
+from loaders.api import FeedrateError, Substitution
 
 from .dist import Ranks
 
@@ -49,6 +49,15 @@ class Progress:
         self.num_correct += num_correct
         self.num_substituted += len(substitutions)
         self._note(substitutions)
+
+    def refuse_too_many_substitutes(self, max_bad: int) -> None:
+        """A loader counts from where its epoch was taken up; this counts from where it began."""
+        if self.num_substituted > max_bad:
+            *_, last = self.substitutions.values()
+            raise FeedrateError(
+                f"{self.num_substituted} samples of this epoch could not be delivered, more than the {max_bad} that"
+                f" --data.max-bad allows; the last that was new: {last.reason}"
+            )
 
     def next_epoch(self) -> None:
         """Move to the start of the next epoch."""

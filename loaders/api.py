@@ -88,8 +88,9 @@ class Loader(Protocol):
     """A stream of batches made as the plan says. What every implementation owes:
 
     * The same `len()` on all ranks, and order, rectangles and flips exactly the plan's.
-    * In training every sample at most once an epoch over all ranks, all but a remainder of less than one global batch;
-      in evaluation every sample exactly once, for any number of ranks and any batch size.
+    * In training every sample at most once an epoch over all ranks, all but a remainder of less than one global batch,
+      unless the plan's sampling draws or repeats them; in evaluation every sample exactly once, for any number of
+      ranks and any batch size.
     * Bit-identical batches for the same (seed, epoch, start), whatever the number of threads or workers.
     * A batch's tensors are ready on the current stream and valid until the next `next()`, not longer.
     * A sample that cannot be delivered raises LoaderError with its id and where it is stored; or, where `on_bad` says

@@ -33,8 +33,8 @@ class EpochLoader(ABC):
         self._resize = options.resize or self.resize_modes[0]
         if self._resize not in self.resize_modes:
             raise FeedrateError(
-                f"loader '{self.name}' cannot resize in mode '{self._resize}', only '{self.resize_modes[0]}':"
-                " ask for that, or use --loader turbo, which knows both"
+                f"loader '{self.name}' cannot resize in mode '{self._resize}': it knows"
+                f" {' and '.join(self.resize_modes)}, and --loader turbo knows all of them"
             )
         if options.on_bad == "substitute" and isinstance(plan.order, Sequential):
             raise FeedrateError("evaluation counts every sample: a bad one can only be an error there, not substituted")

@@ -4,7 +4,6 @@ from collections.abc import Generator
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,6 +16,7 @@ from .ffcv_pipeline import PlannedBatch, PlannedDecoder, PlannedEpoch, PlannedLo
 from .pixels import Decoder, Renderer, load_rgb
 from .plan import Plan, PlanRows
 from .records import Records
+from .slabs import Slabs
 from .transfer import to_device
 
 
@@ -38,7 +38,8 @@ class FfcvLoader(EpochLoader):
                 " or use --loader turbo"
             )
         super().__init__(records, plan, options)
-        self._slabs: list[torch.Tensor] = []
+        num_slabs = max(3, options.num_ahead + 1)  # FFCV's queue holds one batch or more
+        self._slabs = Slabs(num_slabs, options.device.type == "cuda")
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
         return to_device(self._host_batches(epoch, start), self._options.device)
@@ -47,7 +48,7 @@ class FfcvLoader(EpochLoader):
         if start == len(self):
             return
         first = self._rows(epoch, start)  # also makes the epoch's order, before any thread could wait for it
-        slabs = self._slabs_for(len(first), first.size_px)
+        slabs = self._slabs.of(len(first), first.size_px)
         stored = self._records.file_bytes()
         largest = int((self._records.widths.astype(np.int64) * self._records.heights).max())
 
@@ -72,19 +73,9 @@ class FfcvLoader(EpochLoader):
 
         self._or_substitute(rows, row, deliver)
 
-    def _slabs_for(self, num_rows: int, size_px: int) -> list[torch.Tensor]:
-        """uint8 [num_rows, size_px, size_px, 3] each, kept from epoch to epoch while the size stays."""
-        shape = (num_rows, size_px, size_px, 3)
-        if not self._slabs or self._slabs[0].shape != shape:
-            self._slabs.clear()  # gone before the new ones come, not after
-            pinned = self._options.device.type == "cuda"
-            for _ in range(max(3, self._options.num_ahead + 1)):  # FFCV's queue holds one batch or more
-                self._slabs.append(torch.empty(shape, dtype=torch.uint8, pin_memory=pinned))
-        return self._slabs
-
     def close(self) -> None:
         super().close()
-        self._slabs = []
+        self._slabs.clear()
 
 
 def _table(records: BetonRecords, rows: PlanRows) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .errors import LoaderError
 from .pixels import Decoder, load_rgb
 from .records import ChannelStatistics, Records
+from .slabs import allocate
 
 _CHUNK_PIXELS = 16 << 20  # decoded at a time before they go to another device, and before Ctrl-C is heard
 
@@ -71,7 +72,8 @@ def load_pixels(layout: Layout, device: torch.device, fill: tuple[int, int, int]
     (widths, heights), is_held = layout.sides(), layout.is_held()
     ends = np.cumsum(np.where(is_held, widths * heights, 0))
     starts = np.concatenate([np.zeros(1, np.int64), ends])[:-1]
-    pixels = torch.empty((int(ends[-1]) if len(ends) else 0, 3), dtype=torch.uint8, device=device)
+    remedy = "loader 'resident' keeps the whole split decoded: take another one, or a subset"
+    pixels = allocate((int(ends[-1]) if len(ends) else 0, 3), remedy, device)
     loaded = ResidentPixels(pixels, starts, widths, heights, is_held, layout.border, {})
     with ThreadPoolExecutor(num_threads, "feedrate-load") as pool:
         for first, stop in _chunks(ends):

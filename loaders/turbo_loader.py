@@ -8,7 +8,6 @@ from collections.abc import Generator
 from typing import ClassVar
 
 import cv2
-import torch
 
 from .api import Batch, LoaderOptions, ResizeMode
 from .epochs import EpochLoader
@@ -18,6 +17,7 @@ from .pixels import Decoder, Pixels, Renderer
 from .plan import Plan, PlanRows
 from .raw_windows import Jobs, RawWindows
 from .records import Records
+from .slabs import Slabs
 from .thread_team import ThreadTeam, Worker
 from .transfer import to_device
 
@@ -41,7 +41,7 @@ class TurboLoader(EpochLoader):
         if self._resize != "device":
             # compiled, if it is for the first time on this machine, before any thread waits for it
             load(self._resize == "exact")
-        self._slabs: list[torch.Tensor] = []
+        self._slabs = Slabs(options.num_ahead + 1, options.device.type == "cuda")
         self._windows = RawWindows(records, options) if self._resize == "device" else None
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
@@ -63,7 +63,7 @@ class TurboLoader(EpochLoader):
         if start == len(self):
             return
         first = self._rows(epoch, start)  # also makes the epoch's order, before any thread could wait for it
-        slabs = self._slabs_for(len(first), first.size_px)
+        slabs = self._slabs.of(len(first), first.size_px)
         chunk = max(1, min(_MAX_CHUNK, len(first) // (4 * self._num_workers)))
 
         def painter() -> Worker:
@@ -86,17 +86,7 @@ class TurboLoader(EpochLoader):
         library = load(exact)
         return painter if library is None else NativePainter(self._records, like, library, exact, painter)
 
-    def _slabs_for(self, num_rows: int, size_px: int) -> list[torch.Tensor]:
-        """uint8 [num_rows, size_px, size_px, 3] each, kept from epoch to epoch while the size stays."""
-        shape = (num_rows, size_px, size_px, 3)
-        if not self._slabs or self._slabs[0].shape != shape:
-            self._slabs.clear()  # gone before the new ones come, not after
-            pinned = self._options.device.type == "cuda"
-            for _ in range(self._options.num_ahead + 1):
-                self._slabs.append(torch.empty(shape, dtype=torch.uint8, pin_memory=pinned))
-        return self._slabs
-
     def close(self) -> None:
         super().close()
-        self._slabs = []
+        self._slabs.clear()
         self._windows = None

@@ -11,7 +11,7 @@ from short_runs import run_to_end, short_config
 from engine import data as engine_data
 from engine.display import Display
 from loaders.choose import open_loader
-from loaders.errors import LoaderError
+from loaders.errors import FeedrateError, LoaderError
 from loaders.plan import Sequential
 from loaders.records import open_records
 
@@ -93,3 +93,18 @@ def test_a_run_taken_up_in_mid_epoch_ends_with_the_same_count_and_list(damaged, 
                 path.unlink()
         assert run_to_end(again) == expected
         assert listed(again) == listed(whole)
+
+
+def test_the_budget_counts_from_where_the_epoch_began_not_from_where_it_was_taken_up(damaged, tmp_path):
+    whole = short_config(damaged, tmp_path / "whole", "torchvision", epochs=1)
+    (epoch,) = [line for line in run_to_end(whole)["metrics"] if line["kind"] == "epoch"]
+    allowed = epoch["num_substituted"] - 1
+    assert allowed >= 1
+    folder = tmp_path / "again" / "short"
+    shutil.copytree(tmp_path / "whole" / "short", folder)
+    for path in (folder / "checkpoints").glob("step-00000005.*"):
+        path.unlink()
+    again = short_config(damaged, tmp_path / "again", "torchvision", epochs=1)
+    again = dataclasses.replace(again, data=dataclasses.replace(again.data, max_bad=allowed))
+    with pytest.raises(FeedrateError, match=f"more than the {allowed} that --data.max-bad allows"):
+        run_to_end(again)
