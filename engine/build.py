@@ -1,8 +1,11 @@
 """From a configuration to a run that stands where it should go on."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,57 +15,121 @@ from loaders.api import FeedrateError
 from loaders.records import ChannelStatistics, ScanProgress
 
 from .augment import Normalize
-from .checkpoint import newest_checkpoint, refuse_mismatch
+from .best import Best
+from .checkpoint import clean_leftovers, newest_checkpoint, refuse_mismatch
 from .config import Config
-from .data import open_data
+from .data import Data, open_data
 from .display import Display
 from .dist import Ranks
-from .interrupt import StopRequest
+from .interrupt import Lookout, Stopped, StopRequest
 from .loop import Run
 from .model import build_model
 from .optim import build_optimizer
 from .progress import Progress
 from .run_folder import RunFolder
+from .saving import Saver
 from .schedule import build_schedule
+from .state import restore
 from .step import TrainStep
+from .watchdog import Watchdog, WatchedLoader
 
 
 @contextmanager
 def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest) -> Iterator[Run]:
-    """A run, fresh or taken up from its newest checkpoint; its loaders are closed when the block ends."""
+    """A run, fresh or taken up from its newest checkpoint; its loaders are closed when the block ends.
+
+    While the block lasts a watchdog ends the process if nothing moves.
+    """
     folder = RunFolder(Path(config.run.folder) / config.name, writes=ranks.is_main)
-    checkpoint = _find_checkpoint(config, folder, ranks, display)
-    threads = _threads(config, ranks, checkpoint)
-    if config.execution.deterministic:
-        _be_deterministic()
-    data = open_data(config, ranks, display.say, _scan_progress(display))
-    try:
-        torch.set_num_threads(threads)  # after the loaders: some libraries they open set it
-        step = build_step(config, ranks, data.num_classes, data.channels, len(data.train))
-        identity = {
-            "config": config.numerics(),
-            "normalize": {"mean": list(data.channels.mean), "std": list(data.channels.std)},
-            **data.train.identity(),
-            "execution": {
-                "device": ranks.device.type,
-                "world_size": ranks.world_size,
-                "threads": threads,
-                "channels_last": config.execution.channels_last,
-            },
-        }
-        progress = Progress(ranks.device)
-        run = Run(config, ranks, data, step, folder, display, stop, progress, identity)
-        if checkpoint is not None:
-            _take_up(run, checkpoint)
-        size = config.data.size_px
-        batch_per_rank = config.data.batch_size // ranks.world_size
-        step.warm_up(torch.Size((batch_per_rank, 3, size, size)), data.num_classes)
-        _announce(run, resumed=checkpoint is not None)
-        folder.open(config)
-        yield run
-        assert torch.get_num_threads() == threads, "a loader changed torch's number of threads, which changes bits"
-    finally:
-        data.close()
+    with Watchdog(config.run.hang_timeout_s, ranks, folder.newest_name) as watchdog:
+        checkpoint = _find_checkpoint(config, folder, ranks, display)
+        threads = _threads(config, ranks, checkpoint)
+        if config.execution.deterministic:
+            _be_deterministic()
+        data = open_data(config, ranks, display.say, _scan_progress(display, watchdog))
+        try:
+            torch.set_num_threads(threads)  # after the loaders: some libraries they open set it
+            run = _assemble(config, ranks, data, folder, display, stop, watchdog)
+            if checkpoint is not None:
+                _take_up(run, checkpoint)
+            size = config.data.size_px
+            batch_per_rank = config.data.batch_size // ranks.world_size
+            run.step.warm_up(torch.Size((batch_per_rank, 3, size, size)), data.num_classes)
+            _announce(run, resumed=checkpoint is not None)
+            folder.open(config)
+            run.saver.write_best()
+            yield run
+            assert torch.get_num_threads() == threads, "a loader changed torch's number of threads, which changes bits"
+        finally:
+            data.close()
+
+
+def _assemble(
+    config: Config,
+    ranks: Ranks,
+    data: Data,
+    folder: RunFolder,
+    display: Display,
+    stop: StopRequest,
+    watchdog: Watchdog,
+) -> Run:
+    """The run as it stands before its first step."""
+    step = build_step(config, ranks, data.num_classes, data.channels, len(data.train))
+    progress, lookout = Progress(ranks.device), Lookout(ranks, config.run.log_every_steps)
+    identity = _identity(config, ranks, data)
+    best = Best(config.run.best_metric)
+    saver = Saver(
+        config.run,
+        ranks,
+        folder,
+        progress,
+        len(data.train),
+        identity,
+        about=_about(config, data, identity),
+        states={**step.states(), "best": best},
+        exported={"weights": step.module},
+        best=best,
+        tell=watchdog.at,
+    )
+
+    def obey() -> None:
+        if lookout.ask(stop.is_up)[0]:
+            raise Stopped
+
+    watched = replace(
+        data,
+        train=WatchedLoader(data.train, "of an epoch", watchdog),
+        evaluation=WatchedLoader(data.evaluation, "of an evaluation", watchdog, obey),
+    )
+    return Run(config, ranks, watched, step, folder, display, stop, lookout, progress, saver)
+
+
+def _identity(config: Config, ranks: Ranks, data: Data) -> dict[str, Any]:
+    """What a checkpoint is marked with, and must match to be gone on from."""
+    return {
+        "config": config.numerics(),
+        "normalize": {"mean": list(data.channels.mean), "std": list(data.channels.std)},
+        **data.train.identity(),
+        "execution": {
+            "device": ranks.device.type,
+            "world_size": ranks.world_size,
+            "threads": torch.get_num_threads(),
+            "channels_last": config.execution.channels_last,
+        },
+    }
+
+
+def _about(config: Config, data: Data, identity: dict[str, Any]) -> dict[str, str]:
+    """What a file of weights tells of itself: enough to use it without the run."""
+    return {
+        "format": "pt",
+        "model": config.model.name,
+        "classes": json.dumps(data.classes),
+        "normalize": json.dumps({**identity["normalize"], "of": "pixels of 0 to 255, red, green, blue"}),
+        "eval_size_px": str(config.data.eval_size_px),
+        "eval_resize_px": str(config.data.eval_resize_px),
+        "config_sha256": sha256(json.dumps(identity["config"], sort_keys=True).encode()).hexdigest(),
+    }
 
 
 def build_step(
@@ -93,22 +160,21 @@ def _find_checkpoint(config: Config, folder: RunFolder, ranks: Ranks, display: D
         raise FeedrateError(
             f"{folder.path} already holds a run and --run.resume is never: use another --name, or delete that folder"
         )
+    if ranks.is_main:
+        clean_leftovers(folder.checkpoints)
     return checkpoint
 
 
 def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
     """Restore weights, optimizer, position and logs, unless the checkpoint is of something else."""
-    accepted = refuse_mismatch(checkpoint["identity"], run.identity, run.config.run.allow_change)
+    accepted = refuse_mismatch(checkpoint["identity"], run.saver.identity, run.config.run.allow_change)
     for difference in accepted:
         run.display.say(f"accepted: {difference}; the result will not be the same to the bit")
-    run.step.module.load_state_dict(checkpoint["model"])
-    run.step.optimizer.load_state_dict(checkpoint["optimizer"])
-    run.step.precision.scaler.load_state_dict(checkpoint["scaler"])
+    restore(run.saver.states, checkpoint, run.display.say)
     run.progress.restore(checkpoint["progress"], run.ranks)
     run.folder.cut_metrics(checkpoint["metrics_bytes"])
     if run.config.run.log_ids:
-        num_steps = run.progress.epoch * len(run.data.train) + run.progress.batch
-        run.folder.cut_ids(run.ranks.rank, num_steps * run.config.data.batch_size // run.ranks.world_size)
+        run.folder.cut_ids(run.ranks.rank, run.saver.num_steps * run.config.data.batch_size // run.ranks.world_size)
 
 
 def _threads(config: Config, ranks: Ranks, checkpoint: dict[str, Any] | None) -> int:
@@ -126,12 +192,13 @@ def _be_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
-def _scan_progress(display: Display) -> ScanProgress:
+def _scan_progress(display: Display, watchdog: Watchdog) -> ScanProgress:
     """Say how far the one-time scan of an image folder is, at each tenth."""
     said = -1
 
     def tell(done: int, total: int) -> None:
         nonlocal said
+        watchdog.at("reading image sizes")
         tenth = 10 * done // max(1, total)
         if tenth > said and total > 10_000:
             said = tenth

@@ -1,7 +1,11 @@
 """Checkpoints: complete or not there, checked before use, and refused where they do not fit.
 
 `checkpoints/step-00001234.pt` is written by `torch.save` and read with `weights_only=True`, so no pickle in it can run
-code. Its size and SHA-256 stand in `step-00001234.json`, written first: a `.pt` without a matching `.json` is not used.
+code. Its seal, size and SHA-256, stands in `step-00001234.json`, written first: a `.pt` without a matching `.json` is
+not used. Where a checkpoint of the same step is written again, the new seal fits the old file too until the new one has
+taken its name, so that at every moment one of the two is valid.
+
+torch is imported where it is needed: what only writes or checks bytes starts without it.
 """
 
 import io
@@ -13,37 +17,55 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
-
-from loaders.api import FeedrateError
-from loaders.atomic import atomic_file
+from loaders.atomic import PARTIAL_SUFFIX, atomic_file
+from loaders.errors import FeedrateError
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 
 Say = Callable[[str], None]
 
 
-def save_checkpoint(folder: Path, step: int, content: dict[str, Any], num_kept: int) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, content: dict[str, Any], num_kept: int, best_step: int | None = None
+) -> Path:
     """Write `content` (tensors and plain data) atomically as the checkpoint of global step `step`.
 
-    The newest `num_kept` are kept; older ones go once the new one is on the disk. Returns the file's path.
+    See `write_sealed` for what else happens. Returns the file's path.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    import torch
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    payload = buffer.getbuffer()
-    path = folder / f"step-{step:08d}.pt"
-    seal = {"step": step, "bytes": len(payload), "sha256": sha256(payload).hexdigest()}
+    return write_sealed(folder, step, buffer.getbuffer(), num_kept, best_step)
+
+
+def write_sealed(
+    folder: Path, step: int, payload: bytes | memoryview, num_kept: int, best_step: int | None = None
+) -> Path:
+    """Write the bytes of a checkpoint and its seal, then let the older ones go.
+
+    The newest `num_kept` stay, and with each of them the one it knows as the best, `best_step`. Raises FeedrateError
+    where the disk does not take it; the earlier ones are then as they were. Returns the file's path.
+    """
+    path = path_of(folder, step)
+    seal: dict[str, Any] = {"step": step, **_digest(payload), "best_step": best_step}
+    is_new = not path.exists()
+    if not is_new and fault_of(path) is None:
+        seal["replaces"] = _digest(path.read_bytes())
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with atomic_file(path.with_suffix(".json")) as file:
             file.write(json.dumps(seal).encode() + b"\n")
-        with atomic_file(path) as file:
-            file.write(payload)
+        try:
+            with atomic_file(path) as file:
+                file.write(payload)
+        except BaseException:
+            if is_new:
+                path.with_suffix(".json").unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise FeedrateError(f"checkpoint {path} cannot be written: {error}; earlier ones are untouched") from error
-    for old in _by_step(folder)[num_kept:]:
-        old.unlink()
-        old.with_suffix(".json").unlink(missing_ok=True)
+    _prune(folder, step, num_kept)
     return path
 
 
@@ -52,19 +74,50 @@ def newest_checkpoint(folder: Path, say: Say) -> dict[str, Any] | None:
 
     A file that is cut short or altered is passed over, and `say` hears of it.
     """
-    for path in _by_step(folder):
-        fault = _fault_of(path)
+    for path in checkpoints_by_step(folder):
+        fault = fault_of(path)
         if fault is None:
-            try:
-                content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            except UnpicklingError as error:
-                raise FeedrateError(
-                    f"checkpoint {path} is refused, since it holds more than tensors and plain data and could run code:"
-                    " delete it if you did not put it there"
-                ) from error
-            return content
+            return _read(path)
         say(f"checkpoint {path} is passed over: {fault}")
     return None
+
+
+def clean_leftovers(folder: Path) -> None:
+    """Remove what a writer that was killed left behind: unfinished files, and seals of files that never came."""
+    for unfinished in folder.glob(f"step-*{PARTIAL_SUFFIX}"):
+        unfinished.unlink(missing_ok=True)
+    for seal in folder.glob("step-*.json"):
+        if not seal.with_suffix(".pt").exists():
+            seal.unlink(missing_ok=True)
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of that global step lies."""
+    return folder / f"step-{step:08d}.pt"
+
+
+def checkpoints_by_step(folder: Path) -> list[Path]:
+    """All, valid or not, newest first, by number: 10 comes before 9."""
+    return sorted((path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)), key=step_of, reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """The global step in a checkpoint's name."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def fault_of(path: Path) -> str | None:
+    """Why this checkpoint must not be used, None where it may."""
+    seal = _seal_of(path)
+    if seal is None:
+        return "its .json with size and checksum is missing or damaged"
+    accepted = [seal, seal["replaces"]] if seal.get("replaces") else [seal]
+    size = path.stat().st_size
+    if size not in [one["bytes"] for one in accepted]:
+        return f"it has {size:,} bytes of {seal['bytes']:,}"
+    with open(path, "rb") as file:
+        whole = sha256(file.read()).hexdigest() in [one["sha256"] for one in accepted]
+    return None if whole else "its checksum does not match"
 
 
 def refuse_mismatch(saved: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...]) -> list[str]:
@@ -87,29 +140,49 @@ def refuse_mismatch(saved: dict[str, Any], current: dict[str, Any], allowed: tup
     return [told[key] for key in differing]
 
 
+def _read(path: Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise FeedrateError(
+            f"checkpoint {path} is refused, since it holds more than tensors and plain data and could run code:"
+            " delete it if you did not put it there"
+        ) from error
+    return content
+
+
+def _prune(folder: Path, step: int, num_kept: int) -> None:
+    """Let go what is neither among the newest `num_kept` nor the best that one of these knows.
+
+    What is newer than `step` was damaged, else the run had gone on from it: it may not push out a valid one.
+    """
+    present = checkpoints_by_step(folder)
+    kept = [path for path in present if step_of(path) <= step][:num_kept]
+    bests = {(_seal_of(path) or {}).get("best_step") for path in kept}
+    kept += [path_of(folder, best) for best in bests if best is not None]
+    for path in present:
+        if path not in kept:
+            path.unlink()
+            path.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _digest(payload: bytes | memoryview) -> dict[str, Any]:
+    return {"bytes": len(payload), "sha256": sha256(payload).hexdigest()}
+
+
+def _seal_of(path: Path) -> dict[str, Any] | None:
+    try:
+        seal = json.loads(path.with_suffix(".json").read_bytes())
+        return seal if {"bytes", "sha256"} <= seal.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def _is_within(key: str, name: str) -> bool:
     """Whether `name` is the dotted `key` or a section that holds it."""
     return key == name or key.startswith(name + ".")
-
-
-def _by_step(folder: Path) -> list[Path]:
-    """Newest first, by number: 10 comes before 9."""
-    found = [(int(match[1]), path) for path in folder.glob("step-*.pt") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, reverse=True)]
-
-
-def _fault_of(path: Path) -> str | None:
-    """Why this file must not be used, None where it may."""
-    try:
-        seal = json.loads(path.with_suffix(".json").read_bytes())
-        size, digest = seal["bytes"], seal["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return "its .json with size and checksum is missing or damaged"
-    if path.stat().st_size != size:
-        return f"it has {path.stat().st_size:,} bytes of {size:,}"
-    with open(path, "rb") as file:
-        whole = sha256(file.read()).hexdigest() == digest
-    return None if whole else "its checksum does not match"
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

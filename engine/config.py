@@ -11,6 +11,7 @@ from loaders.crops import CenterCrop, Crop, PadCrop, RandomResizedCrop
 from loaders.page_cache import PageCache
 from loaders.view import View, size_ramp
 
+from .best import BestMetric
 from .bounds import at_least
 from .optim_config import OptimConfig
 from .sampling import SamplingConfig
@@ -124,17 +125,25 @@ class RunConfig:
     allow_change: tuple[str, ...] = ()
     """Differences from the checkpoint to accept, by the name the refusal gives, such as pixels.loader.
     Another order, seed or crop is never accepted."""
+    checkpoint_every_epochs: int = 1
+    """After so many epochs each, after the last, and after each that is the best so far; 0: after those two alone."""
     checkpoint_every_steps: int = 0
-    """0: by time alone, and after each epoch."""
+    """0: by time and epochs alone."""
     checkpoint_every_s: float = 600.0
     checkpoints_kept: int = 3
+    """The newest, and besides the best that these know."""
+    best_metric: BestMetric = "eval_top1"
+    """Which epoch's checkpoint and weights are kept as the best; the losses are best when small. none: no best."""
+    hang_timeout_s: float = 1800.0
+    """A run in which no rank moves for so long ends, and shows what each was at; 0: never. Compiling counts too."""
     log_every_steps: int = 20
     log_ids: bool = False
     """Write every sample id, in the order trained on, to ids-rank<r>.i64 (little-endian int64)."""
 
     def __post_init__(self) -> None:
         at_least(1, log_every_steps=self.log_every_steps, checkpoints_kept=self.checkpoints_kept)
-        at_least(0, checkpoint_every_steps=self.checkpoint_every_steps)
+        at_least(0, checkpoint_every_steps=self.checkpoint_every_steps, hang_timeout_s=self.hang_timeout_s)
+        at_least(0, checkpoint_every_epochs=self.checkpoint_every_epochs)
         if not self.checkpoint_every_s > 0:
             raise FeedrateError(f"checkpoint_every_s is {self.checkpoint_every_s}: it must be above 0 seconds")
 

@@ -28,8 +28,12 @@ class Data:
 
     train: Loader
     evaluation: Loader
-    num_classes: int
+    classes: tuple[str, ...]
     channels: ChannelStatistics
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
     def close(self) -> None:
         self.train.close()
@@ -65,7 +69,7 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
         raise
     channels = channels_of(train_records)
     say(f"normalised by the mean and deviation of {channels.source}")
-    return Data(train, evaluation, num_classes, channels)
+    return Data(train, evaluation, train_records.classes, channels)
 
 
 def plan_of(records: Records, config: Config) -> Plan:

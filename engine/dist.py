@@ -13,7 +13,11 @@ from loaders.api import FeedrateError
 from loaders.cpus import available_cpus
 from loaders.plan import Shard
 
-_TIMEOUT = timedelta(minutes=10)  # a rank that is silent for longer is taken for dead
+_LEAST_TIMEOUT_S = 600.0
+_AFTER_WATCHDOG_S = 60.0  # the watchdog says more than a collective that gave up
+_STORE_TIMEOUT = timedelta(seconds=5)
+# how torch and gloo word it when another rank went away in the middle of something
+_LOST_WORDS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,14 @@ class Ranks:
             torch_dist.all_reduce(values)
         return values
 
-    def any(self, *flags: bool) -> list[bool]:
-        """Which of the flags is up on any rank: the same answer on all of them."""
+    def largest(self, values: list[float]) -> list[float]:
+        """The largest of all ranks' values, one by one: the same answer on all of them. The host waits for it."""
         if self.world_size == 1:
-            return list(flags)
-        raised = torch.tensor([int(flag) for flag in flags], dtype=torch.int32, device=self.device)
-        torch_dist.all_reduce(raised, op=torch_dist.ReduceOp.MAX)
-        return [bool(flag) for flag in raised.tolist()]
+            return values
+        largest = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch_dist.all_reduce(largest, op=torch_dist.ReduceOp.MAX)
+        answer: list[float] = largest.tolist()
+        return answer
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, in order of rank, on every rank. Small plain data only."""
@@ -69,8 +74,40 @@ class Ranks:
                 torch_dist.broadcast(buffer, src=0)
 
 
-def start_ranks(device_choice: str) -> Ranks:
-    """Join the run that torchrun started, or be the only rank of one. Called once, by an entry point."""
+class Board:
+    """What each rank last wrote of itself, in the store that the ranks met by: read without any other rank's help."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        # a connection of its own: one that waits in another thread keeps all others waiting
+        self._store = torch_dist.distributed_c10d._get_default_store().clone()
+        self._store.set_timeout(_STORE_TIMEOUT)
+
+    def write(self, text: str) -> None:
+        """Put `text` in this rank's place. Raises RuntimeError where the store cannot be reached."""
+        self._store.set(self._key(self._ranks.rank), text)
+
+    def read(self) -> list[str | None]:
+        """Every rank's text, in order of rank; None for one that wrote nothing. Raises RuntimeError as `write`."""
+        keys = [self._key(rank) for rank in range(self._ranks.world_size)]
+        return [self._store.get(key).decode() if self._store.check([key]) else None for key in keys]
+
+    def _key(self, rank: int) -> str:
+        return f"feedrate/board/{rank}"
+
+
+def is_lost_rank(error: BaseException) -> bool:
+    """Whether torch raised this because another rank is gone, and nothing is wrong here."""
+    if isinstance(error, torch_dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST_WORDS)
+
+
+def start_ranks(device_choice: str, hang_timeout_s: float = 0.0) -> Ranks:
+    """Join the run that torchrun started, or be the only rank of one. Called once, by an entry point.
+
+    Ranks wait for each other longer than `hang_timeout_s`, after which a watchdog would have ended them.
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     ranks = Ranks(
@@ -84,7 +121,8 @@ def start_ranks(device_choice: str) -> Ranks:
         torch.cuda.set_device(ranks.device)
     if world_size > 1:
         backend = "nccl" if ranks.device.type == "cuda" else "gloo"
-        torch_dist.init_process_group(backend, timeout=_TIMEOUT)
+        timeout_s = max(_LEAST_TIMEOUT_S, hang_timeout_s + _AFTER_WATCHDOG_S)
+        torch_dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
     return ranks
 
 

@@ -1,7 +1,6 @@
 """The training loop."""
 
 import math
-import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,23 +9,23 @@ import torch
 
 from loaders.api import Batch, FeedrateError
 
-from .checkpoint import save_checkpoint
 from .config import Config
 from .data import Data
 from .display import Display
 from .dist import Ranks
 from .evaluate import Evaluation, evaluate
-from .interrupt import StopRequest
+from .interrupt import Lookout, Stopped, StopRequest
 from .profiler.meter import Meter, Reading
 from .profiler.resources import ResourceMeter
 from .progress import Progress
 from .run_folder import RunFolder
+from .saving import Saver
 from .step import TrainStep
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a run is made of. `identity` is what its checkpoints are marked with."""
+    """Everything a run is made of. What a checkpoint keeps is in `saver.states`."""
 
     config: Config
     ranks: Ranks
@@ -35,8 +34,9 @@ class Run:
     folder: RunFolder
     display: Display
     stop: StopRequest
+    lookout: Lookout
     progress: Progress
-    identity: dict[str, Any]
+    saver: Saver
 
 
 def train(run: Run) -> bool:
@@ -45,20 +45,27 @@ def train(run: Run) -> bool:
     The engine owns the position: the loader is asked for epoch e from batch b on, so that a run that is killed and
     started again sees exactly the batches it had not seen.
     """
-    clock = _CheckpointClock(run.config.run.checkpoint_every_s)
+    run.stop.end_start()
     while run.progress.epoch < run.config.epochs:
         meter, resources = Meter(), ResourceMeter(run.ranks.device)
-        if not _train_epoch(run, meter, resources, clock):
+        if not _train_epoch(run, meter, resources):
             return False
         reading = meter.read()
         used = asdict(resources.read())
-        evaluation = evaluate(run.step.module, run.data.evaluation, run.step.normalize, run.step.precision, run.ranks)
-        _finish_epoch(run, reading, used, evaluation)
-        _save(run, clock)
+        try:
+            evaluation = evaluate(
+                run.step.module, run.data.evaluation, run.step.normalize, run.step.precision, run.ranks
+            )
+        except Stopped:
+            run.saver.save()  # after the epoch's last batch: going on evaluates anew
+            return False
+        record = _finish_epoch(run, reading, used, evaluation)
+        run.saver.end_epoch(record, is_last=run.progress.epoch == run.config.epochs)
+    run.saver.save_weights()
     return True
 
 
-def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter, clock: "_CheckpointClock") -> bool:
+def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
     """The rest of the current epoch. False if a signal stopped it; a checkpoint is then written."""
     progress, config = run.progress, run.config
     steps_per_epoch = len(run.data.train)
@@ -82,7 +89,7 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter, clock: "_Chec
                     last = now
                 else:
                     run.display.step(None)
-                if not _obey(run, clock, step + 1):
+                if not _obey(run):
                     return False
     finally:
         run.display.end_epoch()
@@ -91,17 +98,11 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter, clock: "_Chec
     return True
 
 
-def _obey(run: Run, clock: "_CheckpointClock", num_steps: int) -> bool:
+def _obey(run: Run) -> bool:
     """Write a checkpoint if one is due or a signal asks for it. False if the run must stop. All ranks agree."""
-    settings = run.config.run
-    due = settings.checkpoint_every_steps > 0 and num_steps % settings.checkpoint_every_steps == 0
-    stop = False
-    # asking the other ranks makes the host wait for a GPU, so there it is done with the logging alone
-    if run.ranks.device.type == "cpu" or num_steps % settings.log_every_steps == 0:
-        stop, clock_is_due = run.ranks.any(run.stop.is_up, clock.is_due)
-        due = due or clock_is_due
-    if due or stop:
-        _save(run, clock)
+    stop, due_by_time = run.lookout.ask(run.stop.is_up, run.saver.is_due_by_time)
+    if stop or due_by_time or run.saver.is_due_by_steps:
+        run.saver.save()
     return not stop
 
 
@@ -129,8 +130,8 @@ def _refuse_non_finite(loss: float, where: str) -> None:
         )
 
 
-def _finish_epoch(run: Run, reading: Reading, used: dict[str, Any], evaluation: Evaluation) -> None:
-    """Log and show the epoch, and move to the next."""
+def _finish_epoch(run: Run, reading: Reading, used: dict[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+    """Log and show the epoch, and move to the next. Returns its record."""
     totals = run.progress.totals(run.ranks)
     _refuse_non_finite(totals["train_loss"], f"in epoch {run.progress.epoch + 1}")
     record = {
@@ -154,35 +155,4 @@ def _finish_epoch(run: Run, reading: Reading, used: dict[str, Any], evaluation: 
         run.folder.log_bad_samples(bad)
         run.display.name_bad_samples(totals["num_substituted"], bad, run.folder.bad_samples)
     run.progress.next_epoch()
-
-
-def _save(run: Run, clock: "_CheckpointClock") -> None:
-    """A checkpoint of where the run stands. Every rank must call it; the main rank writes."""
-    state = run.progress.state(run.ranks)
-    if run.ranks.is_main:
-        step = run.progress.epoch * len(run.data.train) + run.progress.batch
-        content = {
-            "identity": run.identity,
-            "progress": state,
-            "model": run.step.module.state_dict(),
-            "optimizer": run.step.optimizer.state_dict(),
-            "scaler": run.step.precision.scaler.state_dict(),
-            "metrics_bytes": run.folder.metrics_bytes(),
-        }
-        save_checkpoint(run.folder.checkpoints, step, content, run.config.run.checkpoints_kept)
-    clock.restart()
-
-
-class _CheckpointClock:
-    """Says when the time since the last checkpoint is up."""
-
-    def __init__(self, every_s: float) -> None:
-        self._every_s = every_s
-        self._last = time.monotonic()
-
-    @property
-    def is_due(self) -> bool:
-        return time.monotonic() - self._last >= self._every_s
-
-    def restart(self) -> None:
-        self._last = time.monotonic()
+    return record

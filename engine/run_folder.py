@@ -5,6 +5,8 @@ env.json        versions, commit, hardware
 metrics.jsonl   one JSON object a line: kind "step" or "epoch"
 bad-samples.jsonl  samples that could not be delivered and were substituted: one line for each
 checkpoints/    see checkpoint.py
+best.json       the best epoch so far: metric, value, epoch, step and its checkpoint
+weights.safetensors, weights-best.safetensors  at the end, and of the best epoch: see weights.py
 ids-rank<r>.i64 the sample ids trained on, where asked for
 """
 
@@ -22,9 +24,10 @@ import tomli_w
 import torch
 
 from loaders.api import FeedrateError, Substitution
-from loaders.atomic import atomic_file
+from loaders.atomic import PARTIAL_SUFFIX, atomic_file
 from loaders.cpus import available_cpus
 
+from .checkpoint import checkpoints_by_step, path_of
 from .config import Config
 
 _ID_BYTES = 8
@@ -52,6 +55,17 @@ class RunFolder:
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    def newest_name(self) -> str:
+        """The newest checkpoint by its name, for whoever asks in words."""
+        present = checkpoints_by_step(self.checkpoints)
+        return str(present[0]) if present else "not there yet"
+
+    def write_best(self, found: dict[str, Any]) -> None:
+        """Write best.json: what `Best.found` says, and the checkpoint of that epoch."""
+        with atomic_file(self.path / "best.json") as file:
+            content = found | {"checkpoint": path_of(self.checkpoints, found["step"]).name}
+            file.write(json.dumps(content, indent=2).encode() + b"\n")
+
     def open(self, config: Config) -> None:
         """Make the folder, and write config.toml and env.json."""
         try:
@@ -60,6 +74,8 @@ class RunFolder:
             raise FeedrateError(f"the run's folder {self.path} cannot be made: {error}") from error
         if not self._writes:
             return
+        for unfinished in self.path.glob(f"*{PARTIAL_SUFFIX}"):
+            unfinished.unlink(missing_ok=True)
         with atomic_file(self.path / "config.toml") as file:
             file.write(tomli_w.dumps(dataclasses.asdict(config)).encode())
         with atomic_file(self.path / "env.json") as file:
@@ -72,12 +88,16 @@ class RunFolder:
                 file.write(json.dumps(record) + "\n")
 
     def metrics_bytes(self) -> int:
-        """Size of metrics.jsonl, which a checkpoint stores."""
-        return self._metrics.stat().st_size if self._metrics.exists() else 0
+        """Size of metrics.jsonl, which a checkpoint stores; that much is then on the disk."""
+        if not (self._writes and self._metrics.exists()):
+            return 0
+        with open(self._metrics, "rb") as file:
+            os.fsync(file.fileno())
+        return self._metrics.stat().st_size
 
     def cut_metrics(self, num_bytes: int) -> None:
         """Forget what was logged after the checkpoint that the run goes on from."""
-        if self._writes and self._metrics.exists():
+        if self._writes and self._metrics.exists() and self._metrics.stat().st_size > num_bytes:
             os.truncate(self._metrics, num_bytes)
 
     @property

@@ -14,6 +14,7 @@ from .augment import Normalize
 from .config import Config
 from .dist import Ranks
 from .schedule import Schedule
+from .state import States
 
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -61,6 +62,10 @@ class TrainStep:
         self._config = config
         self._ranks = ranks
         self._model = model if ranks.world_size == 1 else _distributed(model, ranks)
+
+    def states(self) -> States:
+        """What of a step a checkpoint keeps, by its name there."""
+        return {"model": self.module, "optimizer": self.optimizer, "scaler": self.precision.scaler}
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Train on uint8 [B, 3, H, W] images and int64 [B] labels as global step number `step`.

@@ -5,6 +5,7 @@ python engine/train.py   [--config NAME] [--loader NAME] [--option value …]
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,14 +16,15 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 from engine.build import build_run
 from engine.command_line import parse_config
 from engine.display import Display
-from engine.dist import end_process, start_ranks, stop_ranks
-from engine.interrupt import StopRequest
+from engine.dist import end_process, is_lost_rank, start_ranks, stop_ranks
+from engine.interrupt import Stopped, StopRequest
 from engine.loop import train
 from loaders.api import FeedrateError
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input, 128 + n stopped by signal n."""
+    """Run the command; returns its exit status: 0 done, 2 bad input, 1 another rank is gone, 128 + n
+    stopped by signal n."""
     rank = int(os.environ.get("RANK", "0"))
     try:
         config = parse_config(arguments, speaks=rank == 0)
@@ -32,7 +34,7 @@ def main(arguments: list[str]) -> int:
         return 2
     stop = StopRequest()
     try:
-        ranks = start_ranks(config.execution.device)
+        ranks = start_ranks(config.execution.device, config.run.hang_timeout_s)
         with build_run(config, ranks, Display(ranks.is_main), stop) as run:
             if train(run):
                 run.display.say(f"done: {run.folder.path}")
@@ -42,11 +44,25 @@ def main(arguments: list[str]) -> int:
                 f"stopped in epoch {run.progress.epoch + 1} after batch {run.progress.batch} of {len(run.data.train)};"
                 f" the checkpoint is in {run.folder.checkpoints}: the same command goes on from there"
             )
-            return 128 + (run.stop.signal or 15)
+            return 128 + (run.stop.signal or signal.SIGTERM)
     except FeedrateError as error:
         where = f" (rank {rank})" if rank else ""
         print(f"error{where}: {error}", file=sys.stderr)
         return 2
+    except Stopped:
+        if rank == 0:
+            print("stopped before the first step: nothing is lost, the same command starts again", file=sys.stderr)
+        return 128 + (stop.signal or signal.SIGTERM)
+    except RuntimeError as error:
+        if not is_lost_rank(error):
+            raise
+        reason = str(error).splitlines()[0]
+        print(
+            f"error (rank {rank}): another rank is gone ({reason}):"
+            " the same command goes on from the newest checkpoint",
+            file=sys.stderr,
+        )
+        return 1
     finally:
         stop_ranks()
         stop.restore()

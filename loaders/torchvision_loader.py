@@ -2,7 +2,9 @@
 
 import math
 import mmap
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -24,6 +26,8 @@ from .transfer import to_device
 
 _Job = tuple[int, PlanRows]  # number of the batch in the epoch, what it is made of
 _Deliver = Callable[[PlanRows], None]
+
+_LOOK_FOR_PARENT_S = 5.0
 
 
 class TorchvisionLoader(EpochLoader):
@@ -76,11 +80,11 @@ class TorchvisionLoader(EpochLoader):
             num_workers=num_workers,
             prefetch_factor=num_ahead,
             collate_fn=_as_it_is,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=_obey_the_parent_alone,
             multiprocessing_context="fork",
             generator=torch.Generator(),  # else every epoch would draw from, and so change, torch's global generator
         )
-        with _own_child_handler(), _born_deaf_to_interrupts():
+        with _own_child_handler(), _born_deaf():
             return iter(loader)
 
     def _next_rows(self, made: Any, board: "_Board", epoch: int) -> PlanRows:
@@ -214,15 +218,27 @@ def _cut(image: Image.Image, rect: list[int], fill: tuple[int, int, int]) -> Ima
     return part
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the parent alone decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _obey_the_parent_alone(_worker: int) -> None:
+    """Signals that ask a run to stop often reach every process of it; the parent alone decides what they mean."""
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_await_the_parents_end, args=(os.getppid(),), daemon=True).start()
+
+
+def _await_the_parents_end(parent: int) -> None:
+    """End this worker when its parent sends SIGTERM or is gone, also while it is stuck in reading a file."""
+    while os.getppid() == parent:
+        told = signal.sigtimedwait([signal.SIGTERM], _LOOK_FOR_PARENT_S)
+        if told is not None and told.si_pid == parent:
+            os._exit(0)
+    os._exit(1)
 
 
 @contextmanager
-def _born_deaf_to_interrupts() -> Iterator[None]:
-    """Processes forked in here have SIGINT blocked, so that one which comes before they can ignore it kills none."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+def _born_deaf() -> Iterator[None]:
+    """Processes forked in here have those signals blocked: SIGTERM is then left to `_await_the_parents_end`, and the
+    others kill none before it can ignore them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGUSR1, signal.SIGTERM])
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,12 @@ def short_config(images: Path, folder: Path, loader: str = "turbo", **changes: A
     return dataclasses.replace(config, **changes)
 
 
-def run_to_end(config: Config, display: Display | None = None) -> dict[str, Any]:
+def run_to_end(config: Config, display: Display | None = None, ranks: Ranks = ONE_RANK) -> dict[str, Any]:
     """Train as one rank in this process, and say what came out: `outcome` of the run's folder."""
     stop = StopRequest()
     threads = torch.get_num_threads()
     try:
-        with build_run(config, ONE_RANK, display or Display(is_main=False), stop) as run:
+        with build_run(config, ranks, display or Display(is_main=False), stop) as run:
             assert train(run)
     finally:
         stop.restore()
@@ -56,13 +57,26 @@ def run_to_end(config: Config, display: Display | None = None) -> dict[str, Any]
     return outcome(Path(config.run.folder) / config.name)
 
 
+def start_from(whole: Path, step: int, folder: Path) -> None:
+    """A run folder as it stands when a run is killed: checkpoints up to `step`, and logs that ran on beyond it."""
+    shutil.copytree(whole, folder)
+    for path in (folder / "checkpoints").iterdir():
+        if int(path.stem.split("-")[1]) > step:
+            path.unlink()
+
+
 def outcome(folder: Path) -> dict[str, Any]:
-    """Hash of everything the newest checkpoint holds of numbers, and the metrics without what a clock read."""
+    """Hash of everything the newest checkpoint holds of numbers, the weights beside it, and the metrics without what a
+    clock read."""
     checkpoints = sorted((folder / "checkpoints").glob("step-*.pt"))
     content = torch.load(checkpoints[-1], weights_only=True)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    told = [*folder.glob("*.safetensors"), *folder.glob("best.json")]
     return {
-        "state_sha256": state_digest([content["model"], content["optimizer"], content["scaler"]]),
+        # what clocks do to it is the length of the metrics alone
+        "state_sha256": state_digest({key: content[key] for key in sorted(content.keys() - {"metrics_bytes"})}),
+        "holds": sorted(content),
+        "files": {path.name: sha256(path.read_bytes()).hexdigest() for path in sorted(told)},
         "position": [content["progress"]["epoch"], content["progress"]["batch"]],
         "metrics": [{key: value for key, value in line.items() if key not in CLOCK_FIELDS} for line in lines],
     }

@@ -4,9 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import python
 
 from engine import checkpoint as checkpoint_module
-from engine.checkpoint import newest_checkpoint, refuse_mismatch, save_checkpoint
+from engine.checkpoint import (
+    clean_leftovers,
+    fault_of,
+    newest_checkpoint,
+    path_of,
+    refuse_mismatch,
+    save_checkpoint,
+    write_sealed,
+)
 from loaders.api import FeedrateError
 
 
@@ -60,6 +69,80 @@ def test_only_the_newest_few_are_kept(tmp_path):
         "step-00000005.json",
         "step-00000005.pt",
     ]
+
+
+def test_the_best_that_a_kept_one_knows_is_kept_as_well(tmp_path):
+    kept = {}
+    for step, best in ((1, None), (2, 2), (3, 2), (4, 2), (5, 5), (6, 5), (7, 5)):
+        save_checkpoint(tmp_path, step, {"step": step}, num_kept=2, best_step=best)
+        kept[step] = sorted(int(path.stem.split("-")[1]) for path in tmp_path.glob("*.pt"))
+        assert sorted(path.stem for path in tmp_path.glob("*.json")) == sorted(p.stem for p in tmp_path.glob("*.pt"))
+    # at 5 the older best stays, since 4, which is kept, goes on from it
+    assert kept == {1: [1], 2: [1, 2], 3: [2, 3], 4: [2, 3, 4], 5: [2, 4, 5], 6: [5, 6], 7: [5, 6, 7]}
+
+
+def test_a_damaged_one_from_later_does_not_push_out_what_is_valid(tmp_path):
+    _save(tmp_path, 8)
+    _cut(_save(tmp_path, 9))
+    assert newest_checkpoint(tmp_path, lambda text: None)["step"] == 8
+    save_checkpoint(tmp_path, 7, {"step": 7}, num_kept=1)  # somebody went back by hand
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000007.json", "step-00000007.pt"]
+
+
+def test_one_written_again_is_valid_at_every_moment(tmp_path, monkeypatch):
+    """The new seal is there and the new file is not: the old one must still be usable, it may be the only one."""
+    _save(tmp_path, 1)
+
+    class KilledHereError(BaseException):
+        pass
+
+    really = checkpoint_module.atomic_file
+
+    def killed_before_the_file(path):
+        if path.suffix == ".pt":
+            raise KilledHereError
+        return really(path)
+
+    monkeypatch.setattr(checkpoint_module, "atomic_file", killed_before_the_file)
+    for _ in range(3):  # again and again
+        with pytest.raises(KilledHereError):
+            save_checkpoint(tmp_path, 1, {"step": 1, "later": True}, 1)
+        assert "weights" in newest_checkpoint(tmp_path, print)
+    monkeypatch.setattr(checkpoint_module, "atomic_file", really)
+    save_checkpoint(tmp_path, 1, {"step": 1, "later": True}, 1)
+    assert newest_checkpoint(tmp_path, print) == {"step": 1, "later": True}
+
+
+def test_what_a_killed_writer_left_is_cleaned_and_nothing_else(tmp_path):
+    _save(tmp_path, 1)
+    before = {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "step-00000002.pt.partial").write_bytes(b"half")
+    (tmp_path / "step-00000002.json").write_text("{}")
+    (tmp_path / "step-00000003.json.partial").write_text("{")
+    (tmp_path / "notes.txt").write_text("the user's own")
+    clean_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == before | {"notes.txt"}
+
+
+def test_a_disk_that_really_takes_no_more_leaves_the_earlier_one_and_no_rest(tmp_path):
+    """A limit on the size of files refuses in the middle of writing, as a full disk does."""
+    write_sealed(tmp_path, 1, bytes(1000), 3)
+    program = """
+import resource, signal, sys
+from pathlib import Path
+from engine.checkpoint import write_sealed
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+for step in (1, 2):
+    try:
+        write_sealed(Path(sys.argv[1]), step, bytes(100_000), 3)
+    except ValueError as error:
+        print(error)
+"""
+    said = python("-c", program, str(tmp_path)).stdout.splitlines()
+    assert len(said) == 2 and all("cannot be written" in line and "earlier ones are untouched" in line for line in said)
+    assert fault_of(path_of(tmp_path, 1)) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000001.json", "step-00000001.pt"]
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint_and_one_sentence(tmp_path, monkeypatch):

@@ -1,24 +1,14 @@
 """A run taken up from any batch ends with the bits of one that was never interrupted."""
 
 import dataclasses
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from short_runs import outcome, run_to_end, short_config
+from short_runs import outcome, run_to_end, short_config, start_from
 
 from loaders.api import FeedrateError
 
 STEPS = 10
-
-
-def _start_from(whole: Path, step: int, folder: Path) -> None:
-    """A run folder as it stands when a run is killed: checkpoints up to `step`, and logs that ran on beyond it."""
-    shutil.copytree(whole, folder)
-    for path in (folder / "checkpoints").iterdir():
-        if int(path.stem.split("-")[1]) > step:
-            path.unlink()
 
 
 @pytest.mark.parametrize("loader", ["torchvision", "turbo", "synthetic"])
@@ -28,7 +18,7 @@ def test_resuming_at_any_batch_ends_with_the_same_bits_and_the_same_log(image_fo
     assert expected["position"] == [2, 0]
     for step in range(1, STEPS):
         folder = tmp_path / f"from{step}"
-        _start_from(tmp_path / "whole" / "short", step, folder / "short")
+        start_from(tmp_path / "whole" / "short", step, folder / "short")
         resumed = run_to_end(dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder))))
         assert resumed == expected, f"resumed after step {step}"
 
@@ -37,9 +27,9 @@ def test_a_run_may_be_resumed_twice_in_one_epoch(image_folder, tmp_path):
     config = short_config(image_folder, tmp_path / "whole")
     expected = run_to_end(config)
     first = tmp_path / "first"
-    _start_from(tmp_path / "whole" / "short", 1, first / "short")
+    start_from(tmp_path / "whole" / "short", 1, first / "short")
     run_to_end(dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(first))))
-    _start_from(first / "short", 3, tmp_path / "second" / "short")
+    start_from(first / "short", 3, tmp_path / "second" / "short")
     second = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(tmp_path / "second")))
     assert run_to_end(second) == expected
 
@@ -49,7 +39,7 @@ def test_mixed_precision_resumes_exactly_too(image_folder, tmp_path, precision):
     config = short_config(image_folder, tmp_path / "whole", "synthetic")
     config = dataclasses.replace(config, execution=dataclasses.replace(config.execution, precision=precision))
     expected = run_to_end(config)
-    _start_from(tmp_path / "whole" / "short", 4, tmp_path / "again" / "short")
+    start_from(tmp_path / "whole" / "short", 4, tmp_path / "again" / "short")
     again = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(tmp_path / "again")))
     assert run_to_end(again) == expected
 
@@ -57,7 +47,7 @@ def test_mixed_precision_resumes_exactly_too(image_folder, tmp_path, precision):
 def test_the_number_of_workers_may_change_and_the_bits_stay(image_folder, tmp_path):
     config = short_config(image_folder, tmp_path / "whole")
     expected = run_to_end(config)
-    _start_from(tmp_path / "whole" / "short", 3, tmp_path / "again" / "short")
+    start_from(tmp_path / "whole" / "short", 3, tmp_path / "again" / "short")
     again = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, workers=1),
@@ -78,7 +68,7 @@ def test_the_ids_trained_on_are_written_once_each_in_order(image_folder, tmp_pat
     run_to_end(config)
     expected = np.fromfile(tmp_path / "whole" / "short" / "ids-rank0.i64", dtype="<i8")
     assert len(expected) == STEPS * 7
-    _start_from(tmp_path / "whole" / "short", 3, tmp_path / "again" / "short")
+    start_from(tmp_path / "whole" / "short", 3, tmp_path / "again" / "short")
     run_to_end(dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(tmp_path / "again"))))
     np.testing.assert_array_equal(np.fromfile(tmp_path / "again" / "short" / "ids-rank0.i64", dtype="<i8"), expected)
 

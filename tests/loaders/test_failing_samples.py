@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -139,27 +140,47 @@ def test_a_worker_that_dies_of_a_sample_names_it(folder, open_one, monkeypatch):
     assert f"({folder.where(17)}) of batch 2 of epoch 0" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_workers_leave_ctrl_c_to_their_parent(folder, open_one):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_workers_leave_signals_that_ask_a_run_to_stop_to_their_parent(folder, open_one, number):
     batches = open_one(folder, "torchvision", order=Sequential(1)).epoch(0)
     next(batches)
     workers = _workers()
     assert len(workers) == 2
-    for worker in workers:
-        os.kill(worker.pid, signal.SIGINT)
+    for worker in workers:  # by another process, as torchrun and Slurm do: SIGTERM of the parent's own is obeyed
+        subprocess.run(["kill", f"-{number.value}", str(worker.pid)], check=True)
     assert len(list(batches)) == 36
 
 
-def test_ctrl_c_does_not_reach_a_worker_that_is_just_being_born(folder, open_one, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_such_signals_do_not_reach_a_worker_that_is_just_being_born(folder, open_one, monkeypatch, number):
     from loaders import torchvision_loader
 
-    ignore = torchvision_loader._ignore_interrupts
+    prepare = torchvision_loader._obey_the_parent_alone
 
     def interrupted_first(worker):
-        os.kill(os.getpid(), signal.SIGINT)
-        ignore(worker)
+        os.kill(os.getpid(), number)
+        prepare(worker)
 
-    monkeypatch.setattr(torchvision_loader, "_ignore_interrupts", interrupted_first)
+    monkeypatch.setattr(torchvision_loader, "_obey_the_parent_alone", interrupted_first)
     assert len(list(open_one(folder, "torchvision", order=Sequential(1)).epoch(0))) == 37
+
+
+def test_a_worker_ends_when_its_parent_says_so_even_while_it_is_stuck(folder, open_one, monkeypatch, tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    read = folder.read
+    monkeypatch.setattr(folder, "read", lambda index: read(index) if index < 2 else fifo.read_bytes())
+    batches = open_one(folder, "torchvision", order=Sequential(1)).epoch(0)
+    next(batches)
+    next(batches)
+    workers = _workers()
+    assert len(workers) == 2
+    time.sleep(0.3)  # they are at samples 2 and 3 by now, and wait for someone to write
+    for worker in workers:
+        worker.terminate()
+    gone, alive = psutil.wait_procs(workers, timeout=10)
+    assert len(gone) == 2 and not alive
+    batches.close()
 
 
 def test_a_thread_that_cannot_even_begin_is_an_error(folder, open_one, monkeypatch):

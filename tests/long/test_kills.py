@@ -5,6 +5,7 @@ import time
 
 import pytest
 from commands import TRAIN, kill_all, run, short_options, start, torchrun, wait_for
+from killed_writers import kill_writers
 from short_runs import outcome
 
 NUM_KILLS = 5
@@ -36,3 +37,9 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_never_killed(
     assert run(command("killed")).returncode == 0
     assert outcome(tmp_path / "killed" / "ddp") == expected
     measured["kills"] = kills
+
+
+def test_200_kills_while_checkpoints_are_written_always_leave_a_whole_one(tmp_path, measured):
+    result = kill_writers(tmp_path, num_kills=200, seed=0)
+    measured |= result
+    assert result["left"]["unfinished .pt"] > 10 and result["left"]["nothing unfinished"] > 10

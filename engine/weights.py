@@ -1,0 +1,22 @@
+"""Trained weights as safetensors: plain names and tensors, and a few words on what they are."""
+
+from pathlib import Path
+
+import torch
+
+from loaders.atomic import atomic_file
+from loaders.errors import FeedrateError
+
+
+def save_weights(path: Path, state: dict[str, torch.Tensor], about: dict[str, str]) -> None:
+    """Write a module's state_dict atomically, under its own names and in plain layout, with `about` as the metadata."""
+    from safetensors.torch import save
+
+    # copies: safetensors refuses tensors that share memory, as tied weights do, and layouts other than the plain one
+    plain = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
+    payload = save(plain, metadata=about)
+    try:
+        with atomic_file(path) as file:
+            file.write(payload)
+    except OSError as error:
+        raise FeedrateError(f"weights {path} cannot be written: {error}; checkpoints are untouched") from error

@@ -1,0 +1,18 @@
+"""A fixed sample of the resume matrix; tests/long/test_resume_matrix.py runs all of it."""
+
+from pathlib import Path
+
+import pytest
+from resume_matrix import Row, check
+
+SAMPLE = (
+    Row("resident", "plain", 1, "mid-epoch at every batch"),
+    Row("torchvision", "plain", 1, "another number of workers"),
+    Row("turbo", "plain", 2, "stopped in evaluation"),
+    Row("synthetic", "plain", 3, "twice in one epoch"),
+)
+
+
+@pytest.mark.parametrize("row", SAMPLE, ids=str)
+def test_nothing_that_befalls_a_run_changes_its_bits(row: Row, image_folder: Path, tmp_path: Path) -> None:
+    check(row, image_folder, tmp_path)

@@ -1,0 +1,82 @@
+"""Runs of one configuration on each rank of this process group: whole, and again from checkpoints of it.
+
+python resume_program.py JSON, or torchrun resume_program.py JSON, with "options" of engine/train.py, "cuts" (each a
+list of steps, cut back to one after the other) and the "situation". The main rank prints
+{"same": [did each end alike]}.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    tests = Path(__file__).resolve().parent
+    sys.path[:1] = [str(tests.parent), str(tests)]
+
+from short_runs import outcome, run_to_end, start_from
+
+from engine.build import build_run
+from engine.command_line import parse_config
+from engine.config import Config
+from engine.display import Display
+from engine.dist import Ranks, end_process, start_ranks, stop_ranks
+from engine.interrupt import StopRequest
+from engine.loop import train
+
+
+def main(wanted: dict) -> None:
+    config = parse_config(wanted["options"])
+    config = dataclasses.replace(config, name="whole")
+    ranks = start_ranks("cpu")
+    expected = run_to_end(config, ranks=ranks)
+    same = []
+    for number, steps in enumerate(wanted["cuts"]):
+        name = "whole"
+        for step in steps:
+            source, name = Path(config.run.folder) / name, f"{number}-from-{step}"
+            if ranks.is_main:
+                start_from(source, step, source.with_name(name))
+            ranks.gather(None)
+            again = dataclasses.replace(config, name=name)
+            if wanted["situation"] == "another number of workers":
+                again = dataclasses.replace(again, data=dataclasses.replace(again.data, workers=3))
+            result = run_to_end(again, ranks=ranks)
+        if wanted["situation"] == "stopped in evaluation":
+            again = dataclasses.replace(config, name="stopped")
+            _stop_in_evaluation(again, ranks)
+            result = run_to_end(again, ranks=ranks)
+        same.append(result == expected)
+    ranks.gather(None)
+    if ranks.is_main:
+        print(json.dumps({"same": same}))
+
+
+def _stop_in_evaluation(config: Config, ranks: Ranks) -> None:
+    """Train until the second epoch's evaluation has given a batch; the last rank alone is then told to stop."""
+    stop = StopRequest()
+    with build_run(config, ranks, Display(is_main=False), stop) as run:
+        loader = run.data.evaluation._loader
+        really, num_evaluations = loader.epoch, 0
+
+        def epoch(index: int, start: int = 0):
+            nonlocal num_evaluations
+            num_evaluations += 1
+            for batch in really(index, start):
+                yield batch
+                if num_evaluations == 2 and ranks.rank == ranks.world_size - 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        loader.epoch = epoch
+        assert not train(run), "it was not stopped"
+    stop.restore()
+    position = outcome(run.folder.path)["position"]
+    assert position == [1, len(run.data.train)], position
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
+    stop_ranks()
+    end_process(0)
