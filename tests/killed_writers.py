@@ -26,15 +26,19 @@ def kill_writers(folder: Path, num_kills: int, seed: int) -> dict[str, Any]:
         buffer = io.BytesIO()
         torch.save({"number": number, "weights": torch.full((NUM_VALUES,), float(number))}, buffer)
         (payloads / f"{number}.pt").write_bytes(buffer.getvalue())
-    draws, left = random.Random(seed), Counter[str]()
+    draws, left, write_s = random.Random(seed), Counter[str](), 0.02
     for _ in range(num_kills):
         num_kept = draws.choice((1, 2, 3))
         command = [sys.executable, str(WRITER), str(checkpoints), str(payloads), str(num_kept)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout.readline() == "ready\n"
-            time.sleep(draws.uniform(0, 0.1))
+            started = time.monotonic()
+            finished = [writer.stdout.readline() for _ in range(draws.randrange(3))]
+            if finished:
+                write_s = (time.monotonic() - started) / len(finished)
+            time.sleep(draws.uniform(0, write_s))
             writer.kill()
-            finished = writer.stdout.read().splitlines()
+            finished += writer.stdout.read().splitlines()
         left.update(_states(checkpoints))
         _check(checkpoints, int(finished[-1]) if finished else 0)
     return {"kills": num_kills, "left": dict(left), "last_step": step_of(checkpoints_by_step(checkpoints)[0])}

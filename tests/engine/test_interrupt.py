@@ -53,6 +53,7 @@ def _stuck(phase, **changes):
         text=True,
     )
     assert process.stdout.readline() == "ready\n"
+    time.sleep(1)  # it is at the lock by now
     return process
 
 
