@@ -15,6 +15,7 @@ from loaders.api import FeedrateError
 from loaders.records import ChannelStatistics, ScanProgress
 
 from .augment import Normalize
+from .augment.batch_transform import build_augmentation
 from .best import Best
 from .checkpoint import clean_leftovers, newest_checkpoint, refuse_mismatch
 from .config import Config
@@ -22,6 +23,7 @@ from .data import Data, open_data
 from .display import Display
 from .dist import Ranks
 from .interrupt import Lookout, Stopped, StopRequest
+from .loggers import build_loggers
 from .loop import Run
 from .model import build_model
 from .optim import build_optimizer
@@ -40,7 +42,8 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
 
     While the block lasts a watchdog ends the process if nothing moves.
     """
-    folder = RunFolder(Path(config.run.folder) / config.name, writes=ranks.is_main)
+    path = Path(config.run.folder) / config.name
+    folder = RunFolder(path, ranks.is_main, build_loggers(config.run, path))
     with Watchdog(config.run.hang_timeout_s, ranks, folder.newest_name) as watchdog:
         checkpoint = _find_checkpoint(config, folder, ranks, display)
         threads = _threads(config, ranks, checkpoint)
@@ -52,6 +55,8 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
             run = _assemble(config, ranks, data, folder, display, stop, watchdog)
             if checkpoint is not None:
                 _take_up(run, checkpoint)
+            else:
+                folder.cut_metrics({})  # of a run that ended before its first checkpoint
             size = config.data.size_px
             batch_per_rank = config.data.batch_size // ranks.world_size
             run.step.warm_up(torch.Size((batch_per_rank, 3, size, size)), data.num_classes)
@@ -61,6 +66,7 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
             yield run
             assert torch.get_num_threads() == threads, "a loader changed torch's number of threads, which changes bits"
         finally:
+            folder.close()
             data.close()
 
 
@@ -147,6 +153,7 @@ def build_step(
         Normalize(channels, ranks.device, channels_last),
         config,
         ranks,
+        batch_transform=build_augmentation(config.augment, config.seed, num_classes),
     )
 
 

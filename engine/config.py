@@ -11,6 +11,7 @@ from loaders.crops import CenterCrop, Crop, PadCrop, RandomResizedCrop
 from loaders.page_cache import PageCache
 from loaders.view import View, size_ramp
 
+from .augment_config import AugmentConfig
 from .best import BestMetric
 from .bounds import at_least
 from .optim_config import OptimConfig
@@ -46,6 +47,8 @@ class DataConfig(SamplingConfig):
     eval_size_px: int = 224
     eval_resize_px: int = 256
     """The shorter side is thought resized to this before the centre is cut."""
+    eval_flip: bool = False
+    """Evaluation averages the model's answers (logits) to each image and to its mirror image, at twice the work."""
     resize: Literal["auto", "area", "exact", "device"] = "auto"
     """Area averaging, antialiased bilinear as torchvision's, that on the device, or the loader's own fastest."""
     workers: int = 0
@@ -137,13 +140,19 @@ class RunConfig:
     hang_timeout_s: float = 1800.0
     """A run in which no rank moves for so long ends, and shows what each was at; 0: never. Compiling counts too."""
     log_every_steps: int = 20
+    tensorboard: bool = False
+    """Also write tensorboard/: every figure of metrics.jsonl."""
+    tensorboard_images: int = 0
+    """Evaluation images an epoch, with what the model takes them for and what they are. Turns tensorboard on."""
+    tensorboard_histograms: bool = False
+    """The distribution of every parameter after each epoch. Turns tensorboard on."""
     log_ids: bool = False
     """Write every sample id, in the order trained on, to ids-rank<r>.i64 (little-endian int64)."""
 
     def __post_init__(self) -> None:
         at_least(1, log_every_steps=self.log_every_steps, checkpoints_kept=self.checkpoints_kept)
         at_least(0, checkpoint_every_steps=self.checkpoint_every_steps, hang_timeout_s=self.hang_timeout_s)
-        at_least(0, checkpoint_every_epochs=self.checkpoint_every_epochs)
+        at_least(0, checkpoint_every_epochs=self.checkpoint_every_epochs, tensorboard_images=self.tensorboard_images)
         if not self.checkpoint_every_s > 0:
             raise FeedrateError(f"checkpoint_every_s is {self.checkpoint_every_s}: it must be above 0 seconds")
 
@@ -161,6 +170,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -180,6 +190,7 @@ class Config:
             "model": self.model.name,
             "precision": self.execution.precision,
             **{f"optim.{name}": _listed(value) for name, value in asdict(self.optim).items()},
+            **{f"augment.{name}": _listed(value) for name, value in asdict(self.augment).items()},
         }
 
 

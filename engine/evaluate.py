@@ -1,26 +1,41 @@
-"""Evaluation that counts every image exactly once, with the same integers on any number of ranks."""
+"""Evaluation: every sample counted once, and the same integers on any number of ranks."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from loaders.api import Loader
+from loaders.api import Batch, Loader
 
 from .augment import Normalize
+from .class_counts import ClassCounts, count_classes
 from .dist import Ranks
+from .profiler.device_clock import device_clock
 from .step import Precision
+
+Answer = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+Watch = Callable[[Batch, torch.Tensor], None]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Counts over a whole split; accuracies are shares of 1."""
+    """Counts over a whole split; accuracies are shares of 1.
+
+    inference_s_per_image  device time of the model's forward pass over an image, mean of all batches but each rank's
+                           first; None where there is no other
+    first_inference_s      of the first batches, mean over the ranks: what is compiled, loaded and tried out
+    """
 
     num_samples: int
     num_top1: int
     num_top5: int
     loss: float
+    classes: ClassCounts
+    inference_s_per_image: float | None
+    first_inference_s: float
 
     @property
     def top1(self) -> float:
@@ -30,26 +45,99 @@ class Evaluation:
     def top5(self) -> float:
         return self.num_top5 / self.num_samples
 
+    def scores(self, prefix: str) -> dict[str, float]:
+        """The figures of the whole split, each name beginning with `prefix`, as they are logged."""
+        figures = {"loss": self.loss, "top1": self.top1, "top5": self.top5, "macro_f1": self.classes.macro_f1}
+        return {prefix + name: value for name, value in figures.items()}
+
+    def report(self, class_names: tuple[str, ...]) -> dict[str, Any]:
+        """All of it but the confusion matrix and the times, as JSON data."""
+        counts = {"num_samples": self.num_samples, "num_top1": self.num_top1, "num_top5": self.num_top5}
+        return {**counts, **self.scores(""), "classes": self.classes.rows(class_names)}
+
+
+def plain_answer(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Logits [B, classes] of normalised [B, 3, H, W] inputs."""
+    logits: torch.Tensor = model(inputs)
+    return logits.float()
+
+
+def flip_averaged_answer(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """The mean of the logits of each image and of its mirror image."""
+    return (plain_answer(model, inputs) + plain_answer(model, inputs.flip(3))) / 2
+
+
+def answer_of(flips: bool) -> Answer:
+    """How an evaluation asks the model."""
+    return flip_averaged_answer if flips else plain_answer
+
+
+def unwatched(batch: Batch, logits: torch.Tensor) -> None:
+    """For evaluations whose single answers nobody wants."""
+
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, loader: Loader, normalize: Normalize, precision: Precision, ranks: Ranks) -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    loader: Loader,
+    normalize: Normalize,
+    precision: Precision,
+    ranks: Ranks,
+    answer: Answer = plain_answer,
+    watch: Watch = unwatched,
+) -> Evaluation:
     """Run `model` over one epoch of an evaluation loader.
 
     Every forward pass has the loader's one padded shape and every batch the same samples whatever the number of
-    ranks, so that each image's result is the same to the bit; padding is cut off before anything is counted.
+    ranks, so that each image's result is the same to the bit; padding is cut off before anything is counted. `watch`
+    is shown every batch of this rank with its float32 [B, classes] logits, both padded.
     """
     ranks.same_buffers(model)
     was_training = model.training
     model.eval()
-    counts = torch.zeros(3, dtype=torch.int64, device=ranks.device)  # samples, top-1, top-5
+    num_top5 = torch.zeros((), dtype=torch.int64, device=ranks.device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=ranks.device)
+    clock, predicted, labels_seen, num_rows = device_clock(ranks.device), [], [], 0
     for batch in loader.epoch(0):
-        with precision.autocast():
-            logits = model(normalize(batch.images))
-        logits, labels = logits[: batch.num_valid].float(), batch.labels[: batch.num_valid]
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        counts += torch.stack([labels.new_tensor(batch.num_valid), best[:, :1].sum(), best.sum()])
+        inputs = normalize(batch.images)
+        with clock.span(), precision.autocast():
+            padded = answer(model, inputs)
+        watch(batch, padded)
+        logits, labels = padded[: batch.num_valid], batch.labels[: batch.num_valid]
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        num_top5 += (best == labels[:, None]).sum()
         loss_sum += functional.cross_entropy(logits, labels, reduction="none").double().sum()
+        predicted.append(best[:, 0])
+        labels_seen.append(labels.clone())  # a batch is the loader's again after the next
+        num_rows = len(padded)
     model.train(was_training)
-    num_samples, num_top1, num_top5 = ranks.sum(counts).tolist()
-    return Evaluation(num_samples, num_top1, num_top5, ranks.sum(loss_sum).item() / num_samples)
+    classes = count_classes(torch.cat(predicted), torch.cat(labels_seen), padded.shape[1], ranks)
+    return _sum_up(classes, num_top5, loss_sum, _inference_times(clock.seconds(), num_rows, ranks), ranks)
+
+
+def _inference_times(seconds: list[float], num_rows: int, ranks: Ranks) -> tuple[float | None, float]:
+    """Seconds an image without the first batches, and of the first batches. All batches have `num_rows` rows."""
+    first, rest, num_rest, num_ranks = ranks.sum(
+        torch.tensor(
+            [seconds[0], sum(seconds[1:]), (len(seconds) - 1) * num_rows, 1], dtype=torch.float64, device=ranks.device
+        )
+    ).tolist()
+    return rest / num_rest if num_rest else None, first / num_ranks
+
+
+def _sum_up(
+    classes: ClassCounts,
+    num_top5: torch.Tensor,
+    loss_sum: torch.Tensor,
+    times: tuple[float | None, float],
+    ranks: Ranks,
+) -> Evaluation:
+    num_samples = int(classes.num_samples.sum())
+    return Evaluation(
+        num_samples,
+        int(classes.num_right.sum()),
+        int(ranks.sum(num_top5).item()),
+        ranks.sum(loss_sum).item() / num_samples,
+        classes,
+        *times,
+    )

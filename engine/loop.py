@@ -13,8 +13,9 @@ from .config import Config
 from .data import Data
 from .display import Display
 from .dist import Ranks
-from .evaluate import Evaluation, evaluate
+from .evaluate import Evaluation, answer_of, evaluate
 from .interrupt import Lookout, Stopped, StopRequest
+from .prediction_sample import PredictionSample
 from .profiler.meter import Meter, Reading
 from .profiler.resources import ResourceMeter
 from .progress import Progress
@@ -53,9 +54,7 @@ def train(run: Run) -> bool:
         reading = meter.read()
         used = asdict(resources.read())
         try:
-            evaluation = evaluate(
-                run.step.module, run.data.evaluation, run.step.normalize, run.step.precision, run.ranks
-            )
+            evaluation = _evaluate(run)
         except Stopped:
             run.saver.save()  # after the epoch's last batch: going on evaluates anew
             return False
@@ -76,7 +75,7 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
         with closing(run.data.train.epoch(progress.epoch, progress.batch)) as batches:
             for batch in meter.timed(batches):
                 step = progress.epoch * steps_per_epoch + progress.batch
-                loss, num_correct = run.step(batch.images, batch.labels, step)
+                loss, num_correct = run.step(batch.images, batch.labels, batch.ids, step)
                 progress.record(batch.ids, loss, num_correct, batch.substitutions)
                 progress.refuse_too_many_substitutes(config.data.max_bad)
                 if config.run.log_ids:
@@ -130,6 +129,19 @@ def _refuse_non_finite(loss: float, where: str) -> None:
         )
 
 
+def _evaluate(run: Run) -> Evaluation:
+    """Evaluate the weights as they are, and write down what is too much for a line of the log."""
+    step, config, epoch = run.step, run.config, run.progress.epoch
+    sample = PredictionSample(config.run.tensorboard_images)
+    answer = answer_of(config.data.eval_flip)
+    evaluation = evaluate(
+        step.module, run.data.evaluation, step.normalize, step.precision, run.ranks, answer, watch=sample
+    )
+    run.folder.log_evaluation(epoch, evaluation, run.data.classes)
+    run.folder.observe(epoch, step.module, sample, run.data.classes)
+    return evaluation
+
+
 def _finish_epoch(run: Run, reading: Reading, used: dict[str, Any], evaluation: Evaluation) -> dict[str, Any]:
     """Log and show the epoch, and move to the next. Returns its record."""
     totals = run.progress.totals(run.ranks)
@@ -138,14 +150,13 @@ def _finish_epoch(run: Run, reading: Reading, used: dict[str, Any], evaluation: 
         "kind": "epoch",
         "epoch": run.progress.epoch,
         **totals,
-        "eval_loss": evaluation.loss,
-        "eval_top1": evaluation.top1,
-        "eval_top5": evaluation.top5,
+        **evaluation.scores("eval_"),
         "num_evaluated": evaluation.num_samples,
-        "seconds": reading.seconds,
-        "images_per_s": reading.images_per_s * run.ranks.world_size,
-        "data_wait_share": reading.data_wait_share,
-        "first_batch_s": reading.first_batch_s,
+        "num_steps": run.progress.epoch * len(run.data.train) + run.progress.batch,
+        "learning_rate": run.step.optimizer.param_groups[0]["lr"],
+        **reading.figures(run.ranks.world_size),
+        "inference_s_per_image": evaluation.inference_s_per_image,
+        "first_inference_s": evaluation.first_inference_s,
         "resources": used,
     }
     run.folder.log(record)

@@ -3,6 +3,9 @@
 config.toml     every setting, resolved
 env.json        versions, commit, hardware
 metrics.jsonl   one JSON object a line: kind "step" or "epoch"
+metrics.csv     the epochs of it, and tensorboard/ where asked for: see loggers.py
+evaluation.json the newest evaluation: counts of each class; confusion.npy is its confusion matrix, int64 [C, C],
+                row: what an image is, column: what it is taken for
 bad-samples.jsonl  samples that could not be delivered and were substituted: one line for each
 checkpoints/    see checkpoint.py
 best.json       the best epoch so far: metric, value, epoch, step and its checkpoint
@@ -11,17 +14,21 @@ ids-rank<r>.i64 the sample ids trained on, where asked for
 """
 
 import dataclasses
+import io
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tomli_w
 import torch
+from torch import nn
 
 from loaders.api import FeedrateError, Substitution
 from loaders.atomic import PARTIAL_SUFFIX, atomic_file
@@ -29,12 +36,18 @@ from loaders.cpus import available_cpus
 
 from .checkpoint import checkpoints_by_step, path_of
 from .config import Config
+from .evaluate import Evaluation
+from .loggers import MetricsLogger
+from .prediction_sample import PredictionSample
 
 _ID_BYTES = 8
 _PACKAGES = ("feedrate", "torch", "torchvision", "numpy", "simplejpeg", "opencv-python-headless", "pillow", "ffcv")
 
 # what a clock or a meter read: two identical runs differ in these and in nothing else
-CLOCK_FIELDS = ("seconds", "images_per_s", "data_wait_share", "first_batch_s", "resources")
+CLOCK_FIELDS = (
+    *("seconds", "images_per_s", "steady_images_per_s", "data_wait_share", "first_batch_s", "first_step_s"),
+    *("inference_s_per_image", "first_inference_s", "resources"),
+)
 
 
 class RunFolder:
@@ -43,9 +56,10 @@ class RunFolder:
     The folder is made by `open`, once all that could be wrong with a run has been checked.
     """
 
-    def __init__(self, path: Path, writes: bool) -> None:
+    def __init__(self, path: Path, writes: bool, loggers: Sequence[MetricsLogger] = ()) -> None:
         self.path = path
         self._writes = writes
+        self._loggers = loggers if writes else ()
 
     @property
     def checkpoints(self) -> Path:
@@ -82,23 +96,70 @@ class RunFolder:
             file.write(json.dumps(environment(), indent=2).encode() + b"\n")
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl, and tell the loggers."""
         if self._writes:
             with open(self._metrics, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
+        for logger in self._loggers:
+            logger.log(record)
 
-    def metrics_bytes(self) -> int:
-        """Size of metrics.jsonl, which a checkpoint stores; that much is then on the disk."""
-        if not (self._writes and self._metrics.exists()):
-            return 0
-        with open(self._metrics, "rb") as file:
-            os.fsync(file.fileno())
-        return self._metrics.stat().st_size
+    def log_evaluation(
+        self, epoch: int, evaluation: Evaluation, classes: tuple[str, ...], name: str = "evaluation"
+    ) -> None:
+        """Replace NAME.json, and confusion.npy beside it (NAME-confusion.npy for a name of its own)."""
+        if not self._writes:
+            return
+        report = {"epoch": epoch, **evaluation.report(classes)}
+        with atomic_file(self.path / f"{name}.json") as file:
+            file.write(json.dumps(report, indent=1).encode() + b"\n")
+        if evaluation.classes.confusion is not None:
+            matrix = io.BytesIO()
+            np.save(matrix, evaluation.classes.confusion)
+            prefix = "" if name == "evaluation" else f"{name}-"
+            with atomic_file(self.path / f"{prefix}confusion.npy") as file:
+                file.write(matrix.getvalue())
 
-    def cut_metrics(self, num_bytes: int) -> None:
-        """Forget what was logged after the checkpoint that the run goes on from."""
-        if self._writes and self._metrics.exists() and self._metrics.stat().st_size > num_bytes:
-            os.truncate(self._metrics, num_bytes)
+    def observe(self, epoch: int, model: nn.Module, sample: PredictionSample, classes: tuple[str, ...]) -> None:
+        """Show the loggers the model after an epoch, and some of its answers."""
+        for logger in self._loggers:
+            logger.observe(epoch, model, sample, classes)
+
+    def metrics_bytes(self) -> dict[str, int]:
+        """The sizes of all logs that grow, by their names, which a checkpoint stores. They are then on the disk."""
+        if not self._writes:
+            return {}
+        for logger in self._loggers:
+            logger.flush()
+        sizes = {}
+        for path in self._growing_logs():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+            sizes[path.relative_to(self.path).as_posix()] = path.stat().st_size
+        return sizes
+
+    def cut_metrics(self, sizes: dict[str, int]) -> None:
+        """Forget what was logged after the checkpoint that the run goes on from; without one, `sizes` is empty."""
+        if not self._writes:
+            return
+        for path in self._growing_logs():
+            name = path.relative_to(self.path).as_posix()
+            if name not in sizes:
+                path.unlink()
+            elif path.stat().st_size > sizes[name]:
+                os.truncate(path, sizes[name])
+        lines = self._metrics.read_text().splitlines() if self._metrics.exists() else []
+        for logger in self._loggers:
+            logger.begin([json.loads(line) for line in lines])
+
+    def close(self) -> None:
+        """Write what loggers still hold. Idempotent."""
+        for logger in self._loggers:
+            logger.close()
+
+    def _growing_logs(self) -> list[Path]:
+        """Whether or not this run has the loggers that write them: it may have had them before, and will again."""
+        candidates = [self._metrics, *sorted((self.path / "tensorboard").glob("events.*"))]
+        return [path for path in candidates if path.exists()]
 
     @property
     def bad_samples(self) -> Path:

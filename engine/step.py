@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from loaders.counter_random import stream_key
 
 from .augment import Normalize
+from .augment.batch_transform import UNCHANGED, BatchTransform
 from .config import Config
 from .dist import Ranks
 from .schedule import Schedule
@@ -53,12 +54,14 @@ class TrainStep:
         normalize: Normalize,
         config: Config,
         ranks: Ranks,
+        batch_transform: BatchTransform = UNCHANGED,
     ) -> None:
         self.module = model
         self.optimizer = optimizer
         self.schedule = schedule
         self.normalize = normalize
         self.precision = Precision(config.execution.precision, ranks.device)
+        self._batch_transform = batch_transform
         self._config = config
         self._ranks = ranks
         self._model = model if ranks.world_size == 1 else _distributed(model, ranks)
@@ -67,8 +70,10 @@ class TrainStep:
         """What of a step a checkpoint keeps, by its name there."""
         return {"model": self.module, "optimizer": self.optimizer, "scaler": self.precision.scaler}
 
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Train on uint8 [B, 3, H, W] images and int64 [B] labels as global step number `step`.
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Train on uint8 [B, 3, H, W] images, int64 [B] labels and, on the host, int64 [B] ids as global step `step`.
 
         Returns, on the device: the batch's mean loss before the update (float32 scalar), and how many of its images
         the model had right (int64 scalar).
@@ -76,7 +81,9 @@ class TrainStep:
         torch.manual_seed(stream_key(self._config.seed, step, f"step of rank {self._ranks.rank}"))
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule(step)
-        loss, logits = self._forward(images, labels)
+        pixels = self._batch_transform.before_normalising(images, ids, step)
+        inputs, targets = self._batch_transform.after_normalising(self.normalize(pixels), labels, ids, step)
+        loss, logits = self._forward(inputs, targets)
         scaler = self.precision.scaler
         torch.autograd.backward(scaler.scale(loss))
         if self._config.optim.clip_norm:
@@ -100,18 +107,18 @@ class TrainStep:
         self.module.train()
         images = torch.zeros(images_shape, dtype=torch.uint8, device=self._ranks.device)
         labels = torch.arange(images_shape[0], device=self._ranks.device) % num_classes
-        loss, _ = self._forward(images, labels)
+        loss, _ = self._forward(self.normalize(images), labels)
         torch.autograd.backward(loss)
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             for name, buffer in self.module.named_buffers():
                 buffer.copy_(buffers[name])
 
-    def _forward(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with self.precision.autocast():
-            logits = self._model(self.normalize(images))
+            logits = self._model(inputs)
             smoothing = self._config.optim.label_smoothing
-            loss = functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+            loss = functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
         return loss, logits
 
 

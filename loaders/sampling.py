@@ -26,6 +26,11 @@ def ids_of(keys: Ids) -> Ids:
     return keys & np.int64((1 << _OCCURRENCE_SHIFT) - 1)
 
 
+def keys_in_batch(ids: Ids) -> Ids:
+    """Keys for draws that belong to the rows of one batch: a sample's second row gets another than its first."""
+    return ids + _shifted(_times_before(ids))
+
+
 @dataclass(frozen=True, eq=False)
 class Sampling:
     """How an epoch is drawn from what is stored.

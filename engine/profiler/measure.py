@@ -68,7 +68,9 @@ def measure(step: TrainStep, loader: Loader, synthetic: Loader, seconds: float, 
     step.module.train()
 
     def train_on(batch: Batch) -> None:
-        step(batch.images, batch.labels, 0)  # the schedule's first rate, the smallest: the weights stay finite
+        step(
+            batch.images, batch.labels, batch.ids, 0
+        )  # the schedule's first rate, the smallest: the weights stay finite
 
     rates: dict[str, list[float]] = {"step": [], "loader": [], "together": []}
     waits = []

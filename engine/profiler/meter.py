@@ -15,21 +15,45 @@ class Reading:
     num_images       images handed out; padding does not count
     wait_s           time the loop stood still because no batch was ready
     first_batch_s    part of it spent on the first batch of an epoch: starting up, not keeping up
+    first_step_s     what the host then did until it asked for the second batch: in a run's first epoch, warming up and
+                     compiling
+    num_first_images images of first batches
     """
 
     seconds: float
     num_images: int
     wait_s: float
     first_batch_s: float
+    first_step_s: float = 0.0
+    num_first_images: int = 0
 
     @property
     def images_per_s(self) -> float:
         return self.num_images / self.seconds if self.seconds > 0 else 0.0
 
     @property
+    def steady_images_per_s(self) -> float | None:
+        """Without the first batch and the first step; None where there was no other."""
+        seconds = self.seconds - self.first_batch_s - self.first_step_s
+        num_images = self.num_images - self.num_first_images
+        return num_images / seconds if num_images > 0 and seconds > 0 else None
+
+    @property
     def data_wait_share(self) -> float:
         """Waiting as a share of all time, 0-1."""
         return min(1.0, self.wait_s / self.seconds) if self.seconds > 0 else 0.0
+
+    def figures(self, world_size: int) -> dict[str, float | None]:
+        """Times on this rank, and images a second on so many that do alike, as they are logged."""
+        steady = self.steady_images_per_s
+        return {
+            "seconds": self.seconds,
+            "images_per_s": self.images_per_s * world_size,
+            "steady_images_per_s": None if steady is None else steady * world_size,
+            "data_wait_share": self.data_wait_share,
+            "first_batch_s": self.first_batch_s,
+            "first_step_s": self.first_step_s,
+        }
 
     def since(self, earlier: "Reading") -> "Reading":
         """What happened after `earlier`, a reading of the same meter."""
@@ -38,6 +62,8 @@ class Reading:
             self.num_images - earlier.num_images,
             self.wait_s - earlier.wait_s,
             self.first_batch_s - earlier.first_batch_s,
+            self.first_step_s - earlier.first_step_s,
+            self.num_first_images - earlier.num_first_images,
         )
 
 
@@ -53,24 +79,37 @@ class Meter:
         self._num_images = 0
         self._wait_s = 0.0
         self._first_batch_s = 0.0
+        self._first_step_s = 0.0
+        self._num_first_images = 0
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches, with the waiting for each noted."""
-        is_first = True
+        number, handed_out = 0, 0.0
         while True:
             asked = time.perf_counter()
+            if number == 1:
+                self._first_step_s += asked - handed_out
             batch = next(batches, None)
             waited = time.perf_counter() - asked
             self._wait_s += waited
-            if is_first:
+            if number == 0:
                 self._first_batch_s += waited
-                is_first = False
+                self._num_first_images += 0 if batch is None else batch.num_valid
             if batch is None:
                 return
             self._num_images += batch.num_valid
+            number += 1
+            handed_out = time.perf_counter()
             yield batch
 
     def read(self) -> Reading:
         """Everything since the meter was made."""
         elapsed = time.perf_counter() - self._started
-        return Reading(elapsed, self._num_images, self._wait_s, self._first_batch_s)
+        return Reading(
+            elapsed,
+            self._num_images,
+            self._wait_s,
+            self._first_batch_s,
+            self._first_step_s,
+            self._num_first_images,
+        )

@@ -51,7 +51,7 @@ def main(images: str) -> None:
     losses, ids = [], []
     for epoch in range(2):
         for number, batch in enumerate(data.train.epoch(epoch)):
-            loss, _ = step(batch.images, batch.labels, epoch * len(data.train) + number)
+            loss, _ = step(batch.images, batch.labels, batch.ids, epoch * len(data.train) + number)
             losses.append((ranks.sum(loss.double()) / ranks.world_size).item())
             ids.append([i for part in ranks.gather(batch.ids.tolist()) for i in part])
     if ranks.is_main:

@@ -1,20 +1,35 @@
 """Evaluation counts every image once, and the counts are the same integers however the work is shared."""
 
+import copy
+import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from commands import python, run, torchrun
 from short_runs import ONE_RANK
 from torch import nn
+from torchmetrics.functional import classification
 
+from engine import class_counts
 from engine.augment import IMAGENET_CHANNELS, Normalize
-from engine.evaluate import evaluate
+from engine.class_counts import count_classes
+from engine.dist import Ranks
+from engine.evaluate import Evaluation, _inference_times, evaluate, flip_averaged_answer
+from engine.prediction_sample import PredictionSample
+from engine.run_folder import RunFolder
 from engine.step import Precision
-from loaders.api import LoaderOptions
+from loaders.api import Batch, LoaderOptions
 from loaders.choose import open_loader
 from loaders.crops import CenterCrop
 from loaders.plan import Plan, Sequential, Shard, View
 from loaders.records import open_records
+from loaders.synthetic_records import SyntheticRecords
 
+EVALUATE_COUNTS = str(Path(__file__).with_name("evaluate_counts.py"))
 NORMALIZE = Normalize(IMAGENET_CHANNELS, torch.device("cpu"), channels_last=True)
 
 
@@ -104,3 +119,192 @@ def test_top5_of_fewer_than_five_classes_is_always_right_and_more_is_counted():
     assert (result.top1, result.top5) == (0.25, 0.5)
     expected = nn.functional.cross_entropy(torch.arange(10.0).repeat(4, 1), torch.tensor([9, 5, 4, 0])).item()
     assert np.isclose(result.loss, expected)
+
+
+@dataclass(frozen=True)
+class _ThreadRanks(Ranks):
+    """Ranks that are threads of this process: they meet where real ones would."""
+
+    barrier: threading.Barrier
+    parts: list
+
+    def sum(self, values):
+        self.parts[self.rank] = values.clone()
+        self.barrier.wait()
+        total = torch.stack(self.parts).sum(dim=0)
+        self.barrier.wait()
+        return values.copy_(total)
+
+    def same_buffers(self, model):
+        pass
+
+
+def _evaluate_1003(model, batch_size, world_size):
+    """1,003 images of 12 classes on so many ranks: every rank's evaluation."""
+    barrier, parts, results = threading.Barrier(world_size), [None] * world_size, [None] * world_size
+    records = SyntheticRecords(1003, 12, 16, 16)
+    plan = Plan(records.widths, records.heights, Sequential(batch_size), View(CenterCrop(16, 16), 16))
+
+    def of_rank(rank):
+        torch.set_num_threads(1)
+        ranks = _ThreadRanks(rank, world_size, rank, world_size, torch.device("cpu"), barrier, parts)
+        loader = open_loader("turbo", records, plan, LoaderOptions(shard=ranks.shard, num_workers=1))
+        precision = Precision("fp32", ranks.device)
+        try:
+            results[rank] = evaluate(copy.deepcopy(model), loader, NORMALIZE, precision, ranks)
+        except BaseException:
+            barrier.abort()
+            raise
+        finally:
+            loader.close()
+
+    threads = [threading.Thread(target=of_rank, args=(rank,)) for rank in range(world_size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def _of_12_classes():
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 49, 12))
+
+
+@pytest.mark.parametrize("batch_size", [64, 200])  # with 200, some of eight ranks have nothing but padding
+def test_1003_images_on_1_to_8_ranks_give_identical_integers(batch_size):
+    model = _of_12_classes()
+    [alone] = _evaluate_1003(model, batch_size, 1)
+    assert alone.num_samples == 1003 == alone.classes.confusion.sum()
+    assert alone.num_top1 == np.trace(alone.classes.confusion) and alone.num_top5 > alone.num_top1 > 0
+    for world_size in range(2, 9):
+        for result in _evaluate_1003(model, batch_size, world_size):
+            assert (result.num_samples, result.num_top1, result.num_top5) == (1003, alone.num_top1, alone.num_top5)
+            np.testing.assert_array_equal(result.classes.confusion, alone.classes.confusion)
+            assert result.classes.macro_f1 == alone.classes.macro_f1
+            assert result.loss == pytest.approx(alone.loss, rel=1e-12)
+
+
+def test_three_real_processes_count_what_one_does():
+    alone = python(EVALUATE_COUNTS)
+    assert alone.returncode == 0, alone.stderr
+    together = run(torchrun(3, EVALUATE_COUNTS))
+    assert together.returncode == 0, together.stderr
+    one, three = (json.loads(result.stdout.strip().splitlines()[-1]) for result in (alone, together))
+    assert one["num_samples"] == 1003
+    assert three == one
+
+
+def _answers(num=400, num_classes=7, seed=0):
+    """Labels and answers; class 5 is never answered and has images, class 6 neither."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, num_classes - 1, num)
+    predicted = np.where(rng.random(num) < 0.6, labels, rng.integers(0, num_classes - 2, num))
+    predicted[predicted == 5] = 0
+    return labels, predicted
+
+
+@pytest.mark.parametrize("most", [2000, 3])  # with a matrix, and without one
+def test_counts_and_figures_of_classes_are_those_of_a_plain_loop(monkeypatch, most):
+    monkeypatch.setattr(class_counts, "MAX_CONFUSION_CLASSES", most)
+    labels, predicted = _answers()
+    counts = count_classes(torch.from_numpy(predicted), torch.from_numpy(labels), 7, ONE_RANK)
+    f1 = []
+    for c in range(7):
+        right = sum(1 for is_, taken in zip(labels, predicted, strict=True) if is_ == taken == c)
+        samples, answered = (labels == c).sum(), (predicted == c).sum()
+        assert (counts.num_samples[c], counts.num_right[c], counts.num_predicted[c]) == (samples, right, answered)
+        if samples:
+            assert counts.accuracies[c] == right / samples
+        if samples + answered:
+            f1.append(2 * right / (samples + answered))
+            assert counts.f1[c] == f1[-1]
+    assert np.isnan(counts.accuracies[6]) and np.isnan(counts.f1[6]) and counts.accuracies[5] == 0
+    assert len(f1) == 6 and counts.macro_f1 == pytest.approx(np.mean(f1), rel=1e-15)
+    theirs = classification.multiclass_f1_score(
+        torch.from_numpy(predicted), torch.from_numpy(labels), 7, average="macro"
+    )
+    assert counts.macro_f1 == pytest.approx(theirs.item(), rel=1e-6)
+    if most == 3:
+        assert counts.confusion is None
+        return
+    assert counts.confusion.dtype == np.int64
+    for is_ in range(7):
+        for taken in range(7):
+            assert counts.confusion[is_, taken] == ((labels == is_) & (predicted == taken)).sum()
+
+
+class _Batches:
+    """A loader of given batches."""
+
+    def __init__(self, *batches):
+        self.batches = batches
+
+    def epoch(self, index, start=0):
+        yield from self.batches
+
+
+def _noise(num, num_valid, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (num, 3, 16, 16), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 12, (num,), generator=generator)
+    labels[num_valid:] = -1
+    return Batch(images, labels, torch.arange(num), num_valid)
+
+
+def test_with_mirror_images_the_logits_of_both_are_averaged():
+    model, batches = _of_12_classes().eval(), [_noise(8, 8, 0), _noise(8, 5, 1)]
+    precision = Precision("fp32", torch.device("cpu"))
+    result = evaluate(model, _Batches(*batches), NORMALIZE, precision, ONE_RANK, flip_averaged_answer)
+    losses, num_right = [], 0
+    with torch.inference_mode():
+        for batch in batches:
+            for image, label in zip(batch.images[: batch.num_valid], batch.labels, strict=False):
+                both = torch.stack([image, torch.from_numpy(image.numpy()[:, :, ::-1].copy())])
+                logits = model(NORMALIZE(both)).mean(dim=0)
+                losses.append(nn.functional.cross_entropy(logits, label).item())
+                num_right += int(logits.argmax() == label)
+    assert result.num_top1 == num_right
+    assert result.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    plain = evaluate(model, _Batches(*batches), NORMALIZE, precision, ONE_RANK)
+    assert abs(plain.loss - result.loss) > 1e-4
+    mirrored = [Batch(batch.images.flip(3), batch.labels, batch.ids, batch.num_valid) for batch in batches]
+    again = evaluate(model, _Batches(*mirrored), NORMALIZE, precision, ONE_RANK, flip_averaged_answer)
+    assert again.loss == pytest.approx(result.loss, rel=1e-6)
+
+
+def test_inference_time_is_of_all_batches_but_the_first_which_stands_apart():
+    assert _inference_times([3.0, 0.5, 0.3], 4, ONE_RANK) == (0.8 / 8, 3.0)
+    assert _inference_times([3.0], 4, ONE_RANK) == (None, 3.0)
+
+
+def test_the_first_images_are_kept_with_their_answers_and_no_padding():
+    sample, model = PredictionSample(7), _of_12_classes().eval()
+    batches = [_noise(4, 4, 0), _noise(4, 2, 1), _noise(4, 4, 2)]
+    evaluate(model, _Batches(*batches), NORMALIZE, Precision("fp32", torch.device("cpu")), ONE_RANK, watch=sample)
+    kept = sample.read()
+    valid = [(batch.images[i], int(batch.labels[i])) for batch in batches for i in range(batch.num_valid)]
+    assert len(kept) == 7
+    for (image, label, predicted), (expected_image, expected_label) in zip(kept, valid, strict=False):
+        assert torch.equal(image, expected_image) and label == expected_label
+        assert predicted == model(NORMALIZE(image[None])).argmax().item()
+    assert PredictionSample(0).read() == []
+
+
+def test_an_evaluation_is_written_with_its_classes_and_its_matrix(tmp_path):
+    labels, predicted = _answers(num_classes=3 + 4)
+    counts = count_classes(torch.from_numpy(predicted), torch.from_numpy(labels), 7, ONE_RANK)
+    evaluation = Evaluation(400, int(counts.num_right.sum()), 399, 1.5, counts, None, 0.1)
+    names = tuple("abcdefg")
+    RunFolder(tmp_path, writes=True).log_evaluation(3, evaluation, names)
+    RunFolder(tmp_path, writes=True).log_evaluation(3, evaluation, names, "evaluation-ema")
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert report["epoch"] == 3 and report["num_top1"] == np.trace(counts.confusion)
+    assert report["top1"] == report["num_top1"] / 400 and report["macro_f1"] == counts.macro_f1
+    assert [row["class"] for row in report["classes"]] == list(names)
+    assert report["classes"][6]["accuracy"] is None and report["classes"][6]["f1"] is None
+    assert report["classes"][0]["accuracy"] == counts.num_right[0] / counts.num_samples[0]
+    for file in ("confusion.npy", "evaluation-ema-confusion.npy"):
+        np.testing.assert_array_equal(np.load(tmp_path / file), counts.confusion)
+    RunFolder(tmp_path / "other", writes=False).log_evaluation(0, evaluation, names)
+    assert not (tmp_path / "other").exists()

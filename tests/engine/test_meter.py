@@ -39,6 +39,24 @@ def test_waiting_and_working_are_told_apart(clock):
     assert reading.data_wait_share == 7 / 16
 
 
+def test_the_first_batch_and_the_first_step_stand_apart_from_the_steady_speed(clock):
+    meter = Meter()
+    works = iter([20.0, 3.0, 3.0])  # the first step compiles
+    for _ in meter.timed(_batches(clock, [5.0, 1.0, 1.0])):
+        clock.now += next(works)
+    reading = meter.read()
+    assert (reading.first_batch_s, reading.first_step_s) == (5.0, 20.0)
+    assert reading.images_per_s == 24 / 33
+    assert reading.steady_images_per_s == 16 / 8
+    assert reading.since(reading).steady_images_per_s is None
+
+
+def test_one_batch_alone_has_no_steady_speed(clock):
+    meter = Meter()
+    list(meter.timed(_batches(clock, [5.0])))
+    assert meter.read().steady_images_per_s is None
+
+
 def test_padding_does_not_count_as_images(clock):
     meter = Meter()
     list(meter.timed(_batches(clock, [1.0, 1.0], num_valid=3)))

@@ -26,7 +26,7 @@ def _model():
 def _batch(seed=0, device="cpu"):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (6, 8, 8, 3), dtype=torch.uint8, generator=generator).permute(0, 3, 1, 2)
-    return images.to(device), torch.randint(0, 5, (6,), generator=generator).to(device)
+    return images.to(device), torch.randint(0, 5, (6,), generator=generator).to(device), torch.arange(6)
 
 
 def _step(model, optim, precision="fp32", ranks=ONE_RANK, channels_last=True):
@@ -63,8 +63,8 @@ def test_three_steps_are_the_plain_arithmetic(clip_norm, label_smoothing):
     model, plain, buffers = _model(), _model(), {}
     step = _step(model, optim)
     for number in range(3):
-        images, labels = _batch(number)
-        loss, _ = step(images, labels, number)
+        images, labels, ids = _batch(number)
+        loss, _ = step(images, labels, ids, number)
         assert loss.item() == pytest.approx(_plain_step(plain, optim, buffers, images, labels, number), rel=1e-4)
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
@@ -110,14 +110,14 @@ def test_bf16_stays_near_float32():
 
 def test_the_count_of_right_answers_is_of_the_weights_before_the_update():
     model = _model()
-    images, labels = _batch()
+    images, labels, ids = _batch()
     reference = copy.deepcopy(model).train()
     expected = (reference(Normalize(CHANNELS, torch.device("cpu"), True)(images)).argmax(1) == labels).sum()
-    assert _step(model, OptimConfig())(images, labels, 0)[1] == expected
+    assert _step(model, OptimConfig())(images, labels, ids, 0)[1] == expected
 
 
 def test_both_layouts_normalise_to_the_same_numbers():
-    images, _ = _batch()
+    images, _, _ = _batch()
     inputs = [Normalize(CHANNELS, torch.device("cpu"), channels_last)(images) for channels_last in (False, True)]
     assert torch.equal(*inputs)
     assert inputs[0].is_contiguous() and inputs[1].is_contiguous(memory_format=torch.channels_last)
@@ -151,11 +151,11 @@ def test_a_step_on_cuda_never_makes_the_host_wait_and_agrees_with_the_cpu(precis
     model = _model().to(device, memory_format=torch.channels_last)
     step = _step(model, OptimConfig(), precision, cuda_rank)
     step(*_batch(device=device), 0)  # the first allocates the optimizer's state
-    images, labels = _batch(1, device)
+    images, labels, ids = _batch(1, device)
     # fp16 is the exception: torch's GradScaler looks on the host, once a step, whether gradients overflowed
     torch.cuda.set_sync_debug_mode("default" if precision == "fp16" else "error")
     try:
-        loss, _ = step(images, labels, 1)
+        loss, _ = step(images, labels, ids, 1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     plain = _step(_model(), OptimConfig())

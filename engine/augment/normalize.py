@@ -1,4 +1,4 @@
-"""From a loader's pixels to a model's input, on the device, the same for all loaders."""
+"""uint8 pixels to the numbers a model takes."""
 
 import torch
 

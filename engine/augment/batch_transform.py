@@ -1,0 +1,81 @@
+"""What happens to a batch of training images around its normalisation."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+
+from ..augment_config import AugmentConfig
+from .colour import ColourJitter
+from .draws import SampleDraws, draws_of
+from .erasing import Erasing
+from .mixing import Mixing
+from .policies import RandAugment, TrivialAugment
+
+OnImages = Callable[[torch.Tensor, SampleDraws], torch.Tensor]
+OnBatch = Callable[[torch.Tensor, torch.Tensor, SampleDraws], tuple[torch.Tensor, torch.Tensor]]
+
+
+class BatchTransform(Protocol):
+    """Two moments of a step. `ids` are int64 [B] on the host, `step` is the global step number.
+
+    Neither makes the host wait for the device, and what both do depends on (seed, step, ids) alone.
+    """
+
+    def before_normalising(self, images: torch.Tensor, ids: torch.Tensor, step: int) -> torch.Tensor:
+        """uint8 [B, 3, H, W] to the same. The batch handed in is left as it is."""
+        ...
+
+    def after_normalising(
+        self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """float [B, 3, H, W] images and int64 [B] labels to images and targets: the labels themselves, or
+        float32 [B, classes] shares that sum to 1. Both are what `cross_entropy` takes, with label smoothing on top.
+        """
+        ...
+
+
+class Augmentation:
+    """A BatchTransform made of stages."""
+
+    def __init__(self, seed: int, on_pixels: Sequence[OnImages], on_inputs: Sequence[OnImages], mix: OnBatch) -> None:
+        self._seed = seed
+        self._on_pixels = on_pixels
+        self._on_inputs = on_inputs
+        self._mix = mix
+
+    def before_normalising(self, images: torch.Tensor, ids: torch.Tensor, step: int) -> torch.Tensor:
+        draws = draws_of(self._seed, step, ids.numpy())
+        for stage in self._on_pixels:
+            images = stage(images, draws)
+        return images
+
+    def after_normalising(
+        self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        draws = draws_of(self._seed, step, ids.numpy())
+        for stage in self._on_inputs:
+            images = stage(images, draws)
+        return self._mix(images, labels, draws)
+
+
+def unmixed(images: torch.Tensor, labels: torch.Tensor, draws: SampleDraws) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where nothing is mixed."""
+    return images, labels
+
+
+UNCHANGED = Augmentation(0, (), (), unmixed)
+
+
+def build_augmentation(config: AugmentConfig, seed: int, num_classes: int) -> BatchTransform:
+    """What `config` asks for; with everything off, batches stay as they are."""
+    on_pixels: list[OnImages] = []
+    if config.policy == "rand":
+        on_pixels.append(RandAugment(config.policy_operations, config.policy_magnitude))
+    if config.policy == "trivial":
+        on_pixels.append(TrivialAugment())
+    if config.brightness or config.contrast or config.saturation or config.hue:
+        on_pixels.append(ColourJitter(config))
+    on_inputs: list[OnImages] = [Erasing(config)] if config.erase_probability else []
+    mix = Mixing(config, num_classes) if config.mixup_alpha or config.cutmix_alpha else unmixed
+    return Augmentation(seed, on_pixels, on_inputs, mix)
