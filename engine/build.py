@@ -16,6 +16,7 @@ from loaders.records import ChannelStatistics, ScanProgress
 
 from .augment import Normalize
 from .augment.batch_transform import build_augmentation
+from .average import Averages
 from .best import Best
 from .checkpoint import clean_leftovers, newest_checkpoint, refuse_mismatch
 from .config import Config
@@ -25,15 +26,18 @@ from .dist import Ranks
 from .interrupt import Lookout, Stopped, StopRequest
 from .loggers import build_loggers
 from .loop import Run
+from .loss_watch import LossWatch
 from .model import build_model
 from .optim import build_optimizer
 from .progress import Progress
+from .recompute import recompute_activations
 from .run_folder import RunFolder
 from .saving import Saver
 from .schedule import build_schedule
 from .state import restore
 from .step import TrainStep
 from .watchdog import Watchdog, WatchedLoader
+from .windows import Windows
 
 
 @contextmanager
@@ -57,9 +61,6 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
                 _take_up(run, checkpoint)
             else:
                 folder.cut_metrics({})  # of a run that ended before its first checkpoint
-            size = config.data.size_px
-            batch_per_rank = config.data.batch_size // ranks.world_size
-            run.step.warm_up(torch.Size((batch_per_rank, 3, size, size)), data.num_classes)
             _announce(run, resumed=checkpoint is not None)
             folder.open(config)
             run.saver.write_best()
@@ -82,6 +83,7 @@ def _assemble(
     """The run as it stands before its first step."""
     step = build_step(config, ranks, data.num_classes, data.channels, len(data.train))
     progress, lookout = Progress(ranks.device), Lookout(ranks, config.run.log_every_steps)
+    averages, watch = Averages(step.module, config.average, step.windows), LossWatch(ranks.device)
     identity = _identity(config, ranks, data)
     best = Best(config.run.best_metric)
     saver = Saver(
@@ -92,9 +94,10 @@ def _assemble(
         len(data.train),
         identity,
         about=_about(config, data, identity),
-        states={**step.states(), "best": best},
-        exported={"weights": step.module},
+        states={**step.states(), "averages": averages, "best": best},
+        exported=lambda: {"weights": step.module, **averages.models()},
         best=best,
+        check=lambda: watch.refuse(step.module, ranks),
         tell=watchdog.at,
     )
 
@@ -107,7 +110,7 @@ def _assemble(
         train=WatchedLoader(data.train, "of an epoch", watchdog),
         evaluation=WatchedLoader(data.evaluation, "of an evaluation", watchdog, obey),
     )
-    return Run(config, ranks, watched, step, folder, display, stop, lookout, progress, saver)
+    return Run(config, ranks, watched, step, averages, watch, folder, display, stop, lookout, progress, saver)
 
 
 def _identity(config: Config, ranks: Ranks, data: Data) -> dict[str, Any]:
@@ -121,6 +124,7 @@ def _identity(config: Config, ranks: Ranks, data: Data) -> dict[str, Any]:
             "world_size": ranks.world_size,
             "threads": torch.get_num_threads(),
             "channels_last": config.execution.channels_last,
+            "compile": config.execution.compile,
         },
     }
 
@@ -146,13 +150,18 @@ def build_step(
     model = build_model(config.model.name, num_classes, config.seed).to(ranks.device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
+    if config.execution.checkpoint_activations:
+        recompute_activations(model, config.model.name)
+    windows = Windows(steps_per_epoch, config.optim.accumulate)
+    schedule = build_schedule(config.optim, config.epochs, windows.updates_per_epoch)
     return TrainStep(
         model,
         build_optimizer(config.optim, model),
-        build_schedule(config.optim, config.epochs, steps_per_epoch),
+        config.average.schedule(schedule, windows.updates_per_epoch),
         Normalize(channels, ranks.device, channels_last),
         config,
         ranks,
+        windows,
         batch_transform=build_augmentation(config.augment, config.seed, num_classes),
     )
 

@@ -12,6 +12,7 @@ from loaders.page_cache import PageCache
 from loaders.view import View, size_ramp
 
 from .augment_config import AugmentConfig
+from .average import AverageConfig
 from .best import BestMetric
 from .bounds import at_least
 from .optim_config import OptimConfig
@@ -26,6 +27,8 @@ class DataConfig(SamplingConfig):
     """Packed folder, .beton file, CIFAR archive or folder of images; PATH-packed is preferred where it exists."""
     train_split: str = "train"
     eval_split: str = "val"
+    expected_classes: int = 0
+    """Classes the data must have, so that a preset is not run on another set by mistake; 0: any number."""
     batch_size: int = 256
     """Global: over all ranks."""
     eval_batch_size_per_rank: int = 256
@@ -65,7 +68,7 @@ class DataConfig(SamplingConfig):
         super().__post_init__()
         at_least(1, batch_size=self.batch_size, eval_batch_size_per_rank=self.eval_batch_size_per_rank)
         at_least(1, size_px=self.size_px, eval_size_px=self.eval_size_px, batches_ahead=self.batches_ahead)
-        at_least(0, workers=self.workers, max_bad=self.max_bad)
+        at_least(0, workers=self.workers, max_bad=self.max_bad, expected_classes=self.expected_classes)
         if self.batch_size % self.views:
             raise FeedrateError(f"batch_size is {self.batch_size}: it must be a multiple of the {self.views} views")
         if len(self.size_ramp) not in (0, 4) or (self.size_ramp and self.size_schedule):
@@ -112,9 +115,17 @@ class ExecutionConfig:
     """Threads of torch a rank; 0: the processors divided by the ranks of the machine. It changes bits."""
     deterministic: bool = False
     """On CUDA: only kernels that give the same bits each time. On a CPU they always do."""
+    compile: bool = False
+    """Train by torch.compile's code, made before the first batch of each size; evaluation runs as it is."""
+    checkpoint_activations: bool = False
+    """Keep only what goes into each block, and compute the rest again in the backward pass: less memory, more time."""
 
     def __post_init__(self) -> None:
         at_least(0, threads=self.threads)
+        if self.compile and self.checkpoint_activations:
+            raise FeedrateError(
+                "compile and checkpoint_activations are both on: torch.compile plans the memory itself, use one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -171,12 +182,18 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    average: AverageConfig = field(default_factory=AverageConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
         at_least(1, epochs=self.epochs)
         at_least(0, seed=self.seed)
+        if self.average.swa_start_epoch >= self.epochs:
+            raise FeedrateError(
+                f"swa_start_epoch is {self.average.swa_start_epoch} and the last of {self.epochs} epochs is"
+                f" {self.epochs - 1}: nothing would be averaged"
+            )
         if "/" in self.name:
             raise FeedrateError(f"name '{self.name}' must be a folder's name without a slash")
 
@@ -191,6 +208,7 @@ class Config:
             "precision": self.execution.precision,
             **{f"optim.{name}": _listed(value) for name, value in asdict(self.optim).items()},
             **{f"augment.{name}": _listed(value) for name, value in asdict(self.augment).items()},
+            **{f"average.{name}": value for name, value in asdict(self.average).items()},
         }
 
 

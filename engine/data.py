@@ -44,11 +44,7 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
     """Open what `config` names, for this rank. `say` hears what was chosen and why."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     train_records, eval_records = _open_both(config, ranks, say, progress)
-    if train_records.classes != eval_records.classes:
-        raise FeedrateError(
-            f"{config.data.path}: '{config.data.train_split}' has {len(train_records.classes)} classes and"
-            f" '{config.data.eval_split}' has {len(eval_records.classes)} or others: labels would not mean the same"
-        )
+    refuse_classes(train_records, eval_records, config.data)
     train_plan, eval_plan = plan_of(train_records, config), _eval_plan_of(eval_records, config)
     train_plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
     name, reason = choose_loader(config.loader, [(train_records, train_plan), (eval_records, eval_plan)])
@@ -70,6 +66,28 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
     channels = channels_of(train_records)
     say(f"normalised by the mean and deviation of {channels.source}")
     return Data(train, evaluation, train_records.classes, channels)
+
+
+def refuse_classes(train: Records, evaluation: Records, data: DataConfig) -> None:
+    """Raise FeedrateError where labels would not mean what the model and the preset take them for."""
+    num_classes = len(train.classes)
+    if train.classes != evaluation.classes:
+        raise FeedrateError(
+            f"{data.path}: '{data.train_split}' has {num_classes} classes and '{data.eval_split}' has"
+            f" {len(evaluation.classes)} or others: labels would not mean the same"
+        )
+    if data.expected_classes and data.expected_classes != num_classes:
+        raise FeedrateError(
+            f"{data.path} has {num_classes} classes and {data.expected_classes} are expected: give the data set"
+            f" that the preset is for by --data.path, or accept this one by --data.expected-classes {num_classes}"
+        )
+    for split, records in ((data.train_split, train), (data.eval_split, evaluation)):
+        least, most = int(records.labels.min(initial=0)), int(records.labels.max(initial=0))
+        if least < 0 or most >= num_classes:
+            raise FeedrateError(
+                f"{data.path}: labels of '{split}' run from {least} to {most} and there are {num_classes} classes,"
+                f" 0 to {num_classes - 1}: pack the set anew with tools/convert.py"
+            )
 
 
 def plan_of(records: Records, config: Config) -> Plan:

@@ -77,11 +77,14 @@ def summary_line(record: dict[str, Any], num_epochs: int) -> str:
         memory = f"GPU {resources['gpu_memory_bytes'] / 1e9:.1f} GB" + ("" if share is None else f" {share:.0%} used")
     else:
         memory = f"RAM {resources['memory_bytes'] / 1e9:.1f} GB, CPU {resources['cpu_share']:.0%}"
+    averages = "".join(
+        f"  {name} top-1 {record[f'eval_{name}_top1']:.1%}" for name in ("ema", "swa") if f"eval_{name}_top1" in record
+    )
     return (
         f"epoch {record['epoch'] + 1}/{num_epochs}"
         f"  loss {record['train_loss']:.3f}"
         f"  train top-1 {record['train_top1']:.1%}"
-        f"  eval top-1 {record['eval_top1']:.1%} top-5 {record['eval_top5']:.1%}"
+        f"  eval top-1 {record['eval_top1']:.1%} top-5 {record['eval_top5']:.1%}{averages}"
         f"  {record['seconds']:.1f} s"
         f"  {record['images_per_s']:,.0f} img/s"
         f"  data-wait {record['data_wait_share']:.0%}"

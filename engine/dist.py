@@ -67,6 +67,15 @@ class Ranks:
         torch_dist.all_gather_object(values, value)
         return values
 
+    def gather_tensor(self, own: torch.Tensor) -> list[torch.Tensor]:
+        """Every rank's tensor, all of one shape, in order of rank, on the main rank; [] on the others."""
+        if self.world_size == 1:
+            return [own]
+        own = own.contiguous()
+        parts = [torch.empty_like(own) for _ in range(self.world_size)] if self.is_main else None
+        torch_dist.gather(own, parts)
+        return parts or []
+
     def same_buffers(self, model: torch.nn.Module) -> None:
         """Give every rank the main rank's buffers: after a step each rank's batch statistics are its own."""
         if self.world_size > 1:

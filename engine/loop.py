@@ -1,20 +1,21 @@
 """The training loop."""
 
-import math
+import itertools
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from loaders.api import Batch, FeedrateError
-
+from .average import Averages
 from .config import Config
 from .data import Data
 from .display import Display
 from .dist import Ranks
 from .evaluate import Evaluation, answer_of, evaluate
 from .interrupt import Lookout, Stopped, StopRequest
+from .loss_watch import LossWatch
 from .prediction_sample import PredictionSample
 from .profiler.meter import Meter, Reading
 from .profiler.resources import ResourceMeter
@@ -32,6 +33,8 @@ class Run:
     ranks: Ranks
     data: Data
     step: TrainStep
+    averages: Averages
+    watch: LossWatch
     folder: RunFolder
     display: Display
     stop: StopRequest
@@ -48,20 +51,58 @@ def train(run: Run) -> bool:
     """
     run.stop.end_start()
     while run.progress.epoch < run.config.epochs:
+        warm_up_s = _warm_up(run)
         meter, resources = Meter(), ResourceMeter(run.ranks.device)
         if not _train_epoch(run, meter, resources):
             return False
         reading = meter.read()
         used = asdict(resources.read())
         try:
-            evaluation = _evaluate(run)
+            evaluations = _evaluate(run)
         except Stopped:
             run.saver.save()  # after the epoch's last batch: going on evaluates anew
             return False
-        record = _finish_epoch(run, reading, used, evaluation)
+        record = _finish_epoch(run, reading, {"warm_up_s": warm_up_s, "resources": used}, evaluations)
         run.saver.end_epoch(record, is_last=run.progress.epoch == run.config.epochs)
     run.saver.save_weights()
     return True
+
+
+def _warm_up(run: Run) -> float:
+    """Do what only first steps do before any clock runs. Seconds it took."""
+    size = run.config.data.train_view().size_at(run.progress.epoch)
+    images_per_rank = run.config.data.batch_size // run.ranks.world_size
+    run.saver.tell(f"warming up, or compiling, for images of {size} px")
+    return run.step.warm_up(torch.Size((images_per_rank, 3, size, size)), run.data.num_classes)
+
+
+def _evaluate(run: Run) -> dict[str, Evaluation]:
+    """The model after an epoch, and each average of it, under the prefix of its metrics. Raises Stopped by a signal."""
+    run.watch.refuse(run.step.module, run.ranks)
+    run.averages.after_epoch(run.progress.epoch, _statistics_inputs(run), run.step.precision.autocast, run.ranks)
+    step, config, epoch = run.step, run.config, run.progress.epoch
+    models = {"eval_": step.module} | {f"eval_{name}_": model for name, model in run.averages.models().items()}
+    samples = {prefix: PredictionSample(config.run.tensorboard_images) for prefix in models}
+    answer = answer_of(config.data.eval_flip)
+    evaluations = {
+        prefix: evaluate(
+            model, run.data.evaluation, step.normalize, step.precision, run.ranks, answer, watch=samples[prefix]
+        )
+        for prefix, model in models.items()
+    }
+    # what is too much for a line of the log, of the weights as they are
+    run.folder.log_evaluation(epoch, evaluations["eval_"], run.data.classes)
+    run.folder.observe(epoch, step.module, samples["eval_"], run.data.classes)
+    return evaluations
+
+
+def _statistics_inputs(run: Run) -> Iterator[torch.Tensor]:
+    """What the epoch that ends was trained on, from its start, as the model's input: for SWA's batch statistics."""
+    with closing(run.data.train.epoch(run.progress.epoch)) as batches:
+        for batch in itertools.islice(batches, run.config.average.swa_statistics_batches or None):
+            yield run.step.normalize(batch.images)
+            if run.lookout.ask(run.stop.is_up)[0]:
+                raise Stopped
 
 
 def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
@@ -76,13 +117,18 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
             for batch in meter.timed(batches):
                 step = progress.epoch * steps_per_epoch + progress.batch
                 loss, num_correct = run.step(batch.images, batch.labels, batch.ids, step)
+                run.watch.note(step, batch.ids, loss)
+                run.averages.after_step(step)
                 progress.record(batch.ids, loss, num_correct, batch.substitutions)
                 progress.refuse_too_many_substitutes(config.data.max_bad)
                 if config.run.log_ids:
                     run.folder.log_ids(run.ranks.rank, batch.ids)
-                if (step + 1) % config.run.log_every_steps == 0:
+                is_logged = (step + 1) % config.run.log_every_steps == 0
+                if is_logged or run.ranks.device.type == "cpu":  # looking makes the host wait for a GPU
+                    run.watch.refuse_alarm(run.ranks)
+                if is_logged:
                     now = meter.read()
-                    _log_step(run, batch, loss, step, now.since(last))
+                    _log_step(run, loss, step, now.since(last))
                     run.display.step(now.since(last))
                     resources.sample()
                     last = now
@@ -105,59 +151,40 @@ def _obey(run: Run) -> bool:
     return not stop
 
 
-def _log_step(run: Run, batch: Batch, loss: torch.Tensor, step: int, recent: Reading) -> None:
-    value = loss.item()
-    _refuse_non_finite(value, f"at step {step} (epoch {run.progress.epoch + 1}, samples {batch.ids[:8].tolist()} …)")
+def _log_step(run: Run, loss: torch.Tensor, step: int, recent: Reading) -> None:
     run.folder.log(
         {
             "kind": "step",
             "epoch": run.progress.epoch,
             "step": step,
-            "loss": value,
-            "learning_rate": run.step.schedule(step),
+            "loss": loss.item(),
+            "learning_rate": run.step.learning_rate(step),
             "images_per_s": recent.images_per_s * run.ranks.world_size,
             "data_wait_share": recent.data_wait_share,
         }
     )
 
 
-def _refuse_non_finite(loss: float, where: str) -> None:
-    if not math.isfinite(loss):
-        raise FeedrateError(
-            f"the loss is {loss} {where}: lower --optim.learning-rate, clip gradients with --optim.clip-norm,"
-            " or use --execution.precision bf16"
-        )
-
-
-def _evaluate(run: Run) -> Evaluation:
-    """Evaluate the weights as they are, and write down what is too much for a line of the log."""
-    step, config, epoch = run.step, run.config, run.progress.epoch
-    sample = PredictionSample(config.run.tensorboard_images)
-    answer = answer_of(config.data.eval_flip)
-    evaluation = evaluate(
-        step.module, run.data.evaluation, step.normalize, step.precision, run.ranks, answer, watch=sample
-    )
-    run.folder.log_evaluation(epoch, evaluation, run.data.classes)
-    run.folder.observe(epoch, step.module, sample, run.data.classes)
-    return evaluation
-
-
-def _finish_epoch(run: Run, reading: Reading, used: dict[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+def _finish_epoch(
+    run: Run, reading: Reading, used: dict[str, Any], evaluations: dict[str, Evaluation]
+) -> dict[str, Any]:
     """Log and show the epoch, and move to the next. Returns its record."""
     totals = run.progress.totals(run.ranks)
-    _refuse_non_finite(totals["train_loss"], f"in epoch {run.progress.epoch + 1}")
+    metrics: dict[str, Any] = {}
+    for prefix, evaluation in evaluations.items():
+        metrics |= evaluation.scores(prefix)
     record = {
         "kind": "epoch",
         "epoch": run.progress.epoch,
         **totals,
-        **evaluation.scores("eval_"),
-        "num_evaluated": evaluation.num_samples,
+        **metrics,
+        "num_evaluated": evaluations["eval_"].num_samples,
         "num_steps": run.progress.epoch * len(run.data.train) + run.progress.batch,
         "learning_rate": run.step.optimizer.param_groups[0]["lr"],
         **reading.figures(run.ranks.world_size),
-        "inference_s_per_image": evaluation.inference_s_per_image,
-        "first_inference_s": evaluation.first_inference_s,
-        "resources": used,
+        "inference_s_per_image": evaluations["eval_"].inference_s_per_image,
+        "first_inference_s": evaluations["eval_"].first_inference_s,
+        **used,
     }
     run.folder.log(record)
     run.display.summarize(record, run.config.epochs)

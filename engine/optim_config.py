@@ -29,10 +29,13 @@ class OptimConfig:
     label_smoothing: float = 0.1
     clip_norm: float = 0.0
     """Largest norm of all gradients together; 0: no clipping."""
+    accumulate: int = 1
+    """Batches whose gradients make one update together, their mean taken; the schedule counts updates."""
 
     def __post_init__(self) -> None:
         at_least(0, weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs, clip_norm=self.clip_norm)
         between(0, 1, momentum=self.momentum, label_smoothing=self.label_smoothing, rise_share=self.rise_share)
         above_0(learning_rate=self.learning_rate)
+        at_least(1, accumulate=self.accumulate)
         if self.nesterov and self.momentum == 0:
             raise FeedrateError("nesterov is on and momentum is 0: Nesterov's step needs momentum above 0")

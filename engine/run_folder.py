@@ -46,7 +46,7 @@ _PACKAGES = ("feedrate", "torch", "torchvision", "numpy", "simplejpeg", "opencv-
 # what a clock or a meter read: two identical runs differ in these and in nothing else
 CLOCK_FIELDS = (
     *("seconds", "images_per_s", "steady_images_per_s", "data_wait_share", "first_batch_s", "first_step_s"),
-    *("inference_s_per_image", "first_inference_s", "resources"),
+    *("warm_up_s", "inference_s_per_image", "first_inference_s", "resources"),
 )
 
 

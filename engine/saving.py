@@ -28,6 +28,7 @@ class Saver:
     states      what a checkpoint keeps beside the position
     exported    modules whose weights are written as `<name>.safetensors` at the end, and as `<name>-best` in between
     best        one of `states`
+    check       raises where what stands now must not be kept
     tell        hears what is being done
     """
 
@@ -39,8 +40,9 @@ class Saver:
     identity: dict[str, Any]
     about: dict[str, str]
     states: States
-    exported: dict[str, nn.Module]
+    exported: Callable[[], dict[str, nn.Module]]
     best: Best
+    check: Callable[[], None] = field(default=lambda: None)
     tell: Callable[[str], None] = field(default=lambda stage: None)
     _saved_at: float = field(default_factory=time.monotonic)
 
@@ -64,6 +66,7 @@ class Saver:
 
         Raises FeedrateError on every rank where it could not be written.
         """
+        self.check()
         self.tell("writing a checkpoint")
         content = {
             "identity": self.identity,
@@ -97,7 +100,7 @@ class Saver:
     def save_weights(self, suffix: str = "", more: dict[str, str] | None = None) -> None:
         """`<name><suffix>.safetensors` for each exported module; `more` is what these tell besides."""
         self.tell("writing weights")
-        for name, module in self.exported.items():
+        for name, module in self.exported().items():
             path = self.folder.path / f"{name}{suffix}.safetensors"
             self._on_main(lambda: save_weights(path, module.state_dict(), self.about | (more or {})))  # noqa: B023
 

@@ -1,5 +1,6 @@
-"""One training step: forward, backward, clip, update."""
+"""One training step: forward, backward, and where a window of batches closes, clip and update."""
 
+import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -8,14 +9,18 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
+from loaders.api import FeedrateError
 from loaders.counter_random import stream_key
 
 from .augment import Normalize
 from .augment.batch_transform import UNCHANGED, BatchTransform
 from .config import Config
 from .dist import Ranks
+from .memory import is_out_of_memory, memory_in_use, release_memory
+from .open_gradients import OpenGradients
 from .schedule import Schedule
 from .state import States
+from .windows import Windows
 
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -40,10 +45,12 @@ class Precision:
 
 
 class TrainStep:
-    """Moves a model by one batch. What it returns stays on the device, and it never waits for one, except in fp16,
-    where torch's GradScaler looks on the host whether gradients overflowed.
+    """Moves a model by one batch, or where batches are accumulated, by the last one of each window. What it returns
+    stays on the device, and it never waits for one, except in fp16, where torch's GradScaler looks on the host
+    whether gradients overflowed.
 
-    The randomness of a step (dropout and its like) is seeded by (seed, step, rank), so none has to be saved.
+    The randomness of a step (dropout and its like) is seeded by (seed, step, rank), so none has to be saved. The
+    gradients of a window that is not closed yet are state.
     """
 
     def __init__(
@@ -54,21 +61,32 @@ class TrainStep:
         normalize: Normalize,
         config: Config,
         ranks: Ranks,
+        windows: Windows = Windows(),
         batch_transform: BatchTransform = UNCHANGED,
     ) -> None:
         self.module = model
         self.optimizer = optimizer
         self.schedule = schedule
         self.normalize = normalize
+        self.windows = windows
+        self.gradients = OpenGradients(model, ranks)
         self.precision = Precision(config.execution.precision, ranks.device)
         self._batch_transform = batch_transform
         self._config = config
         self._ranks = ranks
-        self._model = model if ranks.world_size == 1 else _distributed(model, ranks)
+        self._distributed = None if ranks.world_size == 1 else _distributed(model, ranks)
+        trained = model if self._distributed is None else self._distributed
+        self._model = _compiled(trained, config) if config.execution.compile else trained
+        self._warm: set[torch.Size] = set()
 
     def states(self) -> States:
         """What of a step a checkpoint keeps, by its name there."""
-        return {"model": self.module, "optimizer": self.optimizer, "scaler": self.precision.scaler}
+        return {
+            "model": self.module,
+            "optimizer": self.optimizer,
+            "scaler": self.precision.scaler,
+            "gradients": self.gradients,
+        }
 
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
@@ -76,52 +94,143 @@ class TrainStep:
         """Train on uint8 [B, 3, H, W] images, int64 [B] labels and, on the host, int64 [B] ids as global step `step`.
 
         Returns, on the device: the batch's mean loss before the update (float32 scalar), and how many of its images
-        the model had right (int64 scalar).
+        the model had right (int64 scalar). Raises FeedrateError where the memory does not suffice.
         """
+        try:
+            return self._train_on(images, labels, ids, step)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # after the handler, since the traceback held what was computed so far
+        raise FeedrateError(self._out_of_memory(images.shape))
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of the update that this step belongs to: the schedule counts updates."""
+        return self.schedule(self.windows.update_of(step))
+
+    def warm_up(self, images_shape: torch.Size, num_classes: int) -> float:
+        """Do what only the first step with images of this shape does, and leave the state as it was. Returns seconds.
+
+        DistributedDataParallel regroups gradients after the first backward pass it sees. Without a throwaway one,
+        a fresh run's first step and a resumed run's first step would each sum in an order the other does not, and on
+        3 ranks or more the sums would differ in their last bits. A compiled model is compiled here, for each size of
+        images alone: code for any size would have other bits, and a resumed run would not have met the first size.
+        """
+        needed = self._config.execution.compile or (self._distributed is not None and not self._warm)
+        if images_shape in self._warm or not needed:
+            return 0.0
+        started = time.perf_counter()
+        self._warm.add(images_shape)
+        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        gradients = [(parameter, parameter.grad) for parameter in self.module.parameters()]
+        self.optimizer.zero_grad(set_to_none=True)
+        self.module.train()
+        images = torch.zeros(images_shape, dtype=torch.uint8, device=self._ranks.device)
+        labels = torch.arange(images_shape[0], device=self._ranks.device) % num_classes
+        for closes in (False, True) if self.windows.accumulate > 1 else (True,):
+            with self._exchange(closes):
+                loss, _ = self._forward(self._model, self.normalize(images), labels)
+                torch.autograd.backward(loss)
+        loss.item()  # waits until a GPU is done
+        with torch.no_grad():
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
+            for name, buffer in self.module.named_buffers():
+                buffer.copy_(buffers[name])
+        return time.perf_counter() - started
+
+    def fits(self, num_images: int, size_px: int) -> bool:
+        """Whether a whole step of this rank alone, with so many images, fits into memory. It trains on black images:
+        the model is thereafter good for nothing."""
+        device = self._ranks.device
+        try:
+            images = torch.zeros((num_images, 3, size_px, size_px), dtype=torch.uint8, device=device)
+            labels = torch.zeros(num_images, dtype=torch.int64, device=device)
+            alone = self._model if self._distributed is None else self.module
+            loss, _ = self._forward(alone, self.normalize(images), labels)
+            torch.autograd.backward(self.precision.scaler.scale(loss))
+            self._update(0)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            fit = False
+        else:
+            fit = True
+        self.optimizer.zero_grad(set_to_none=True)
+        release_memory(device)
+        return fit
+
+    def _train_on(
+        self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(stream_key(self._config.seed, step, f"step of rank {self._ranks.rank}"))
+        closes = self.windows.closes_at(step)
+        with self._exchange(closes):
+            pixels = self._batch_transform.before_normalising(images, ids, step)
+            inputs, targets = self._batch_transform.after_normalising(self.normalize(pixels), labels, ids, step)
+            loss, logits = self._forward(self._model, inputs, targets)
+            # all batches of training are equally large, so the mean over a window is the mean of their means
+            torch.autograd.backward(self.precision.scaler.scale(loss / self.windows.length_at(step)))
+        if closes:
+            self._update(step)
+        return loss.detach(), (logits.argmax(dim=1) == labels).sum()
+
+    def _exchange(self, closes: bool) -> AbstractContextManager[Any]:
+        """What forward and backward run in: ranks exchange gradients once a window, where it closes."""
+        return nullcontext() if closes or self._distributed is None else self._distributed.no_sync()
+
+    def _update(self, step: int) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule(step)
-        pixels = self._batch_transform.before_normalising(images, ids, step)
-        inputs, targets = self._batch_transform.after_normalising(self.normalize(pixels), labels, ids, step)
-        loss, logits = self._forward(inputs, targets)
+            group["lr"] = self.learning_rate(step)
         scaler = self.precision.scaler
-        torch.autograd.backward(scaler.scale(loss))
         if self._config.optim.clip_norm:
             scaler.unscale_(self.optimizer)  # the limit is meant for true gradients
             nn.utils.clip_grad_norm_(self.module.parameters(), self._config.optim.clip_norm)
         scaler.step(self.optimizer)
         scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach(), (logits.argmax(dim=1) == labels).sum()
 
-    def warm_up(self, images_shape: torch.Size, num_classes: int) -> None:
-        """Make a distributed model reduce its gradients in their final order from the first real step on.
-
-        DistributedDataParallel regroups gradients after the first backward pass it sees. Without a throwaway one,
-        a fresh run's first step and a resumed run's first step would each sum in an order the other does not, and on
-        3 ranks or more the sums would differ in their last bits.
-        """
-        if self._ranks.world_size == 1:
-            return
-        buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
-        self.module.train()
-        images = torch.zeros(images_shape, dtype=torch.uint8, device=self._ranks.device)
-        labels = torch.arange(images_shape[0], device=self._ranks.device) % num_classes
-        loss, _ = self._forward(self.normalize(images), labels)
-        torch.autograd.backward(loss)
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for name, buffer in self.module.named_buffers():
-                buffer.copy_(buffers[name])
-
-    def _forward(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(
+        self, model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         with self.precision.autocast():
-            logits = self._model(inputs)
+            logits = model(inputs)
             smoothing = self._config.optim.label_smoothing
             loss = functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
         return loss, logits
 
+    def _out_of_memory(self, images_shape: torch.Size) -> str:
+        """A sentence that says what did not fit, and what would."""
+        device, num_images, size_px = self._ranks.device, images_shape[0], images_shape[-1]
+        used = memory_in_use(device)
+        self.optimizer.zero_grad(set_to_none=True)
+        release_memory(device)
+        told = (
+            f"out of memory: a batch of {num_images * self._ranks.world_size} ({num_images} images of {size_px} px"
+            f" a rank) does not fit, {used}"
+        )
+        fitting = num_images // 2
+        while fitting and not self.fits(fitting, size_px):
+            fitting //= 2
+        if not fitting:
+            return f"{told}; not even 1 image a rank fits: use smaller images or another model"
+        return (
+            f"{told}; {fitting} a rank fit: use --data.batch-size {fitting * self._ranks.world_size}, with"
+            f" --optim.accumulate for larger updates; tools/find_batch_size.py finds the largest that fits"
+        )
 
-def _distributed(model: nn.Module, ranks: Ranks) -> nn.Module:
+
+def _compiled(model: nn.Module, config: Config) -> nn.Module:
+    """Compiled for each size of images alone, so that it takes as many compilations as there are sizes."""
+    import torch._dynamo  # takes a second, and nobody else needs it
+
+    schedule = config.data.train_view().size_px
+    num_sizes = 1 if isinstance(schedule, int) else len(schedule)
+    # where the limit is reached torch goes on uncompiled; windows compile with and without an exchange of gradients
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * num_sizes)
+    return torch.compile(model, dynamic=False)  # type: ignore[return-value]
+
+
+def _distributed(model: nn.Module, ranks: Ranks) -> DistributedDataParallel:
     device_ids = [ranks.device.index] if ranks.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=device_ids)

@@ -1,6 +1,6 @@
 """Run by test_distributed.py: train a model without batch statistics and print the global loss of each step.
 
-python ddp_losses.py IMAGES
+python ddp_losses.py IMAGES [BATCHES OF A WINDOW]
 """
 
 import json
@@ -10,10 +10,12 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
 
 import dataclasses
+from unittest.mock import patch
 
 import torch
 from short_runs import short_config
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from engine.augment import IMAGENET_CHANNELS, Normalize
 from engine.config import ExecutionConfig, OptimConfig
@@ -22,15 +24,16 @@ from engine.dist import end_process, start_ranks, stop_ranks
 from engine.optim import build_optimizer
 from engine.schedule import build_schedule
 from engine.step import TrainStep
+from engine.windows import Windows
 
 
-def main(images: str) -> None:
+def main(images: str, accumulate: int = 1) -> None:
     torch.set_num_threads(1)
     config = short_config(Path(images), Path("unused"), "turbo")
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, batch_size=12),
-        optim=OptimConfig(learning_rate=0.1, warmup_epochs=0, clip_norm=0.5),
+        optim=OptimConfig(learning_rate=0.1, warmup_epochs=0, clip_norm=0.5, accumulate=accumulate),
         execution=ExecutionConfig(device="cpu", threads=1),
     )
     ranks = start_ranks("cpu")
@@ -39,27 +42,31 @@ def main(images: str) -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 49, data.num_classes)
     )
+    windows = Windows(len(data.train), accumulate)
     step = TrainStep(
         model,
         build_optimizer(config.optim, model),
-        build_schedule(config.optim, 2, len(data.train)),
+        build_schedule(config.optim, 2, windows.updates_per_epoch),
         Normalize(IMAGENET_CHANNELS, ranks.device, channels_last=False),
         config,
         ranks,
+        windows,
     )
     step.warm_up(torch.Size((12 // ranks.world_size, 3, 16, 16)), data.num_classes)
     losses, ids = [], []
-    for epoch in range(2):
-        for number, batch in enumerate(data.train.epoch(epoch)):
-            loss, _ = step(batch.images, batch.labels, batch.ids, epoch * len(data.train) + number)
-            losses.append((ranks.sum(loss.double()) / ranks.world_size).item())
-            ids.append([i for part in ranks.gather(batch.ids.tolist()) for i in part])
+    no_sync = DistributedDataParallel.no_sync
+    with patch.object(DistributedDataParallel, "no_sync", autospec=True, side_effect=no_sync) as without_exchange:
+        for epoch in range(2):
+            for number, batch in enumerate(data.train.epoch(epoch)):
+                loss, _ = step(batch.images, batch.labels, batch.ids, epoch * len(data.train) + number)
+                losses.append((ranks.sum(loss.double()) / ranks.world_size).item())
+                ids.append([i for part in ranks.gather(batch.ids.tolist()) for i in part])
     if ranks.is_main:
-        print(json.dumps({"losses": losses, "ids": ids}))
+        print(json.dumps({"losses": losses, "ids": ids, "without_exchange": without_exchange.call_count}))
     data.close()
     stop_ranks()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], *map(int, sys.argv[2:]))
     end_process(0)

@@ -5,6 +5,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from packed_by_hand import samples_of, write_packed
 
 from engine.command_line import load_preset
 from engine.config import Config, DataConfig
-from engine.data import Data, loader_options, open_data, plan_of
+from engine.data import Data, loader_options, open_data, plan_of, refuse_classes
 from loaders.api import FeedrateError
 from loaders.page_cache import WholeSet
 from loaders.plan import BlockShuffled
@@ -63,6 +64,22 @@ def test_chosen_classes_and_subsets_alone_are_trained_on_and_evaluated_and_keep_
     assert len(counted) == len(set(counted)) == 8 and {val.labels[index] for index in counted} <= {1, 2}
     assert "data: 15 of 37 to train on, 8 of 23 to evaluate, 3 classes" in said
     assert "2 classes are chosen; labels and the model's head stay those of the whole set" in said
+
+
+def test_data_of_another_number_of_classes_than_a_preset_expects_is_refused(packed, opened):
+    opened(packed, expected_classes=3)
+    with pytest.raises(FeedrateError, match=r"has 3 classes and 10 are expected: .* --data.expected-classes 3"):
+        opened(packed, expected_classes=10)
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_that_the_models_head_does_not_have_are_refused_before_anything_is_trained(label):
+    good = SimpleNamespace(classes=("ant", "bee"), labels=np.array([0, 1, 1]))
+    bad = SimpleNamespace(classes=("ant", "bee"), labels=np.array([0, label, 1]))
+    refuse_classes(good, good, DataConfig())
+    for pair, split in (((bad, good), "train"), ((good, bad), "val")):
+        with pytest.raises(FeedrateError, match=f"labels of '{split}' run from .* and there are 2 classes, 0 to 1"):
+            refuse_classes(*pair, DataConfig())
 
 
 def test_nothing_chosen_is_everything_as_ever(packed, opened):

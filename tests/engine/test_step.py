@@ -9,10 +9,14 @@ from short_runs import ONE_RANK
 from torch import nn
 
 from engine.augment import Normalize
-from engine.config import Config, ExecutionConfig, OptimConfig
+from engine.average import AverageConfig, Averages
+from engine.config import Config, DataConfig, ExecutionConfig, OptimConfig
 from engine.dist import Ranks
+from engine.loss_watch import LossWatch
 from engine.optim import build_optimizer
 from engine.step import TrainStep
+from engine.windows import Windows
+from loaders.api import FeedrateError
 from loaders.records import ChannelStatistics
 
 CHANNELS = ChannelStatistics((120.0, 110.0, 100.0), (60.0, 50.0, 40.0), "this test")
@@ -79,11 +83,12 @@ def test_clipping_makes_a_difference_where_gradients_are_large():
     assert not torch.equal(*weights)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("clip_norm", [0.0, 0.3])
-def test_fp16_clips_true_gradients_not_scaled_ones(clip_norm):
+def test_mixed_precision_clips_true_gradients_not_scaled_ones(clip_norm, precision):
     optim = OptimConfig(clip_norm=clip_norm, weight_decay=0.0)
     mixed, full = _model(), _model()
-    _step(mixed, optim, "fp16")(*_batch(), 0)
+    _step(mixed, optim, precision)(*_batch(), 0)
     _step(full, optim, "fp32")(*_batch(), 0)
     for ours, theirs in zip(mixed.parameters(), full.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0.05, atol=2e-3)
@@ -142,6 +147,133 @@ def test_dropout_depends_on_seed_step_and_rank_alone():
     assert len({loss_of(4, 0), loss_of(5, 0), loss_of(4, 1)}) == 3
 
 
+def test_the_transform_stands_before_and_after_normalisation_and_may_give_shares_of_classes():
+    images, labels, ids = _batch()
+    seen = []
+
+    class Mixes:
+        def before_normalising(self, pixels, numbers, step):
+            assert pixels is images and numbers is ids and step == 4
+            return 255 - pixels
+
+        def after_normalising(self, inputs, classes, numbers, step):
+            seen.append((inputs.clone(), classes, numbers, step))
+            shares = nn.functional.one_hot(classes, 5).float()
+            return 0.7 * inputs + 0.3 * inputs.roll(1, 0), 0.7 * shares + 0.3 * shares.roll(1, 0)
+
+    model, plain = _model(), _model()
+    optim, config = OptimConfig(label_smoothing=0.1), Config(optim=OptimConfig(label_smoothing=0.1))
+    normalize = Normalize(CHANNELS, torch.device("cpu"), channels_last=True)
+    step = TrainStep(
+        model, build_optimizer(optim, model), lambda step: 0.1, normalize, config, ONE_RANK, batch_transform=Mixes()
+    )
+    loss, num_correct = step(images, labels, ids, 4)
+    inverted = normalize(255 - images)
+    assert torch.equal(seen[0][0], inverted) and seen[0][1] is labels and seen[0][2:] == (ids, 4)
+    logits = plain(0.7 * inverted + 0.3 * inverted.roll(1, 0))
+    shares = torch.zeros(6, 5)
+    for row in range(6):
+        shares[row, labels[row]] += 0.7
+        shares[row, labels[row - 1]] += 0.3
+    expected = -((0.9 * shares + 0.1 / 5) * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert num_correct == (logits.argmax(1) == labels).sum()  # of the labels, whatever the targets were
+
+
+class _Counted:
+    """Counts what makes a host wait for a device, wherever it is called."""
+
+    NAMES = ("item", "tolist", "cpu", "__bool__", "__int__", "__float__", "__index__", "nonzero")
+
+    def __init__(self, monkeypatch):
+        self.calls = []
+        for name in self.NAMES:
+            monkeypatch.setattr(torch.Tensor, name, self._counting(name, getattr(torch.Tensor, name)))
+
+    def _counting(self, name, original):
+        def counted(tensor, *arguments, **options):
+            self.calls.append(name)
+            return original(tensor, *arguments, **options)
+
+        return counted
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_asks_no_tensor_for_its_value(monkeypatch, precision):
+    model = _model()
+    windows, config = Windows(6, 2), Config(optim=OptimConfig(clip_norm=0.5))
+    config = dataclasses.replace(config, execution=ExecutionConfig(precision=precision))
+    normalize = Normalize(CHANNELS, torch.device("cpu"), channels_last=True)
+    step = TrainStep(
+        model, build_optimizer(config.optim, model), lambda step: 0.1, normalize, config, ONE_RANK, windows
+    )
+    watch = LossWatch(torch.device("cpu"))
+    averages = Averages(model, AverageConfig(ema_decay=0.9), windows)
+    counted = _Counted(monkeypatch)
+    for number in range(6):
+        images, labels, ids = _batch(number)
+        loss, _ = step(images, labels, ids, number)
+        watch.note(number, ids, loss)
+        averages.after_step(number)
+    assert counted.calls == []
+    watch.refuse_alarm(ONE_RANK)  # what is counted is seen: this asks
+    assert counted.calls != []
+
+
+def test_a_compiled_model_trains_as_the_plain_one_under_its_plain_names():
+    plain, compiled = _model(), _model()
+    steps = []
+    for model, compiles in ((plain, False), (compiled, True)):
+        config = Config(execution=ExecutionConfig(compile=compiles), data=DataConfig(size_schedule=((0, 8), (1, 9))))
+        normalize = Normalize(CHANNELS, torch.device("cpu"), channels_last=True)
+        steps.append(
+            TrainStep(model, build_optimizer(config.optim, model), lambda step: 0.1, normalize, config, ONE_RANK)
+        )
+    before = copy.deepcopy(compiled.state_dict())
+    assert steps[0].warm_up(torch.Size((6, 3, 8, 8)), 5) == 0.0
+    seconds = steps[1].warm_up(torch.Size((6, 3, 8, 8)), 5)
+    assert seconds > 0 and steps[1].warm_up(torch.Size((6, 3, 8, 8)), 5) == 0.0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in compiled.state_dict().items())
+    assert all(parameter.grad is None for parameter in compiled.parameters())
+    compilations = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for number in range(3):
+        losses = [step(*_batch(number), number)[0].item() for step in steps]
+        assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compilations, "the warm-up compiled something else"
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+@pytest.mark.parametrize(("most", "told"), [(3, "3 a rank fit: use --data.batch-size 3,"), (0, "not even 1 image")])
+def test_out_of_memory_is_a_sentence_that_says_what_fits(error, most, told):
+    class Hungry(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3 * 64, 5)
+
+        def forward(self, images):
+            if len(images) > most:
+                raise error
+            return self.linear(images.flatten(1))
+
+    with pytest.raises(FeedrateError) as raised:
+        _step(Hungry(), OptimConfig())(*_batch(), 0)
+    sentence = str(raised.value)
+    assert sentence.startswith("out of memory: a batch of 6 (6 images of 8 px a rank) does not fit, this process uses")
+    assert told in sentence and "\n" not in sentence
+
+
+def test_other_errors_of_a_step_keep_their_traceback():
+    class Broken(nn.Linear):
+        def forward(self, images):
+            raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        _step(Broken(3, 5), OptimConfig())(*_batch(), 0)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
@@ -151,11 +283,15 @@ def test_a_step_on_cuda_never_makes_the_host_wait_and_agrees_with_the_cpu(precis
     model = _model().to(device, memory_format=torch.channels_last)
     step = _step(model, OptimConfig(), precision, cuda_rank)
     step(*_batch(device=device), 0)  # the first allocates the optimizer's state
-    images, labels, ids = _batch(1, device)
+    batch = _batch(1, device)
+    watch = LossWatch(device)
+    averages = Averages(model, AverageConfig(ema_decay=0.9), Windows())
     # fp16 is the exception: torch's GradScaler looks on the host, once a step, whether gradients overflowed
     torch.cuda.set_sync_debug_mode("default" if precision == "fp16" else "error")
     try:
-        loss, _ = step(images, labels, ids, 1)
+        loss, _ = step(*batch, 1)
+        watch.note(1, batch[2], loss)
+        averages.after_step(1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     plain = _step(_model(), OptimConfig())

@@ -1,0 +1,59 @@
+"""Find the largest batch that fits into memory.
+
+python tools/find_batch_size.py [--memory-bytes N] [--multiple K] [--config NAME] [--option value …]
+
+Tries whole training steps, doubling the batch until one does not fit, then halving the gap. On a GPU its own memory is
+the limit; on a CPU --memory-bytes says it, and each trial is a process of its own. All options of engine/train.py are
+understood.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Python put tools/ first, where `profile.py` hides the standard library's
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import argparse
+
+from engine.batch_size import find_batch_size
+from engine.command_line import parse_config
+from engine.dist import start_ranks
+from engine.memory import gib
+from loaders.api import FeedrateError
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit status: 0 found, 2 bad input or nothing fits."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    own.add_argument("--memory-bytes", type=int, help="that a step may take; a GPU's own memory where it is not given")
+    own.add_argument("--multiple", type=int, default=8, help="of which the batch shall be one (default 8)")
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__, own.format_help(), sep="\n")
+    try:
+        chosen, others = own.parse_known_args(arguments)
+        if chosen.multiple < 1 or (chosen.memory_bytes is not None and chosen.memory_bytes < 1):
+            raise FeedrateError("--multiple and --memory-bytes must be 1 or more")
+        config = parse_config(others, more_options=["--memory-bytes", "--multiple"])
+        ranks = start_ranks(config.execution.device)
+        if ranks.world_size > 1:
+            raise FeedrateError("tools/find_batch_size.py tries one rank: start it with python, not with torchrun")
+        found = find_batch_size(config, ranks, chosen.memory_bytes, chosen.multiple, print)
+    except (FeedrateError, argparse.ArgumentError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    if not found.num_images:
+        print(f"error: not even {chosen.multiple} images of {found.size_px} px fit", file=sys.stderr)
+        return 2
+    print(
+        f"{found.num_images} images of {found.size_px} px a rank fit, at {gib(found.peak_bytes)}:"
+        f" --data.batch-size {found.num_images} on one rank, as many times more on several"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
