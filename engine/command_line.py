@@ -45,9 +45,9 @@ def parse_config(arguments: Sequence[str], speaks: bool = True, more_options: Se
 
 
 def _sentence(box: str) -> str:
-    """The first paragraph of the framed message that tyro prints, as one line."""
-    lines = [line.strip("│╭╮╰╯ ") for line in box.splitlines() if line.startswith("│")]
-    paragraph = list(itertools.takewhile(lambda line: not line.startswith("─"), lines))
+    """The first paragraph of the framed message that tyro prints, as one line. An ASCII terminal gets no frame."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith(("│", "  "))]
+    paragraph = list(itertools.takewhile(lambda line: not line.startswith(("─", "---")), lines))
     return " ".join(paragraph).removeprefix("Error parsing Config: ") or "the command line cannot be read: see --help"
 
 

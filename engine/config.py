@@ -14,9 +14,11 @@ from loaders.view import View, size_ramp
 from .augment_config import AugmentConfig
 from .average import AverageConfig
 from .best import BestMetric
-from .bounds import at_least
+from .bounds import at_least, between
 from .optim_config import OptimConfig
 from .sampling import SamplingConfig
+
+_LONGEST_NAME = 200  # bytes; file systems take 255
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,12 @@ class DataConfig(SamplingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, batch_size=self.batch_size, eval_batch_size_per_rank=self.eval_batch_size_per_rank)
-        at_least(1, size_px=self.size_px, eval_size_px=self.eval_size_px, batches_ahead=self.batches_ahead)
-        at_least(0, workers=self.workers, max_bad=self.max_bad, expected_classes=self.expected_classes)
+        at_least(1, batch_size=self.batch_size, size_px=self.size_px, eval_size_px=self.eval_size_px)
+        # what costs memory or threads for nothing else in the run to limit
+        between(1, 65_536, eval_batch_size_per_rank=self.eval_batch_size_per_rank)
+        between(1, 1024, batches_ahead=self.batches_ahead)
+        between(0, 1024, workers=self.workers)
+        at_least(0, max_bad=self.max_bad, expected_classes=self.expected_classes)
         if self.batch_size % self.views:
             raise FeedrateError(f"batch_size is {self.batch_size}: it must be a multiple of the {self.views} views")
         if len(self.size_ramp) not in (0, 4) or (self.size_ramp and self.size_schedule):
@@ -188,14 +193,17 @@ class Config:
 
     def __post_init__(self) -> None:
         at_least(1, epochs=self.epochs)
-        at_least(0, seed=self.seed)
+        between(0, 2**63 - 1, seed=self.seed)
         if self.average.swa_start_epoch >= self.epochs:
             raise FeedrateError(
                 f"swa_start_epoch is {self.average.swa_start_epoch} and the last of {self.epochs} epochs is"
                 f" {self.epochs - 1}: nothing would be averaged"
             )
-        if "/" in self.name:
-            raise FeedrateError(f"name '{self.name}' must be a folder's name without a slash")
+        if "/" in self.name or self.name in (".", "..") or len(self.name.encode()) > _LONGEST_NAME:
+            raise FeedrateError(
+                f"name '{self.name}' must be a folder's name without a slash, no dots alone,"
+                f" of {_LONGEST_NAME} bytes or fewer"
+            )
 
     def numerics(self) -> dict[str, Any]:
         """The settings that decide which weights come out, flat, as JSON data: a checkpoint of others is refused.

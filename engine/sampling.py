@@ -1,5 +1,6 @@
 """Which samples make an epoch, how often and in what order: the settings, and what the plan makes of them."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from loaders.plan import BlockShuffled, Order, Sampling, Shuffled
 from loaders.records import Records
 from loaders.subsets import balanced_weights, choose_samples, labels_of, refuse_bad_subset
 
-from .bounds import above_0, at_least
+from .bounds import at_least, between
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class SamplingConfig:
         at_least(1, blocks_mixed=self.blocks_mixed, block_lanes=self.block_lanes)
         at_least(1, repeats=self.repeats, views=self.views)
         at_least(0, subset_seed=self.subset_seed)
-        above_0(block_mib=self.block_mib)
+        between(1e-6, 1e6, block_mib=self.block_mib)
         for subset in (self.subset, self.eval_subset):
             refuse_bad_subset(subset)
         if self.sampling == "weighted" and not self.weights:
@@ -102,12 +103,18 @@ def evaluation_sampling(records: Records, settings: SamplingConfig) -> Sampling:
 def _read_weights(path: Path, records: Records) -> NDArray[np.float64]:
     """float64 [N], from a file with one weight a sample or one a class; as many samples as classes: a sample."""
     try:
-        stored = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
-        weights = np.asarray(stored, dtype=np.float64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a text without numbers: told below
+            stored = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
     except OSError as error:
         raise FeedrateError(f"{path} cannot be read ({error.strerror or error}): --data.weights names it") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, EOFError) as error:
         raise FeedrateError(f"{path} does not hold weights ({str(error).splitlines()[0]})") from error
+    if stored.dtype.kind not in "biuf":
+        raise FeedrateError(f"{path} does not hold weights (its values are {stored.dtype}): numbers are needed")
+    weights = stored.astype(np.float64)
+    if not np.isfinite(weights).all() or bool((weights < 0).any()):
+        raise FeedrateError(f"{path} holds weights that are negative, infinite or no numbers: 0 and above are needed")
     if weights.shape == (len(records),):
         return weights
     if weights.shape == (len(records.classes),):

@@ -60,6 +60,8 @@ def choose_loader(name: str, splits: Sequence[tuple[Records, Plan]] = ()) -> tup
             return "resident", f"all {num_bytes / 1e6:,.0f} MB of pixels fit in memory, and are cut without resizing"
         return "turbo", "the fastest loader on this machine that needs no GPU"
     if is_named(name):
+        if not callable(load_named(name)):
+            raise FeedrateError(f"'{name}' is not a loader's class: see docs/extending.md")
         return name, "your own"
     if name not in _LOADERS:
         known = ["auto", *LOADER_NAMES]

@@ -118,8 +118,8 @@ class PadCrop:
     padding_px: int = 4
 
     def __post_init__(self) -> None:
-        if self.padding_px < 0:
-            raise FeedrateError(f"padding of {self.padding_px} px must be 0 or more")
+        if not 0 <= self.padding_px <= MAX_SIDE_PX:
+            raise FeedrateError(f"padding of {self.padding_px} px must be 0 … {MAX_SIDE_PX} px")
 
     def rects(self, widths: Ints, heights: Ints, keys: Ints, draws: Draws) -> Rects:
         bits = draws("crop place 0", keys)

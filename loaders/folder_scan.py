@@ -1,5 +1,6 @@
 """Which images lie in a folder and how large they are, remembered between runs."""
 
+import errno
 import os
 import stat
 import warnings
@@ -198,7 +199,9 @@ def _look_at(entry: os.DirEntry[str], files: list[tuple[str, int, int]], listene
         reason = "it is a link to nothing" if entry.is_symlink() else error.strerror
         listener.unusable(entry.path, reason or str(error))
         return
-    if listener is not None and not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        if listener is None:
+            raise OSError(errno.EINVAL, "it is not a regular file", entry.path)
         listener.unusable(entry.path, "it is not a regular file")
         return
     files.append((entry.name, status.st_size, status.st_mtime_ns))

@@ -90,6 +90,8 @@ class SampledOrder:
         if isinstance(order, BlockShuffled) and again:
             raise FeedrateError("repeats and weighted draws need the order 'shuffled', not blocks")
         self.num_chosen = num_stored if self._pool is None else len(self._pool)
+        if self._repeats > max(1, self.num_chosen):
+            raise FeedrateError(f"{self._repeats} repeats of a sample in an epoch of {self.num_chosen}: use fewer")
         # an order of places, each of which becomes `views` rows
         self._order_of_places = order if self._views == 1 else _shortened(order, self._views)
 
@@ -169,7 +171,7 @@ def _cumulative(weights: NDArray[np.float64]) -> NDArray[np.uint64]:
     Division, multiplication by a power of two and rounding are exact or correctly rounded on every processor.
     """
     if not np.isfinite(weights).all() or bool((weights < 0).any()) or not bool((weights > 0).any()):
-        raise FeedrateError("weights must be finite, 0 or above, and one of them above 0")
+        raise FeedrateError("weights must be finite, 0 or above, and of one chosen sample at least above 0")
     scale = float(1 << (62 - len(weights).bit_length()))
     whole = np.rint(weights / weights.max() * scale).astype(np.uint64)
     whole[(whole == 0) & (weights > 0)] = 1

@@ -27,6 +27,8 @@ def choose_samples(
     ids = np.arange(len(labels), dtype=np.int64)
     if len(labels_wanted):
         ids = ids[np.isin(labels, np.asarray(labels_wanted))]
+    if not len(ids):
+        raise FeedrateError("the classes chosen have no samples in this split: choose others")
     refuse_bad_subset(subset)
     # the share is a decimal number as written: 0.07 of 100 are 7, although the nearest float is above
     number = int(subset) if subset > 1 else int(Fraction(str(subset)) * len(ids))

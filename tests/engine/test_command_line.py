@@ -1,3 +1,6 @@
+import io
+import sys
+
 import pytest
 
 from engine.command_line import PRESETS, load_preset, parse_config
@@ -42,6 +45,15 @@ def test_without_a_preset_all_is_default_and_the_run_is_called_so():
         (["--data.crop", "middle"], "invalid choice 'middle' for argument '--data.crop'. Expected one of"),
         (["--epochs", "many"], "Error parsing --epochs: invalid literal"),
         (["stray"], "Unrecognized options: stray"),
+        (["--name", ".."], "no dots alone"),
+        (["--name", "x" * 300], "200 bytes"),
+        (["--seed", str(2**70)], "seed is 1180591620717411303424: it must lie between"),
+        (["--data.workers", "100000"], "workers is 100000: it must lie between"),
+        (["--data.batches-ahead", "1000000"], "batches_ahead is 1000000: it must lie between"),
+        (["--data.eval-batch-size-per-rank", "10000000000000"], "it must lie between 1 and 65536"),
+        (["--data.block-mib", "inf"], "block_mib is inf"),
+        (["--data.block-mib", "1e300"], "block_mib is 1e+300"),
+        (["--data.crop", "pad", "--data.padding-px", "100000000000"], "0 … 65535 px"),
     ],
 )
 def test_a_bad_word_gives_one_sentence_with_the_nearest_good_one(arguments, message):
@@ -49,6 +61,25 @@ def test_a_bad_word_gives_one_sentence_with_the_nearest_good_one(arguments, mess
         parse_config(arguments)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_sentence_is_there_on_a_terminal_that_knows_ascii_alone(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    with pytest.raises(FeedrateError, match="epochs is 0: it must be 1 or more"):
+        parse_config(["--epochs", "0"])
+    with pytest.raises(FeedrateError, match="invalid choice 'middle' for argument '--data.crop'"):
+        parse_config(["--data.crop", "middle"])
+
+
+def test_pairs_and_names_stand_one_after_the_other_as_the_documents_have_them():
+    schedule = ["--data.size-schedule", "0", "128", "6", "160", "12", "192"]
+    data = parse_config([*schedule, "--data.classes", "tench", "goldfish", "--data.subset", "5000"]).data
+    assert data.size_schedule == ((0, 128), (6, 160), (12, 192))
+    assert data.classes == ("tench", "goldfish") and data.subset == 5000
+    assert parse_config(["--data.size-ramp", "160", "192", "35", "39"]).data.size_ramp == (160, 192, 35, 39)
+    with pytest.raises(FeedrateError) as error:
+        parse_config(schedule[:-1])
+    assert "\n" not in str(error.value) and "size-schedule" in str(error.value)
 
 
 @pytest.mark.parametrize(

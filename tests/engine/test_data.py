@@ -151,6 +151,7 @@ def test_the_whole_set_is_brought_into_memory_or_refused_in_one_sentence(packed,
         ({"order": "block", "block_lanes": 7}, "no part of a packed file"),
         ({"classes": ("bea",)}, "no class 'bea': did you mean bee"),
         ({"subset": 38}, "1 … 37"),
+        ({"repeats": 10**21}, "use fewer"),
         ({"subset": 3}, "at most 3"),
         ({"eval_subset": 0.001}, "makes 0 samples"),
         ({"sampling": "weighted", "weights": "/nowhere"}, "/nowhere cannot be read|/nowhere not found"),
@@ -168,6 +169,26 @@ def test_a_file_of_other_weights_is_refused_in_one_sentence(image_folder, opened
     with pytest.raises(FeedrateError, match=says) as caught:
         opened(image_folder, sampling="weighted", weights=str(tmp_path / "weights.txt"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stored", "says"),
+    [
+        (None, "does not hold weights"),  # a file of no bytes
+        ([1, float("nan"), 1], "weights.npy holds weights that are negative, infinite or no numbers"),
+        ([1, -1, 1], "weights.npy holds weights that are negative"),
+        ([1j, 1, 1], "its values are complex128"),
+        (["1", "2", "3"], "numbers are needed"),
+        ([0, 0, 0], "of one chosen sample at least above 0"),
+    ],
+)
+def test_a_file_of_no_weights_is_refused_in_one_sentence(image_folder, opened, tmp_path, stored, says, recwarn):
+    path = tmp_path / "weights.npy"
+    path.touch() if stored is None else np.save(path, np.array(stored))
+    with pytest.raises(FeedrateError, match=says) as caught:
+        opened(image_folder, sampling="weighted", weights=str(path))
+    assert "\n" not in str(caught.value)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,14 @@ def test_an_unknown_name_is_told_the_near_ones(name, says):
         choose_loader(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("no_such_module:X", "there is no module no_such_module"), ("os:path", "not a loader's class")]
+)
+def test_a_loader_of_ones_own_that_cannot_be_one_is_refused_before_anything_is_read(name, says):
+    with pytest.raises(FeedrateError, match=says):
+        choose_loader(name)
+
+
 def test_a_loader_that_is_not_installed_names_the_command_that_installs_it(monkeypatch):
     monkeypatch.setattr(choose, "_is_installed", lambda module: module not in ("ffcv", "nvidia.dali"))
     with pytest.raises(FeedrateError, match=r"needs ffcv, which is not installed: make setup .* --loader auto"):

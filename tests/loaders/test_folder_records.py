@@ -149,6 +149,11 @@ def test_a_broken_link_is_refused(root):
     assert "gone.jpg" in refused(root)
 
 
+def test_a_pipe_is_refused_instead_of_waited_for(root):
+    os.mkfifo(root / "train" / "ant" / "zz.jpg")
+    assert "zz.jpg cannot be read (it is not a regular file)" in refused(root)
+
+
 def test_sizes_are_read_once_and_again_only_for_what_changed(root, scanned):
     first = open_records(root, "train")
     assert len(scanned) == 7

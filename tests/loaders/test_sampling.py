@@ -44,6 +44,11 @@ def test_a_subset_by_number_share_or_class_is_of_that_size_and_the_smaller_is_pa
     assert abs(half.mean() - 500) < 50, "spread over the set"
 
 
+def test_chosen_classes_that_a_split_has_no_samples_of_are_told_as_such():
+    with pytest.raises(FeedrateError, match="the classes chosen have no samples in this split"):
+        choose_samples(LABELS, [1_000])
+
+
 def test_the_subset_never_changes():
     assert choose_samples(LABELS, subset=6, seed=3).tolist() == GOLDEN_SUBSET
 
@@ -223,7 +228,7 @@ def test_identities_are_json_and_tell_samplings_apart():
         (lambda: choose_samples(LABELS, subset=1001), "1 … 1000"),
         (lambda: choose_samples(LABELS, subset=1e-4), "makes 0 samples"),
         (lambda: choose_samples(LABELS, subset=float("nan")), "nan"),
-        (lambda: choose_samples(LABELS, [11]), "1 … 0"),
+        (lambda: choose_samples(LABELS, [11]), "no samples in this split"),
         (lambda: labels_of(["ant", "bea"], ("ant", "bee")), "no class 'bea': did you mean bee"),
         (lambda: Sampling(repeats=0), "0 repeats"),
         (lambda: Sampling(views=0), "0 views"),
