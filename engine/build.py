@@ -64,6 +64,7 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
             _announce(run, resumed=checkpoint is not None)
             folder.open(config)
             run.saver.write_best()
+            watchdog.end_start()
             yield run
             assert torch.get_num_threads() == threads, "a loader changed torch's number of threads, which changes bits"
         finally:

@@ -18,10 +18,12 @@ from loaders.api import Batch, BatchIterator, Loader
 from .dist import Board, Ranks
 
 HANG_STATUS = 124  # as timeout(1) ends
+_LEAST_START_S = 120.0
 
 
 class Watchdog:
-    """A thread that ends this process when no rank has moved for `timeout_s`; 0: never.
+    """A thread that ends this process when no rank has moved for `timeout_s`; 0: never. Until `end_start` it is at
+    least two minutes: importing and compiling are one long move.
 
     A rank moves when its main thread comes to another stage. One that stands still while others move waits for them,
     as for the main rank that writes a checkpoint. What the others are at stands on a board in the ranks' store. Time is
@@ -34,6 +36,7 @@ class Watchdog:
         self, timeout_s: float, ranks: Ranks, newest: Callable[[], str], end: Callable[[], object] | None = None
     ) -> None:
         self._timeout_s = timeout_s
+        self._patience_s = max(timeout_s, _LEAST_START_S)
         self._nap_s = min(5.0, max(0.05, timeout_s / 10))
         self._ranks = ranks
         self._newest = newest
@@ -60,6 +63,11 @@ class Watchdog:
         self._stage = stage
         self._moves += 1
 
+    def end_start(self) -> None:
+        """The run is built: from here on it moves with every batch."""
+        self._patience_s = self._timeout_s
+        self.at("starting its first epoch")
+
     def _watch(self) -> None:
         still_s, seen, woken = 0.0, (-1, ""), time.monotonic()
         while not self._leaving.wait(self._nap_s):
@@ -69,15 +77,17 @@ class Watchdog:
             self._naps += 1
             self._write()
             # the others are asked only when this rank stands still for long
-            others = self._moves_of_others() if still_s > self._timeout_s / 2 else seen[1]
+            others = self._moves_of_others() if still_s > self._patience_s / 2 else seen[1]
             if (self._moves, others) != seen:
                 # the first look at the others tells nothing of whether they move
                 moved = self._moves != seen[0] or seen[1] != ""
                 seen = (self._moves, others)
                 still_s = 0.0 if moved else still_s
-            if still_s >= self._timeout_s:
-                self._report(still_s)
-                self._end()
+            if still_s >= self._patience_s:
+                lines = self._findings(still_s)
+                if not self._leaving.is_set():  # the main thread may have come free meanwhile, by an error for instance
+                    self._report(lines)
+                    self._end()
                 return
 
     def _write(self) -> None:
@@ -97,13 +107,17 @@ class Watchdog:
         own = self._ranks.rank
         return "" if notes is None else str([note.get("moves") for rank, note in enumerate(notes) if rank != own])
 
-    def _report(self, still_s: float) -> None:
-        """One write for all of it, so that ranks do not talk across each other."""
+    def _findings(self, still_s: float) -> list[str]:
         rank = self._ranks.rank
-        lines = [f"error (rank {rank}): nothing has moved for {still_s:.0f} s. Rank {rank} is {self._stage}."]
-        lines += self._of_others()
-        lines += [f"The newest checkpoint is {self._newest()}: the same command goes on from there."]
-        lines += [f"Stacks of rank {rank}:"]
+        return [
+            f"error (rank {rank}): nothing has moved for {still_s:.0f} s. Rank {rank} is {self._stage}.",
+            *self._of_others(),
+            f"The newest checkpoint is {self._newest()}: the same command goes on from there.",
+            f"Stacks of rank {rank}:",
+        ]
+
+    def _report(self, lines: list[str]) -> None:
+        """One write for all lines, so that ranks do not talk across each other."""
         print("\n".join(lines), file=sys.stderr, flush=True)
         faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
 
@@ -112,7 +126,7 @@ class Watchdog:
         if self._board is None:
             return []
         earlier = self._read()
-        time.sleep(3 * self._nap_s)
+        self._leaving.wait(3 * self._nap_s)
         later = self._read()
         if earlier is None or later is None:
             return ["The other ranks cannot be asked: the store by which they met does not answer."]

@@ -5,10 +5,10 @@ from collections.abc import Generator
 from pathlib import Path
 
 from loaders.api import Batch
-from loaders.turbo_loader import TurboLoader
+from loaders.synthetic_loader import SyntheticLoader
 
 
-class HangingLoader(TurboLoader):
+class HangingLoader(SyntheticLoader):
     name = "hanging_loader:HangingLoader"
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:

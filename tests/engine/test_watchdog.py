@@ -30,6 +30,7 @@ def _watchdog(timeout_s, ended, ranks=ONE_RANK):
 def test_standing_still_for_too_long_ends_the_process_and_shows_where_it_stood(capfd):
     ended = threading.Event()
     with _watchdog(0.5, ended) as watchdog:
+        watchdog.end_start()
         watchdog.at("waiting for batch 3")
         assert ended.wait(5)
     told = capfd.readouterr().err
@@ -41,10 +42,17 @@ def test_standing_still_for_too_long_ends_the_process_and_shows_where_it_stood(c
 def test_moving_keeps_it_quiet_however_long_it_takes():
     ended = threading.Event()
     with _watchdog(0.5, ended) as watchdog:
+        watchdog.end_start()
         for number in range(15):
             watchdog.at(f"batch {number}")
             time.sleep(0.1)
     assert not ended.is_set()
+
+
+def test_the_start_may_take_longer():
+    ended = threading.Event()
+    with _watchdog(0.2, ended):
+        assert not ended.wait(1)
 
 
 def test_no_timeout_means_no_thread():
@@ -75,7 +83,8 @@ def test_a_rank_that_waits_for_others_which_move_is_left_alone_and_ended_when_th
 
     monkeypatch.setattr(module, "Board", lambda ranks: NotesOfOthers(read))
     ended = threading.Event()
-    with _watchdog(0.5, ended, Ranks(0, 3, 0, 3, ONE_RANK.device)):
+    with _watchdog(0.5, ended, Ranks(0, 3, 0, 3, ONE_RANK.device)) as watchdog:
+        watchdog.end_start()
         assert not ended.wait(2)
         still.set()
         assert ended.wait(5)
