@@ -30,7 +30,13 @@ SIGNALS = {"after SIGTERM": "SIGTERM", "after SIGKILL": "SIGKILL"}
 SITUATIONS = (*CUTS, *SIGNALS)
 
 # settings of the command line beside the plain ones, by what they put into a run's state
-FEATURES: dict[str, dict[str, object]] = {"plain": {}}
+FEATURES: dict[str, dict[str, object]] = {
+    "plain": {},
+    # four batches an update and six an epoch: windows of 4 and a ragged one of 2, cut in the middle of each
+    "inside accumulation windows": {"optim.accumulate": 4},
+    "with EMA": {"average.ema-decay": 0.9},
+    "during SWA": {"average.swa-start-epoch": 1},
+}
 
 
 @dataclass(frozen=True)

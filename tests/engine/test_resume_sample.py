@@ -10,6 +10,9 @@ SAMPLE = (
     Row("torchvision", "plain", 1, "another number of workers"),
     Row("turbo", "plain", 2, "stopped in evaluation"),
     Row("synthetic", "plain", 3, "twice in one epoch"),
+    Row("turbo", "inside accumulation windows", 2, "mid-epoch at every batch"),
+    Row("turbo", "during SWA", 1, "stopped in evaluation"),
+    Row("turbo", "with EMA", 1, "twice in one epoch"),
 )
 
 
