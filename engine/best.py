@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from .state import StateHolder
 
-BestMetric = Literal["none", "eval_top1", "eval_top5", "eval_loss", "train_loss"]
+BestMetric = Literal["none", "eval_top1", "eval_top5", "eval_macro_f1", "eval_loss", "train_loss"]
 
 _SMALLER_IS_BETTER = ("eval_loss", "train_loss")
 

@@ -7,6 +7,7 @@ from scipy import stats
 from torch.nn import functional
 
 from engine.augment.draws import draws_of
+from engine.augment.erasing import Erasing
 from engine.augment.mixing import Mixing, partners
 from engine.augment_config import AugmentConfig
 
@@ -147,3 +148,23 @@ def test_uniform_draws_are_uniform_and_never_0_or_1():
     assert values.min() > 0 and values.max() < 1
     counts = np.bincount(_draws(range(50_000)).below(7, "seven"), minlength=7)
     assert stats.chisquare(counts).pvalue > 0.001
+
+
+def test_golden_draws():
+    """A change of these breaks every checkpoint of an augmented run and needs a reason in docs/LOG.md."""
+    draws = _draws(range(6))
+    assert [hex(bits) for bits in draws.bits("golden").tolist()] == [
+        *("0x8db71cd86b41d95f", "0x1ede7431f2d65f72", "0x4023f26117948f73"),
+        *("0x20ab3de207532d7c", "0xb904f91e325474f1", "0x41b6cd631ceaf556"),
+    ]
+    assert partners(draws).tolist() == [5, 0, 1, 4, 2, 3]
+    assert draws.below(14, "policy 0 operation").tolist() == [7, 11, 8, 3, 3, 6]
+    config = AugmentConfig(cutmix_alpha=1.0, erase_probability=0.9, mix_each="sample")
+    assert Mixing(config, 5).shares(draws, 32, 32)[1].tolist() == [
+        *([0, 0, 7, 11], [0, 16, 11, 32], [5, 21, 25, 32]),
+        *([0, 5, 20, 31], [0, 15, 13, 32], [15, 4, 32, 28]),
+    ]
+    assert Erasing(config).boxes(draws, 32, 32).tolist() == [
+        *([3, 10, 11, 28], [26, 14, 31, 26], [2, 2, 11, 16]),
+        *([5, 3, 22, 21], [22, 10, 29, 30], [14, 12, 21, 18]),
+    ]
