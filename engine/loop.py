@@ -90,8 +90,10 @@ def _evaluate(run: Run) -> dict[str, Evaluation]:
         )
         for prefix, model in models.items()
     }
-    # what is too much for a line of the log, of the weights as they are
-    run.folder.log_evaluation(epoch, evaluations["eval_"], run.data.classes)
+    # what is too much for a line of the log
+    for prefix, evaluation in evaluations.items():
+        name = "-".join(["evaluation", *prefix.split("_")[1:-1]])  # evaluation, evaluation-ema, evaluation-swa
+        run.folder.log_evaluation(epoch, evaluation, run.data.classes, name)
     run.folder.observe(epoch, step.module, samples["eval_"], run.data.classes)
     return evaluations
 

@@ -5,7 +5,7 @@ env.json        versions, commit, hardware
 metrics.jsonl   one JSON object a line: kind "step" or "epoch"
 metrics.csv     the epochs of it, and tensorboard/ where asked for: see loggers.py
 evaluation.json the newest evaluation: counts of each class; confusion.npy is its confusion matrix, int64 [C, C],
-                row: what an image is, column: what it is taken for
+                row: what an image is, column: what it is taken for; evaluation-ema.json and so on are of averages
 bad-samples.jsonl  samples that could not be delivered and were substituted: one line for each
 checkpoints/    see checkpoint.py
 best.json       the best epoch so far: metric, value, epoch, step and its checkpoint

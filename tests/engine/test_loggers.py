@@ -8,6 +8,7 @@ import pytest
 from short_runs import run_to_end, short_config, start_from
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from engine.average import AverageConfig
 from engine.config import RunConfig
 from engine.loggers import build_loggers, flat
 from engine.run_folder import CLOCK_FIELDS, RunFolder
@@ -99,6 +100,18 @@ def test_a_run_that_goes_on_has_the_logs_of_one_never_interrupted(image_folder, 
     assert _table(again) == _table(whole)
     assert json.loads((again / "evaluation.json").read_text()) == json.loads((whole / "evaluation.json").read_text())
     assert (again / "confusion.npy").read_bytes() == (whole / "confusion.npy").read_bytes()
+
+
+def test_averages_have_evaluations_of_their_own(image_folder, tmp_path):
+    config = dataclasses.replace(_config(image_folder, tmp_path), average=AverageConfig(ema_decay=0.9))
+    run_to_end(config)
+    last = _records(tmp_path / "short")[-1]
+    for name, prefix in (("evaluation", "eval_"), ("evaluation-ema", "eval_ema_")):
+        report = json.loads((tmp_path / "short" / f"{name}.json").read_text())
+        assert [report[field] for field in ("loss", "top1", "top5", "macro_f1")] == [
+            last[prefix + field] for field in ("loss", "top1", "top5", "macro_f1")
+        ]
+    assert (tmp_path / "short" / "evaluation-ema-confusion.npy").exists()
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_its_logs_anew(image_folder, tmp_path):
