@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from loaders.api import FeedrateError
 from loaders.records import ChannelStatistics, ScanProgress
@@ -27,7 +28,7 @@ from .interrupt import Lookout, Stopped, StopRequest
 from .loggers import build_loggers
 from .loop import Run
 from .loss_watch import LossWatch
-from .model import build_model
+from .model import describe_model, prepare_model, start_model
 from .optim import build_optimizer
 from .progress import Progress
 from .recompute import recompute_activations
@@ -56,7 +57,8 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
         data = open_data(config, ranks, display.say, _scan_progress(display, watchdog))
         try:
             torch.set_num_threads(threads)  # after the loaders: some libraries they open set it
-            run = _assemble(config, ranks, data, folder, display, stop, watchdog)
+            model = start_model(config, data, ranks, display.say, fresh=checkpoint is None)
+            run = _assemble(config, ranks, data, model, folder, display, stop, watchdog)
             if checkpoint is not None:
                 _take_up(run, checkpoint)
             else:
@@ -76,13 +78,14 @@ def _assemble(
     config: Config,
     ranks: Ranks,
     data: Data,
+    model: nn.Module,
     folder: RunFolder,
     display: Display,
     stop: StopRequest,
     watchdog: Watchdog,
 ) -> Run:
     """The run as it stands before its first step."""
-    step = build_step(config, ranks, data.num_classes, data.channels, len(data.train))
+    step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model)
     progress, lookout = Progress(ranks.device), Lookout(ranks, config.run.log_every_steps)
     averages, watch = Averages(step.module, config.average, step.windows), LossWatch(ranks.device)
     identity = _identity(config, ranks, data)
@@ -139,16 +142,27 @@ def _about(config: Config, data: Data, identity: dict[str, Any]) -> dict[str, st
         "normalize": json.dumps({**identity["normalize"], "of": "pixels of 0 to 255, red, green, blue"}),
         "eval_size_px": str(config.data.eval_size_px),
         "eval_resize_px": str(config.data.eval_resize_px),
+        "eval_crop_px": str(config.data.eval_crop_px or config.data.eval_size_px),
         "config_sha256": sha256(json.dumps(identity["config"], sort_keys=True).encode()).hexdigest(),
     }
 
 
 def build_step(
-    config: Config, ranks: Ranks, num_classes: int, channels: ChannelStatistics, steps_per_epoch: int
+    config: Config,
+    ranks: Ranks,
+    num_classes: int,
+    channels: ChannelStatistics,
+    steps_per_epoch: int,
+    model: nn.Module | None = None,
 ) -> TrainStep:
-    """Model, optimizer, schedule and normalisation, on this rank's device."""
+    """`model` with its optimizer, schedule and normalisation, on this rank's device.
+
+    Without a model, one with random weights: those who measure need no others.
+    """
     channels_last = config.execution.channels_last
-    model = build_model(config.model.name, num_classes, config.seed).to(ranks.device)
+    if model is None:
+        model = prepare_model(config, num_classes, ranks, say=lambda text: None, fresh=False)
+    model = model.to(ranks.device)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     if config.execution.checkpoint_activations:
@@ -226,9 +240,8 @@ def _scan_progress(display: Display, watchdog: Watchdog) -> ScanProgress:
 
 def _announce(run: Run, resumed: bool) -> None:
     config, ranks = run.config, run.ranks
-    num_parameters = sum(parameter.numel() for parameter in run.step.module.parameters())
     run.display.say(
-        f"model: {config.model.name}, {num_parameters / 1e6:.2f} million parameters, {config.execution.precision}"
+        f"model: {describe_model(run.step.module, config)}, {config.execution.precision}"
         f" on {ranks.world_size} × {ranks.device.type}, {torch.get_num_threads()} threads,"
         f" batch {config.data.batch_size}, {len(run.data.train)} steps an epoch"
     )

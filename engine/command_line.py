@@ -55,16 +55,50 @@ _DESCRIPTION = "Train an image classifier. Start from a preset with --config NAM
 
 
 def load_preset(name: str) -> Config:
-    """The preset called `name`, or the TOML file at that path. Its own name becomes the run's."""
-    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
-    if not path.is_file():
-        known = sorted(file.stem for file in PRESETS.glob("*.toml"))
-        raise FeedrateError(f"no preset '{name}': {did_you_mean(name, known)}known are {', '.join(known)}")
+    """The preset called `name`, or the TOML file at that path. Its own name becomes the run's.
+
+    `extends = "NAME"` in it takes over all that another preset says, one beside it or in configs/; what it says itself
+    goes before that.
+    """
+    path = _find([Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"], name)
+    return build(Config, {"name": path.stem, **_preset_content(path)}, str(path))
+
+
+def _find(candidates: list[Path], name: str) -> Path:
+    for path in candidates:
+        if path.is_file():
+            return path
+    known = sorted(file.stem for file in PRESETS.glob("*.toml"))
+    raise FeedrateError(f"no preset '{name}': {did_you_mean(name, known)}known are {', '.join(known)}")
+
+
+def _preset_content(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """What the preset at `path` says, on top of what it extends."""
+    if path in extended_by:
+        chain = " extends ".join(preset.stem for preset in (*extended_by, path))
+        raise FeedrateError(f"presets must not extend each other in a circle: {chain}")
     try:
         content = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise FeedrateError(f"{path} is not valid TOML: {error}") from error
-    return build(Config, {"name": path.stem, **content}, str(path))
+    extends = content.pop("extends", "")
+    if not isinstance(extends, str):
+        raise FeedrateError(f"{path}: extends is {extends!r}: it must be the name of one preset")
+    if not extends:
+        return content
+    base = _find([path.parent / f"{extends}.toml", PRESETS / f"{extends}.toml"], extends)
+    inherited = _preset_content(base, (*extended_by, path))
+    build(Config, inherited, str(base))  # what is wrong there is said of that file
+    return _merged(inherited, content)
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`, table by table."""
+    merged = {**base, **over}
+    for key in base.keys() & over.keys():
+        if isinstance(base[key], dict) and isinstance(over[key], dict):
+            merged[key] = _merged(base[key], over[key])
+    return merged
 
 
 def build(kind: type[T], values: dict[str, Any], where: str) -> T:

@@ -15,6 +15,7 @@ from .augment_config import AugmentConfig
 from .average import AverageConfig
 from .best import BestMetric
 from .bounds import at_least, between
+from .model_config import ModelConfig
 from .optim_config import OptimConfig
 from .sampling import SamplingConfig
 
@@ -52,6 +53,8 @@ class DataConfig(SamplingConfig):
     eval_size_px: int = 224
     eval_resize_px: int = 256
     """The shorter side is thought resized to this before the centre is cut."""
+    eval_crop_px: int = 0
+    """Side of what is then cut, before it is shown at eval_size_px; 0: eval_size_px. FFCV's recipe shows 224 at 256."""
     eval_flip: bool = False
     """Evaluation averages the model's answers (logits) to each image and to its mirror image, at twice the work."""
     resize: Literal["auto", "area", "exact", "device"] = "auto"
@@ -73,7 +76,7 @@ class DataConfig(SamplingConfig):
         between(1, 65_536, eval_batch_size_per_rank=self.eval_batch_size_per_rank)
         between(1, 1024, batches_ahead=self.batches_ahead)
         between(0, 1024, workers=self.workers)
-        at_least(0, max_bad=self.max_bad, expected_classes=self.expected_classes)
+        at_least(0, max_bad=self.max_bad, expected_classes=self.expected_classes, eval_crop_px=self.eval_crop_px)
         if self.batch_size % self.views:
             raise FeedrateError(f"batch_size is {self.batch_size}: it must be a multiple of the {self.views} views")
         if len(self.size_ramp) not in (0, 4) or (self.size_ramp and self.size_schedule):
@@ -96,15 +99,7 @@ class DataConfig(SamplingConfig):
 
     def eval_view(self) -> View:
         """How evaluation images are cut, as the plan wants it."""
-        return View(CenterCrop(self.eval_size_px, self.eval_resize_px), self.eval_size_px)
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What is trained."""
-
-    name: str = "resnet18"
-    """A ResNet of torchvision's by name, or cifar_resnet20, cifar_resnet32, cifar_resnet56."""
+        return View(CenterCrop(self.eval_crop_px or self.eval_size_px, self.eval_resize_px), self.eval_size_px)
 
 
 @dataclass(frozen=True)
@@ -213,6 +208,7 @@ class Config:
         return {
             "epochs": self.epochs,
             "model": self.model.name,
+            **{f"model.{name}": value for name, value in asdict(self.model).items() if name != "name"},
             "precision": self.execution.precision,
             **{f"optim.{name}": _listed(value) for name, value in asdict(self.optim).items()},
             **{f"augment.{name}": _listed(value) for name, value in asdict(self.augment).items()},

@@ -1,39 +1,92 @@
-"""A model by name.
-
-torchvision is imported where it is needed: that takes seconds, and bad input is told before.
-"""
+"""From settings to the model that is trained."""
 
 from collections.abc import Callable
 
-import torch
 from torch import nn
 
-from loaders.errors import FeedrateError, did_you_mean
+from .config import Config
+from .data import Data
+from .dist import Ranks
+from .model_config import ModelConfig
+from .models.architectures import new_model
+from .models.blur_pool import blur_strided_convolutions
+from .models.classifier import classifier_names
+from .models.count import multiply_adds, num_parameters
+from .models.first_images import start_from_images
+from .models.freezing import freeze_all_but
+from .models.image_sizes import ImageSizes, refuse_sizes
+from .models.names import model_names
+from .models.weights import PUBLISHED, Weights, published_weights, read_weights, take_over
 
-from .cifar_resnet import CifarResNet
+__all__ = ["build_model", "describe_model", "image_sizes", "model_names", "prepare_model", "start_model"]
 
-_CIFAR_DEPTHS = {f"cifar_resnet{depth}": depth for depth in (20, 32, 56)}
+Say = Callable[[str], None]
 
-
-def model_names() -> list[str]:
-    """What `build_model` knows."""
-    from torchvision import models
-
-    torchvision_resnets = [
-        name for name in models.list_models(module=models) if name.startswith(("resnet", "resnext", "wide_resnet"))
-    ]
-    return sorted(torchvision_resnets) + list(_CIFAR_DEPTHS)
+_USUAL_PX = 224
 
 
 def build_model(name: str, num_classes: int, seed: int) -> nn.Module:
-    """The model, its weights drawn from `seed` alone. Raises FeedrateError for a name that is not known."""
-    known = model_names()
-    if name not in known:
-        raise FeedrateError(f"unknown model '{name}': {did_you_mean(name, known)}known are {', '.join(known)}")
-    from torchvision import models
+    """The model called `name`, its weights drawn from `seed` alone. Raises FeedrateError for an unknown name."""
+    return new_model(ModelConfig(name), num_classes, ImageSizes((_USUAL_PX,), _USUAL_PX), seed)
 
-    torch.manual_seed(seed)
-    if name in _CIFAR_DEPTHS:
-        return CifarResNet(_CIFAR_DEPTHS[name], num_classes)
-    builder: Callable[..., nn.Module] = models.get_model_builder(name)
-    return builder(weights=None, num_classes=num_classes)
+
+def start_model(config: Config, data: Data, ranks: Ranks, say: Say, fresh: bool) -> nn.Module:
+    """The model of a run over `data`, with the weights it starts from, the same on every rank.
+
+    A run that is not `fresh` takes its weights from a checkpoint afterwards, so none are fetched here.
+    """
+    model = prepare_model(config, data.num_classes, ranks, say, fresh)
+    if fresh:
+        start_from_images(model, data.train, data.channels, ranks)
+    return model
+
+
+def prepare_model(config: Config, num_classes: int, ranks: Ranks, say: Say, fresh: bool = True) -> nn.Module:
+    """The model that `config` trains, on the CPU. `say` hears what became of weights it starts from, if `fresh`.
+
+    Raises FeedrateError for what the model does not take: settings, weights, sizes of images.
+    """
+    settings, sizes = config.model, image_sizes(config, ranks.world_size)
+    model = new_model(settings, num_classes, sizes, config.seed)
+    refuse_sizes(model, settings.name, num_classes, sizes)
+    classifier = classifier_names(model, num_classes)
+    if settings.weights and fresh:
+        source = f"the weights published for {settings.name}" if settings.weights == PUBLISHED else settings.weights
+        changes = take_over(model, _fetch(settings, sizes, ranks), classifier, source)
+        say(f"weights: {source}; {'; '.join(changes) or 'all layers fit'}")
+    if settings.blur_pool:
+        blur_strided_convolutions(model)
+    if settings.freeze_backbone:
+        freeze_all_but(model, classifier)
+        say(f"frozen: all but {', '.join(classifier)}")
+    return model
+
+
+def describe_model(model: nn.Module, config: Config) -> str:
+    """The name and size of `model` in words."""
+    side = max(image_sizes(config).training_px)
+    counted = multiply_adds(model, side)
+    operations = "" if counted is None else f", {counted / 1e9:.3g} billion multiply-adds an image of {side} px"
+    return f"{config.model.name}, {num_parameters(model) / 1e6:.2f} million parameters{operations}"
+
+
+def image_sizes(config: Config, world_size: int = 1) -> ImageSizes:
+    """The sizes of images that a run of `config` shows its model."""
+    view = config.data.train_view()
+    return ImageSizes(
+        training_px=tuple(sorted({view.size_at(epoch) for epoch in range(config.epochs)})),
+        evaluation_px=config.data.eval_size_px,
+        training_batch=max(1, config.data.batch_size // world_size),
+        evaluation_batch=config.data.eval_batch_size_per_rank,
+    )
+
+
+def _fetch(settings: ModelConfig, sizes: ImageSizes, ranks: Ranks) -> Weights:
+    """The weights to start from. One rank of a machine fetches published ones, the others then find them there."""
+    if settings.weights != PUBLISHED:
+        return read_weights(settings.weights)
+    weights: Weights = {}
+    if ranks.local_rank == 0:
+        weights = published_weights(settings.name, sizes)
+    ranks.gather(None)
+    return weights or published_weights(settings.name, sizes)

@@ -13,7 +13,7 @@ from commands import REPOSITORY, TIMEOUT_S, environment
 _LIGHTER = [
     *("--epochs", "1", "--model.name", "cifar_resnet20", "--data.batch-size", "8"),
     *("--data.size-px", "32", "--data.eval-size-px", "32", "--data.eval-resize-px", "36"),
-    *("--execution.device", "cpu", "--execution.precision", "fp32"),
+    *("--execution.device", "cpu", "--execution.precision", "fp32", "--data.expected-classes", "3"),
 ]
 _LIGHTER_PROFILE = ["--seconds", "0.1", "--rounds", "1"]
 

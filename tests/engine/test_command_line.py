@@ -3,17 +3,9 @@ import sys
 
 import pytest
 
-from engine.command_line import PRESETS, load_preset, parse_config
+from engine.command_line import load_preset, parse_config
 from engine.config import Config, DataConfig, OptimConfig
 from loaders.api import FeedrateError
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in PRESETS.glob("*.toml")))
-def test_every_shipped_preset_loads_and_states_command_hardware_and_its_own_name(name):
-    config = load_preset(name)
-    assert config.name == name
-    header = (PRESETS / f"{name}.toml").read_text().split("\n\n")[0:2]
-    assert "command" in "".join(header) and "hardware" in "".join(header)
 
 
 def test_options_override_the_preset_which_overrides_the_defaults():

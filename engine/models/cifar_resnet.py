@@ -1,7 +1,9 @@
 """The CIFAR ResNets of He et al. (2015, section 4.2): 6n + 2 layers on 32 × 32 images.
 
 Shortcuts have no parameters ("option A"): where a stage halves the resolution they take every second pixel and pad the
-new channels with zeros. ResNet-20, -32 and -56 have 0.27, 0.46 and 0.85 million parameters.
+new channels with zeros. ResNet-20, -32, -44, -56 and -110 have 0.27, 0.46, 0.66, 0.85 and 1.7 million parameters.
+
+`cifar_resnet18` is the other kind that is called so: ImageNet's ResNet-18 with a stem that keeps small images large.
 """
 
 import torch
@@ -55,3 +57,17 @@ class CifarResNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         out = self.blocks(functional.relu(self.norm(self.conv(images))))
         return self.classifier(out.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+def cifar_resnet18(num_classes: int) -> nn.Module:
+    """ResNet-18 whose stem is a 3 × 3 convolution of stride 1 without max-pooling: 11.17 million parameters.
+
+    Images float [B, 3, 32, 32] to logits [B, num_classes]; its last maps are 4 × 4 instead of 1 × 1.
+    """
+    from torchvision.models import resnet18
+
+    model: nn.Module = resnet18(weights=None, num_classes=num_classes)
+    stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's own
+    model.conv1, model.maxpool = stem, nn.Identity()
+    return model

@@ -1,0 +1,1 @@
+"""Models: what there is by name, where their weights come from, and what is done to them before training."""

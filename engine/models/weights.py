@@ -1,0 +1,159 @@
+"""Starting from weights that were trained before: a file's, or those published for the model."""
+
+import sys
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from loaders.errors import FeedrateError
+
+from .architectures import timm_size_keywords
+from .image_sizes import ImageSizes
+from .names import OWN, TIMM
+
+PUBLISHED = "default"
+Weights = dict[str, torch.Tensor]
+
+# where files keep weights among other things, ours ("model") among them; and what wrappers put before each name
+_SECTIONS = ("model", "state_dict", "model_state_dict")
+_WRAPPERS = ("_orig_mod.", "module.")
+
+
+def read_weights(path: str) -> Weights:
+    """The weights in a .safetensors file, or in a .pt or .pth of torch's, also within a checkpoint. On the CPU.
+
+    Nothing in the file is executed. Raises FeedrateError for a file that cannot be used.
+    """
+    file = Path(path)
+    if file.suffix not in (".safetensors", ".pt", ".pth"):
+        raise FeedrateError(f"--model.weights is '{path}': it must be a .safetensors or .pt file, or {PUBLISHED}")
+    if not file.is_file():
+        raise FeedrateError(f"--model.weights: there is no file {path}")
+    try:
+        content = _read(file)
+    except UnpicklingError as error:
+        raise FeedrateError(
+            f"{path} is refused, since it holds more than tensors and plain data and could run code:"
+            " a .safetensors file never does"
+        ) from error
+    except Exception as error:  # each format's reader has its own
+        raise FeedrateError(f"{path} cannot be read: {_first_line(error)}") from error
+    while isinstance(content, dict):
+        section = next((name for name in _SECTIONS if isinstance(content.get(name), dict)), None)
+        if section is None:
+            break
+        content = content[section]
+    if not isinstance(content, dict) or not content or not all(_is_weight(*item) for item in content.items()):
+        raise FeedrateError(f"{path} holds no weights: it must be a model's state_dict, or hold one as 'model'")
+    return {_without_wrappers(name): tensor for name, tensor in content.items()}
+
+
+def published_weights(name: str, sizes: ImageSizes) -> Weights:
+    """The weights published for the model called `name`, from torchvision's or timm's hub or its cache."""
+    if name in OWN:
+        raise FeedrateError(f"no weights are published for {name}: --model.weights must name a file")
+    try:
+        return _of_timm(name, sizes) if name.startswith(TIMM) else _of_torchvision(name)
+    except Exception as error:  # each hub's client has its own
+        raise FeedrateError(
+            f"the weights published for {name} cannot be had ({_first_line(error)}):"
+            " without a network, --model.weights must name a file"
+        ) from error
+
+
+def take_over(model: nn.Module, weights: Weights, classifier: tuple[str, ...], source: str) -> list[str]:
+    """Put `weights` into `model`; only its classifier may keep its own where they do not fit.
+
+    Returns, as phrases, which layers were replaced and what was left out. Raises FeedrateError where anything else
+    does not fit.
+    """
+    own = model.state_dict()
+    weights = _fitted(model, weights)
+    absent = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    shapes = [name for name in own if name in weights and weights[name].shape != own[name].shape]
+    surplus = [name for name in weights if name not in own]
+    # whole parts that the model does not have, such as auxiliary classifiers, may be left out; not layers of one it has
+    parts = {name.split(".")[0] for name in own}
+    left_out = sorted({name.split(".")[0] for name in surplus} - parts)
+    wrong = [f"{name} is missing" for name in absent if not _is_of(name, classifier)]
+    wrong += [
+        f"{name} is {_shape(weights[name])} and must be {_shape(own[name])}"
+        for name in shapes
+        if not _is_of(name, classifier)
+    ]
+    wrong += [
+        f"{name} is unknown" for name in surplus if name.split(".")[0] not in left_out and not _is_of(name, classifier)
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise FeedrateError(f"{source} does not fit the model: {wrong[0]}{more}; weights must be of the same model")
+    unfit = [layer for layer in classifier if any(_is_of(name, (layer,)) for name in absent + shapes)]
+    fitting = {name: tensor for name, tensor in weights.items() if name in own and not _is_of(name, tuple(unfit))}
+    model.load_state_dict(own | fitting)
+    return [_replaced(layer, weights, own) for layer in unfit] + [f"left out: {part}" for part in left_out]
+
+
+def _read(file: Path) -> Any:
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _of_torchvision(name: str) -> Weights:
+    from torchvision import models
+
+    weights: Weights = models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
+    return weights
+
+
+def _of_timm(name: str, sizes: ImageSizes) -> Weights:
+    import timm
+
+    # made for our size of images, so that timm resamples what depends on it; with all of its own classes
+    keywords = timm_size_keywords(name, sizes)[-1]
+    return timm.create_model(name.removeprefix(TIMM), pretrained=True, **keywords).state_dict()
+
+
+def _fitted(model: nn.Module, weights: Weights) -> Weights:
+    """`weights` with position embeddings resampled to the model's size of images, by the model's own library."""
+    from torchvision.models import VisionTransformer
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    if isinstance(model, VisionTransformer) and "encoder.pos_embedding" in weights:
+        fitted: Weights = interpolate_embeddings(model.image_size, model.patch_size, dict(weights))
+        return fitted
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)  # timm's models have one
+    return weights if convert is None else convert(dict(weights), model)
+
+
+def _replaced(layer: str, weights: Weights, own: Weights) -> str:
+    both = [name for name in own if _is_of(name, (layer,)) and name in weights]
+    classes = f" ({len(own[both[0]])} classes instead of {len(weights[both[0]])})" if both else ""
+    return f"replaced: {layer}{classes}"
+
+
+def _is_of(name: str, layers: tuple[str, ...]) -> bool:
+    return any(name.startswith(layer + ".") for layer in layers)
+
+
+def _is_weight(name: Any, tensor: Any) -> bool:
+    return isinstance(name, str) and isinstance(tensor, torch.Tensor)
+
+
+def _without_wrappers(name: str) -> str:
+    while wrapper := next((wrapper for wrapper in _WRAPPERS if name.startswith(wrapper)), ""):
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return " × ".join(str(side) for side in tensor.shape) or "one number"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,76 @@
+"""What a run of cifar_fast starts from, and that it goes on exactly."""
+
+import dataclasses
+import shutil
+
+import pytest
+import torch
+from commands import TRAIN, run, short_options, torchrun
+from short_runs import ONE_RANK, run_to_end, short_config
+
+from engine.augment import Normalize
+from engine.config import ModelConfig
+from engine.data import open_data
+from engine.model import start_model
+from engine.models.cifar_fast import patch_moments, whitening_filters
+
+_FAST = {"model": ModelConfig("cifar_fast")}
+
+
+def _start(config, fresh=True):
+    data = open_data(config, ONE_RANK, lambda text: None)
+    try:
+        return start_model(config, data, ONE_RANK, lambda text: None, fresh), data.channels
+    finally:
+        data.close()
+
+
+def test_the_first_filters_whiten_the_first_batch_of_the_plan(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path, **_FAST)
+    model, channels = _start(config)
+    data = open_data(config, ONE_RANK, lambda text: None)
+    batches = data.train.epoch(0)
+    images = Normalize(channels, torch.device("cpu"), False)(next(iter(batches)).images)
+    batches.close()
+    data.close()
+    expected = whitening_filters(*patch_moments(images))
+    assert torch.equal(model.whitening.weight[:12], expected) and torch.equal(model.whitening.weight[12:], -expected)
+    again, _ = _start(config)
+    assert torch.equal(again.whitening.weight, model.whitening.weight)
+
+
+def test_a_run_that_goes_on_leaves_the_filters_to_its_checkpoint(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path, **_FAST)
+    fresh, _ = _start(config)
+    resumed, _ = _start(config, fresh=False)
+    assert not torch.equal(fresh.whitening.weight, resumed.whitening.weight)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_it_trains_and_resumes_to_the_bit_and_frozen_filters_stay(image_folder, tmp_path, freeze):
+    model = ModelConfig("cifar_fast", freeze_whitening=freeze)
+    config = short_config(image_folder, tmp_path / "whole", model=model)
+    expected = run_to_end(config)
+    folder = tmp_path / "whole" / "short" / "checkpoints"
+    last = torch.load(sorted(folder.glob("*.pt"))[-1], weights_only=True)["model"]["whitening.weight"]
+    assert torch.equal(last, _start(config)[0].whitening.weight) == freeze
+
+    again = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(tmp_path / "again")))
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    for path in (tmp_path / "again" / "short" / "checkpoints").iterdir():
+        if int(path.stem.split("-")[1]) > 3:
+            path.unlink()
+    assert run_to_end(again) == expected
+
+
+def test_two_ranks_start_from_the_same_filters_as_one(image_folder, tmp_path):
+    """Frozen filters are in the checkpoint as they were drawn: from the global batch, whoever loaded it."""
+    options = short_options(image_folder, tmp_path, **{"model.name": "cifar_fast", "epochs": 1})
+    filters = []
+    for ranks in (1, 2):
+        folder = ["--run.folder", str(tmp_path / f"of{ranks}")]
+        result = run(torchrun(ranks, TRAIN, *options, *folder))
+        assert result.returncode == 0, result.stderr
+        last = sorted((tmp_path / f"of{ranks}" / "ddp" / "checkpoints").glob("*.pt"))[-1]
+        filters.append(torch.load(last, weights_only=True)["model"]["whitening.weight"])
+    torch.testing.assert_close(filters[0], filters[1], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,108 @@
+"""Every shipped preset: it parses, says what it must, its model takes its images, and the cheap ones train."""
+
+import dataclasses
+import re
+
+import pytest
+import torch
+from short_runs import ONE_RANK, run_to_end
+
+from engine.command_line import PRESETS, load_preset
+from engine.model import image_sizes, prepare_model
+from loaders.api import FeedrateError
+
+NAMES = sorted(path.stem for path in PRESETS.glob("*.toml"))
+# of a second or two for a step of a CPU, sizes and all
+CHEAP = ("cifar10_resnet20", "demo", "imagenette_64")
+
+
+def _header(name):
+    lines = (PRESETS / f"{name}.toml").read_text().split("\n\n")[0].splitlines()
+    assert all(line.startswith("#") for line in lines), name
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_states_its_command_hardware_and_result(name):
+    header = _header(name)
+    for word in ("command", "hardware", "result"):
+        assert re.search(rf"^# {word}  ", header, re.MULTILINE), word
+    assert f"--config {name}\n" in header + "\n" or f"--config {name} " in header or name == "demo"
+    assert re.search(r"\d %|not known|see ", header.split("# result")[1])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_is_called_by_its_file_and_its_model_takes_its_images(name):
+    config = load_preset(name)
+    assert config.name == name
+    # no weights are fetched, none are drawn: shapes alone
+    with torch.device("meta"):
+        model = prepare_model(config, 10, ONE_RANK, lambda text: None, fresh=False)
+    assert model.training
+    sizes = image_sizes(config)
+    assert all(16 <= side <= 512 for side in (*sizes.training_px, sizes.evaluation_px))
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_a_cheap_preset_trains_a_step_on_generated_images(image_folder, tmp_path, name):
+    config = load_preset(name)
+    data = dataclasses.replace(
+        config.data, path=str(image_folder), expected_classes=3, batch_size=32, eval_batch_size_per_rank=32, workers=1
+    )
+    config = dataclasses.replace(
+        config,
+        epochs=1,
+        loader="turbo",
+        data=data,
+        execution=dataclasses.replace(config.execution, device="cpu", threads=1),
+        run=dataclasses.replace(config.run, folder=str(tmp_path)),
+    )
+    outcome = run_to_end(config)
+    assert outcome["position"] == [1, 0]
+    (epoch,) = [line for line in outcome["metrics"] if line["kind"] == "epoch"]
+    assert epoch["train_loss"] > 0
+
+
+def _write(folder, **texts):
+    for name, text in texts.items():
+        (folder / f"{name}.toml").write_text(text)
+    return str(folder / "mine.toml")
+
+
+def test_a_preset_extends_another_table_by_table(tmp_path):
+    base = "epochs = 9\n[data]\nbatch_size = 64\nsize_px = 48\n[optim]\nlearning_rate = 2"
+    mine = 'extends = "base"\nepochs = 4\n[data]\nbatch_size = 32'
+    config = load_preset(_write(tmp_path, base=base, mine=mine))
+    assert (config.name, config.epochs) == ("mine", 4)
+    assert (config.data.batch_size, config.data.size_px, config.optim.learning_rate) == (32, 48, 2.0)
+
+
+def test_a_preset_extends_one_of_ours_and_chains_do(tmp_path):
+    middle = 'extends = "cifar10_resnet20"\nepochs = 7'
+    config = load_preset(_write(tmp_path, middle=middle, mine='extends = "middle"\n[data]\nbatch_size = 16'))
+    assert (config.model.name, config.epochs, config.data.batch_size) == ("cifar_resnet20", 7, 16)
+    assert config.data.padding_px == 4
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"mine": 'extends = "cifar10_resnet2"'}, "no preset 'cifar10_resnet2': did you mean cifar10_resnet"),
+        ({"mine": 'extends = "other"', "other": 'extends = "mine"'}, "in a circle: mine extends other extends mine"),
+        ({"mine": "extends = 3"}, "extends is 3: it must be the name of one preset"),
+        ({"mine": 'extends = "other"', "other": "epoch = 3"}, "other.toml: unknown key 'epoch'"),
+        ({"mine": 'extends = "other"', "other": "epochs ="}, "other.toml is not valid TOML"),
+    ],
+)
+def test_an_extension_that_cannot_be_gives_one_sentence(tmp_path, texts, message):
+    with pytest.raises(FeedrateError) as error:
+        load_preset(_write(tmp_path, **texts))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_page_of_models_lists_every_preset():
+    page = (PRESETS.parent / "docs" / "models.md").read_text()
+    for name in NAMES:
+        listed = re.sub(r"^(ffcv_.*)_[0-9]+$", r"\1", name).replace("cifar100_", "cifar10_")
+        assert f"`{listed}`" in page, name

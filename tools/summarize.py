@@ -1,0 +1,66 @@
+"""Say how large a model is.
+
+python tools/summarize.py [--config NAME] [--model.name NAME] [--classes N] [--depth N] [--option value …]
+
+A table of its layers with output shapes, parameters and multiply-adds, by torchinfo, and the totals. All options of
+engine/train.py are understood, so what is shown is what a run would train. No data set is opened, no weights are
+fetched.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Python put tools/ first, where profile.py hides the standard library's
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import argparse
+
+import torch
+import torchinfo
+
+from engine.command_line import parse_config
+from engine.dist import Ranks
+from engine.model import image_sizes, prepare_model
+from engine.models.count import multiply_adds, num_parameters
+from loaders.api import FeedrateError
+
+_COLUMNS = ("output_size", "num_params", "mult_adds", "trainable")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit status: 0 done, 2 bad input."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    own.add_argument("--classes", type=int, default=0, help="of the data (default: the preset's, or 1000)")
+    own.add_argument("--depth", type=int, default=3, help="levels of modules within modules that are shown (default 3)")
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__, own.format_help(), sep="\n")
+    try:
+        chosen, others = own.parse_known_args(arguments)
+        if chosen.classes < 0 or chosen.depth < 1:
+            raise FeedrateError("--classes and --depth must be 1 or more")
+        config = parse_config(others, more_options=["--classes", "--depth"])
+        num_classes = chosen.classes or config.data.expected_classes or 1000
+        one_rank = Ranks(0, 1, 0, 1, torch.device("cpu"))
+        model = prepare_model(config, num_classes, one_rank, print, fresh=False)
+    except (FeedrateError, argparse.ArgumentError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    side = max(image_sizes(config).training_px)
+    table = torchinfo.summary(
+        model, (1, 3, side, side), depth=chosen.depth, col_names=_COLUMNS, col_width=18, verbose=0, device="cpu"
+    )
+    layers = table.formatting.layers_to_str(table.summary_list, table.total_params)
+    print(table.formatting.header_row(), layers, sep="")
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    print(f"{config.model.name} with {num_classes} classes")
+    print(f"parameters: {num_parameters(model):,}, of them trained: {trained:,}")
+    operations = multiply_adds(model, side)
+    counted = "cannot be counted" if operations is None else f"{operations:,} an image of {side} px"
+    # torchinfo sees layers alone: not products within a layer, such as attention's, nor what is in no layer
+    print(f"multiply-adds, products outside of layers included: {counted}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
