@@ -36,6 +36,8 @@ class Mapped(Protocol):
 def stored_ranges(records: Mapped, ids: NDArray[np.int64]) -> Iterator[tuple[MappedFile, int, int]]:
     """(file, start, stop) of the runs of bytes that hold these samples, in the order of the files."""
     for file, positions, sizes in records.places(ids):
+        if not len(positions):
+            continue  # a batch of nothing but padding
         order = np.argsort(positions, kind="stable")
         starts, stops = positions[order], np.maximum.accumulate((positions + sizes)[order])  # samples may overlap
         first = np.ones(len(starts), np.bool_)
@@ -146,7 +148,8 @@ class _Reader:
     def __exit__(self, *_: object) -> None:
         self._stopping = True
         self._wanted.put(None)
-        if self._thread is not None:
+        # the collector may end a forgotten epoch anywhere, in this very thread, too
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def _run(self) -> None:

@@ -52,7 +52,8 @@ class ThreadTeam:
         self._num_jobs = num_jobs
         self._depth = depth
         self._chunk = chunk
-        self._lock = threading.Lock()
+        # re-entrant, since the collector may end a forgotten epoch anywhere: in a thread of its own that holds the lock
+        self._lock = threading.RLock()
         self._work_to_do = threading.Condition(self._lock)
         self._job_finished = threading.Condition(self._lock)
         self._jobs: dict[int, _Job] = {}
@@ -149,6 +150,8 @@ class ThreadTeam:
         with self._lock:
             self._stopping = True
             self._work_to_do.notify_all()
+        if threading.current_thread() in self._threads:
+            return  # it cannot wait for itself; all end with what they are at
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()

@@ -1,8 +1,10 @@
 """Blocks are in memory before they are used; the whole set stays there where that is asked for."""
 
 import ctypes
+import gc
 import mmap
 import os
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -16,7 +18,7 @@ from loaders.choose import open_loader
 from loaders.crops import CenterCrop
 from loaders.mapped_file import MappedFile, MappedRecords
 from loaders.memory_limit import available_memory_bytes
-from loaders.orders import BlockShuffled, Shuffled
+from loaders.orders import BlockShuffled, Sequential, Shuffled
 from loaders.page_cache import WholeSet
 from loaders.plan import Plan, Shard, View
 from loaders.read_ahead import _Reader, read_ahead, stored_ranges
@@ -225,6 +227,45 @@ def test_no_thread_is_left_however_an_epoch_ends_and_the_batches_are_closed(tmp_
         with pytest.raises(FeedrateError, match="bad"):
             list(batches)
     assert closed and threading.active_count() == before
+
+
+def test_a_batch_of_nothing_but_padding_has_no_bytes_to_read(tmp_path, monkeypatch):
+    """In evaluation the last batches of some ranks are."""
+    monkeypatch.setattr(MappedFile, "has_in_memory", lambda *_: False)
+    records, failures = PlainRecords(tmp_path / "file", 40, 16), []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    plan = plan_of(40, Sequential(4))
+    for rank in range(4):
+        shard = Shard(rank, 4)
+        assert list(read_ahead((number for number in range(3)), records, plan, shard, (0, 0), 1)) == [0, 1, 2]
+    assert not failures and not list(stored_ranges(records, np.zeros(0, np.int64)))
+
+
+def test_the_collector_may_end_a_forgotten_epoch_in_the_thread_that_reads(tmp_path, monkeypatch):
+    forgotten, problems = threading.Event(), []
+
+    def advise(*_):
+        if forgotten.wait(0.2):
+            gc.collect()
+        return True
+
+    monkeypatch.setattr(MappedFile, "has_in_memory", lambda *_: False)
+    monkeypatch.setattr(MappedFile, "advise", advise)
+    monkeypatch.setattr(sys, "unraisablehook", problems.append)
+    records, plan = PlainRecords(tmp_path / "file", 400, 16), plan_of(400, BlockShuffled(8, 4, 2, 2))
+    before = threading.active_count()
+    gc.disable()
+    try:
+        batches = read_ahead((number for number in range(50)), records, plan, Shard(), (0, 0), 3)
+        next(batches)
+        cycle = [batches]
+        cycle.append(cycle)
+        del batches, cycle
+        forgotten.set()
+        assert wait_until(lambda: threading.active_count() == before)
+    finally:
+        gc.enable()
+    assert not problems
 
 
 def test_a_loader_gives_the_order_by_blocks_from_any_batch_on(packed_once, monkeypatch):

@@ -1,5 +1,7 @@
 """Threads work ahead so far and no further, and hand jobs out in order."""
 
+import gc
+import sys
 import threading
 import time
 
@@ -49,3 +51,40 @@ def test_a_plan_that_fails_is_an_error_for_the_consumer():
 
     with pytest.raises(ZeroDivisionError), ThreadTeam(broken, lambda: lambda rows, part: None, 3, 2, 4, 2) as team:
         team.finished(0)
+
+
+@pytest.mark.parametrize("where", ["planning", "working"])
+def test_the_collector_may_end_a_forgotten_epoch_in_one_of_its_own_threads(where, monkeypatch):
+    """It runs in any thread, and an epoch may be forgotten in a cycle, as the traceback of an error is."""
+    teams, problems = [], []
+    monkeypatch.setattr(sys, "unraisablehook", problems.append)
+
+    def planned(job):
+        if job == 3 and where == "planning":  # under the team's lock
+            gc.collect()
+        return rows_of(job)
+
+    def worker(rows, part):
+        if part.job == 3 and where == "working":
+            gc.collect()
+
+    def epoch():
+        with ThreadTeam(planned, lambda: worker, 100, 3, 10, 3) as team:
+            teams.append(team)
+            yield team.finished(0)
+
+    before = threading.active_count()
+    gc.disable()
+    try:
+        batches = epoch()
+        next(batches)
+        cycle = [batches]
+        cycle.append(cycle)
+        del batches, cycle
+        threading.Thread(target=teams[0].give_back, args=(0,), daemon=True).start()  # job 3 may begin
+        until = time.monotonic() + 5
+        while threading.active_count() > before and time.monotonic() < until:
+            time.sleep(0.01)
+    finally:
+        gc.enable()
+    assert threading.active_count() == before and not problems
