@@ -81,6 +81,11 @@ void cutter_free(Cutter *cutter);
 /* ---- jpeg_window.c ---- */
 
 typedef struct JpegReader JpegReader;
+struct jpeg_decompress_struct;
+
+/* Whether all bits of all coefficients have been read, but for baseline files, which are always taken to be complete. Where
+ * a progressive file leaves out the last bits, decoders smooth over blocks. */
+int is_complete(const struct jpeg_decompress_struct *info);
 
 JpegReader *jpeg_reader_new(void);
 void jpeg_reader_free(JpegReader *reader);

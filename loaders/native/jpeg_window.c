@@ -131,8 +131,7 @@ static int is_usual(const struct jpeg_decompress_struct *info)
     return parts[0].h_samp_factor <= 2 && parts[0].v_samp_factor <= 2;
 }
 
-/* Where a progressive file leaves out the last bits of a coefficient, the decoder smooths over blocks. */
-static int is_complete(const struct jpeg_decompress_struct *info)
+int is_complete(const struct jpeg_decompress_struct *info)
 {
     if (!info->progressive_mode)
         return 1;

@@ -16,7 +16,8 @@ Bytes = bytes | NDArray[np.uint8]
 def add_restart_markers(jpeg: Bytes) -> bytes | None:
     """The same coefficients, so the same pixels to the bit, coded anew with restart markers and without metadata.
 
-    One sequential scan, also of a progressive file. None for what libjpeg would have to mend, for CMYK and for 12 bits.
+    One sequential scan, also of a progressive file. None for what libjpeg would have to mend, for progressive files
+    that leave bits out (which decoders smooth over), for CMYK and for 12 bits.
     Raises FeedrateError where there is no native kernel.
     """
     data = _array(jpeg)

@@ -57,6 +57,8 @@ static int rewrite(struct jpeg_decompress_struct *source, struct jpeg_compress_s
     if ((source->num_components != 1 && source->num_components != 3) || source->data_precision != 8)
         return 0;
     jvirt_barray_ptr *coefficients = jpeg_read_coefficients(source);
+    if (!is_complete(source)) /* as a sequential file nothing would be smoothed */
+        return 0;
     jpeg_copy_critical_parameters(source, target);
     target->optimize_coding = TRUE; /* the shorter codes pay for the markers */
     /* a component alone has blocks of 8 × 8, whatever its sampling factors say */
@@ -70,7 +72,8 @@ static int rewrite(struct jpeg_decompress_struct *source, struct jpeg_compress_s
 
 /* The same coefficients, so the same pixels, in one sequential scan with restart markers, each row of blocks beginning
  * at one; metadata are left out. Returns the size, and in `out` memory for feedrate_release. 0, and no memory, where
- * libjpeg finds anything to mend, and for other kinds than 8-bit JPEGs of one or three components. */
+ * libjpeg finds anything to mend, for progressive files that leave bits out, and for other kinds than 8-bit JPEGs of one
+ * or three components. */
 int64_t feedrate_add_restarts(const uint8_t *jpeg, int64_t size, uint8_t **out)
 {
     struct jpeg_decompress_struct source;

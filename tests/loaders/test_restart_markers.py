@@ -66,6 +66,20 @@ def test_progressive_becomes_sequential_with_the_same_pixels():
     assert b"\xff\xc2" not in rewritten[:600] and cut_to_window(rewritten, (10, 10, 50, 50)) is not None
 
 
+def test_a_progressive_file_without_its_last_scans_is_not_rewritten():
+    """Decoders smooth over what it leaves out, and would not if it were sequential."""
+    buffer = io.BytesIO()
+    Image.fromarray(smooth_picture(300, 200, 1)).save(buffer, "JPEG", progressive=True, quality=60)
+    whole = buffer.getvalue()
+    scans = [at for at in range(len(whole)) if whole[at : at + 2] == b"\xff\xda"]
+    for last in range(1, len(scans)):
+        tables = whole.rfind(b"\xff\xc4", 0, scans[last])  # those of the first scan that is left out
+        cut = whole[: tables if tables > scans[last - 1] else scans[last]] + b"\xff\xd9"
+        rewritten = add_restart_markers(cut)
+        assert rewritten is None or np.array_equal(pixels_of(rewritten), pixels_of(cut)), last
+        assert rewritten is None or last == len(scans) - 1
+
+
 def test_metadata_are_left_out_and_a_second_time_changes_nothing():
     buffer = io.BytesIO()
     Image.fromarray(smooth_picture(200, 100, 1)).save(buffer, "JPEG", comment=b"x" * 5000)
