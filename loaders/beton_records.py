@@ -35,6 +35,7 @@ class BetonRecords(MappedRecords):
         try:
             with open(path, "rb") as file:
                 columns = _read_columns(file, path)
+                modified_ns = os.fstat(file.fileno()).st_mtime_ns
         except OSError as error:
             raise FeedrateError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
         self.labels = columns.labels
@@ -49,7 +50,7 @@ class BetonRecords(MappedRecords):
         self.classes = tuple(str(label) for label in range(highest + 1)) if classes is None else classes
         if highest >= len(self.classes):
             raise FeedrateError(f"{path} has label {highest} and only {len(self.classes)} classes: {PACK_AGAIN}")
-        self._file = MappedFile(path, columns.num_bytes)
+        self._file = MappedFile(path, columns.num_bytes, modified_ns)
 
 
 @dataclass(frozen=True)

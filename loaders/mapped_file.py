@@ -35,21 +35,24 @@ _FAILED = ctypes.c_void_p(-1).value
 class MappedFile:
     """The `num_bytes` bytes of a file, mapped when first looked at; any thread may look.
 
-    Can be pickled: only path and size travel. The map goes away with this object and the last view it gave out.
+    modified_ns  when it was last changed; None: that does not matter
+
+    Can be pickled: no map travels. The map goes away with this object and the last view it gave out.
     """
 
-    def __init__(self, path: Path, num_bytes: int) -> None:
+    def __init__(self, path: Path, num_bytes: int, modified_ns: int | None = None) -> None:
         self.path = path
         self.num_bytes = num_bytes
+        self._modified_ns = modified_ns
         self._bytes: NDArray[np.uint8] | None = None
 
     def view(self, start: int, size: int) -> NDArray[np.uint8]:
         """uint8 [size] from byte `start` on, read-only, without a copy; valid as long as anyone holds it.
 
-        Raises LoaderError if the file is not there any more or has another size than it had.
+        Raises LoaderError if the file is not there any more, or is another by its size or time than it was.
         """
         if self._bytes is None:  # two threads at once may both map it: then one map goes with its first view
-            self._bytes = _map(self.path, self.num_bytes)
+            self._bytes = _map(self.path, self.num_bytes, self._modified_ns)
         return self._bytes[start : start + size]
 
     def advise(self, start: int, stop: int, advice: int) -> bool:
@@ -85,8 +88,8 @@ class MappedFile:
         finally:
             os.close(descriptor)
 
-    def __reduce__(self) -> tuple[type["MappedFile"], tuple[Path, int]]:
-        return MappedFile, (self.path, self.num_bytes)
+    def __reduce__(self) -> tuple[type["MappedFile"], tuple[Path, int, int | None]]:
+        return MappedFile, (self.path, self.num_bytes, self._modified_ns)
 
 
 # a file, and where in it some samples lie: first bytes and numbers of bytes, int64 [n] each
@@ -151,11 +154,13 @@ def _pages(view: NDArray[np.uint8]) -> tuple[int, int]:
     return view.ctypes.data - before, len(view) + before
 
 
-def _map(path: Path, num_bytes: int) -> NDArray[np.uint8]:
+def _map(path: Path, num_bytes: int, modified_ns: int | None) -> NDArray[np.uint8]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if os.fstat(descriptor).st_size != num_bytes:
+            status = os.fstat(descriptor)
+            # sets packed anew often have the very size of the old, and then other samples at the places that are known
+            if status.st_size != num_bytes or modified_ns not in (None, status.st_mtime_ns):
                 raise LoaderError(f"{path} has changed since it was opened: start again")
             address = _libc.mmap(None, num_bytes, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
             if address == _FAILED:

@@ -37,9 +37,10 @@ class RawRecords(MappedRecords):
         try:
             with open(path, "rb") as file:
                 shape = _read_shape(file, path)
-                data_start, num_bytes = file.tell(), os.fstat(file.fileno()).st_size
+                data_start, status = file.tell(), os.fstat(file.fileno())
         except OSError as error:
             raise FeedrateError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+        num_bytes = status.st_size
         if num_bytes - data_start != prod(shape):
             raise FeedrateError(
                 f"{path} has {num_bytes - data_start:,} bytes of pixels and its header says {prod(shape):,}:"
@@ -50,7 +51,7 @@ class RawRecords(MappedRecords):
         starts = table.column("raw_position")
         self.sizes: NDArray[np.int64] = _sizes(self.widths, self.heights, starts, num_bytes - data_start, table.path)
         self.positions: NDArray[np.int64] = starts + data_start
-        self._file = MappedFile(path, num_bytes)
+        self._file = MappedFile(path, num_bytes, status.st_mtime_ns)
 
     def _check_one_size(self, shape: tuple[int, ...], table_path: Path) -> None:
         num_samples, height, width, _ = shape

@@ -48,13 +48,15 @@ class ShardRecords:
         self.positions: NDArray[np.int64] = table.column("shard_position")
         self.sizes: NDArray[np.int64] = table.column("shard_bytes")
         try:
-            num_bytes = [path.stat().st_size for path in self.paths]
+            found = [path.stat() for path in self.paths]
+            num_bytes = [status.st_size for status in found]
             _check_places(self.shards, self.positions, self.sizes, np.array(num_bytes, np.int64), table.path)
             self._check_headers()
         except OSError as error:
             raise FeedrateError(f"{error.filename} cannot be read ({error.strerror}): check its permissions") from error
-        files = [MappedFile(path, size) for path, size in zip(self.paths, num_bytes, strict=True)]
-        self._files: list[MappedFile] | None = files
+        self._files: list[MappedFile] | None = [
+            MappedFile(path, status.st_size, status.st_mtime_ns) for path, status in zip(self.paths, found, strict=True)
+        ]
 
     def __len__(self) -> int:
         return len(self.labels)

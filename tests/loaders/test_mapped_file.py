@@ -6,9 +6,11 @@ import pickle
 from pathlib import Path
 
 import pytest
+from packed_by_hand import FORMATS
 
 from loaders.errors import LoaderError
 from loaders.mapped_file import MappedFile
+from loaders.packed_folder import open_packed
 
 
 def num_open() -> int:
@@ -67,3 +69,17 @@ def test_a_file_that_is_gone_is_refused_by_its_name_and_nothing_stays_open(tmp_p
     with pytest.raises(LoaderError):
         sent.view(0, 1)
     assert num_open() == before
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_set_packed_anew_while_it_is_open_is_refused_and_not_read_at_the_old_places(packed, kind):
+    """Of the same size, as raw pixels are in any order."""
+    records = open_packed(packed, "train", kind)
+    path = records.paths[0] if kind == "shards" else records.path
+    old = path.stat()
+    path.rename(path.with_suffix(".old"))
+    path.write_bytes(path.with_suffix(".old").read_bytes())
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns + 1_000_000_000))
+    for opened in (records, pickle.loads(pickle.dumps(records))):
+        with pytest.raises(LoaderError, match="has changed since it was opened"):
+            opened.read(0)
