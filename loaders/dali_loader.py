@@ -50,7 +50,7 @@ class DaliLoader(EpochLoader):
         super().__init__(records, plan, options)
         self._gpu_decoding = gpu_decoding
         self._raw = bool(records.is_raw.all())
-        self._unreadable: set[int] = set()  # what DALI may have failed on: it is not given them again
+        self._unreadable: set[int] = set()  # what DALI failed on: it is not given them again
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
         batches = self._made_batches(epoch, start)
@@ -110,9 +110,10 @@ class DaliLoader(EpochLoader):
             gpu=self._gpu_decoding,
         )
 
-    def _repair(self, batch: Ingredients, row: int) -> None:
+    def _repair(self, batch: Ingredients, row: int, is_suspect: bool) -> None:
         """Make a row that DALI may have failed on; LoaderError if it cannot be made by other means either."""
-        self._unreadable.add(int(batch.rows.ids[row]))
+        if is_suspect:  # its batch mates must look in later epochs as if they had never met it
+            self._unreadable.add(int(batch.rows.ids[row]))
         self._paint(batch, row, Decoder(), _renderer(batch.rows))
 
     def _paint(self, batch: Ingredients, row: int, decode: Decoder, render: Renderer) -> None:
@@ -132,7 +133,7 @@ class DaliLoader(EpochLoader):
             return None
         data = self._records.read(index)
         if self._raw:
-            return data.reshape(height, width, 3)
+            return data.reshape(height, width, 3) if data.size == 3 * width * height else None
         return data if _is_plain_jpeg(data, width, height) else None
 
 

@@ -16,7 +16,8 @@ from .plan import PlanRows
 from .records import Records
 
 Row = int
-Repair = Callable[["Ingredients", Row], None]  # paints a row that DALI cannot read, or raises LoaderError
+# paints a row, whose bytes are suspect or not, that DALI may have failed on; or raises LoaderError
+Repair = Callable[["Ingredients", Row, bool], None]
 
 _EMPTY = np.zeros(0, dtype=np.uint8)
 
@@ -146,7 +147,7 @@ class Stream:
         suspects = [] if self._graph.raw else [r for r in sorted(batch.samples) if self._is_suspect(batch.samples[r])]
         for row in suspects or sorted(batch.samples):
             del batch.samples[row]
-            self._repair(batch, row)
+            self._repair(batch, row, bool(suspects))
         waiting = [batch for batch, _ in self._under_way]
         self._under_way.clear()
         self._running = None

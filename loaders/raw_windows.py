@@ -117,8 +117,14 @@ class RawWindows:
         num_pixels = rect[2] * rect[3]
         if num_pixels > len(place):
             raise LoaderError(f"sample {index} ({self._records.where(index)}) is cut larger than there is room for")
-        shape = int(self._records.heights[index]), int(self._records.widths[index]), 3
-        sample = self._records.read(index).reshape(shape)
+        width, height = int(self._records.widths[index]), int(self._records.heights[index])
+        data = self._records.read(index)
+        if data.size != 3 * width * height:
+            raise LoaderError(
+                f"sample {index} ({self._records.where(index)}) cannot be delivered: it has {data.size:,} bytes and was"
+                f" recorded as {width}×{height} px: scan or pack again"
+            )
+        sample = data.reshape(height, width, 3)
         place[:num_pixels].reshape(rect[3], rect[2], 3)[:] = cut(sample, rect, one.fill)
 
 
@@ -130,6 +136,7 @@ class _Slab:
         self._memory = torch.empty((0, 3), dtype=torch.uint8)
         self._starts: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
         self.pixels = self._memory
+        self._array: Pixels = self.pixels.numpy()
 
     def make_room(self, rows: PlanRows, least: int) -> None:
         """For the rectangles of `rows`, at least `least` pixels for each."""
@@ -138,10 +145,11 @@ class _Slab:
         needed = int(self._starts[-1])
         if needed > len(self._memory):
             self._memory = self.pixels = torch.empty((0, 3), dtype=torch.uint8)  # gone before the new comes
+            self._array = self.pixels.numpy()
             shape = (int(needed * _ROOM_TO_GROW), 3)
             self._memory = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
         self.pixels = self._memory[:needed]
-        self._array: Pixels = self.pixels.numpy()
+        self._array = self.pixels.numpy()
 
     def place(self, row: int) -> Pixels:
         """uint8 [room, 3]"""

@@ -245,6 +245,18 @@ def test_where_no_row_is_suspect_all_of_the_batch_is_made_by_other_means(
     assert not np.array_equal(images[2], plain(records, loader, 0, 2))  # DALI's, a level off here and there
 
 
+def test_the_batch_mates_of_what_only_dali_cannot_read_are_as_ever_in_the_next_epoch(
+    image_folder, tmp_path, open_one, dali_fails_on_others, monkeypatch
+):
+    """A run that was stopped between has never met them, and must see the same bits."""
+    monkeypatch.setattr(dali_loader, "_is_suspect", lambda _: False)
+    records = changed(image_folder, tmp_path, {10: as_format("GIF")})
+    one, fresh = (open_one(records, "dali", order=Shuffled(9), view=CENTER) for _ in range(2))
+    delivered(one, 0)
+    for ours, expected in zip(delivered(one, 1), delivered(fresh, 1), strict=True):
+        assert np.array_equal(ours, expected)
+
+
 def _threads_of_process() -> int:
     """Also those that Python does not know of."""
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208

@@ -1,5 +1,8 @@
 """Mode `device` of `turbo`: rectangles of raw samples are copied, and resized where the batch is used."""
 
+import importlib.util
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +100,29 @@ def test_a_substitute_may_be_larger_than_what_it_stands_for(raw, open_one, monke
     assert torch.equal(images(loaders[0], 0), images(loaders[1], 0))
     with pytest.raises(LoaderError, match="it is gone"):
         images(open_one(raw, "turbo", "device"), 0)
+
+
+def test_outgrown_memory_is_gone_before_the_new_comes(raw, open_one, monkeypatch):
+    loader = open_one(raw, "turbo", "device", num_ahead=1)
+    slab, rows = loader._windows._slabs[0], loader._plan.rows(0, 0)
+    slab.make_room(rows, 10)
+    outgrown, make, still_there = weakref.ref(slab._array), torch.empty, []
+    monkeypatch.setattr(
+        torch, "empty", lambda shape, **how: still_there.append(outgrown() is not None) or make(shape, **how)
+    )
+    slab.make_room(rows, 10_000)
+    assert len(slab.place(0)) == 10_000 and still_there[-1] is False
+
+
+def test_a_sample_that_has_not_the_recorded_size_is_named(raw, open_one, monkeypatch):
+    """As people's own records may be wrong."""
+    intact = raw.read
+    monkeypatch.setattr(raw, "read", lambda index: intact(index)[:-3] if index == 5 else intact(index))
+    for name, mode in (("turbo", "device"), ("turbo", "exact"), ("dali", "exact"), ("torchvision", "exact")):
+        if name == "dali" and importlib.util.find_spec("nvidia.dali") is None:
+            continue
+        with pytest.raises(LoaderError, match="sample 5 "):
+            images(open_one(raw, name, mode, order=Shuffled(37)), 0)
 
 
 def test_a_rectangle_larger_than_its_room_is_an_error_and_nobodys_memory(raw, open_one):
