@@ -93,7 +93,8 @@ class NativePainter:
         held, addresses, sizes = [], [0] * len(ids), [0] * len(ids)
         for offset in np.flatnonzero(wanted).tolist():
             try:
-                data = self._records.read(int(ids[offset]))
+                # the kernel reads one byte after the other; people's own records may hand out anything
+                data = np.ascontiguousarray(self._records.read(int(ids[offset])))
             except LoaderError:
                 continue  # reading it again says so, in its turn
             held.append(data)

@@ -249,6 +249,15 @@ def test_a_loader_gives_the_same_bits_with_and_without_it(records, view, resize,
         assert ours[0].equal(reference[0]) and ours[1:] == reference[1:]
 
 
+def test_pixels_that_do_not_lie_one_after_the_other_are_read_as_they_are_meant(records_of, open_one, monkeypatch):
+    """People's own records may hand out a view: of every second byte here, in backward order."""
+    raw = records_of("raw")
+    expected = next(open_one(raw, "turbo", "area").epoch(0)).images.clone()
+    read = raw.read
+    monkeypatch.setattr(raw, "read", lambda index: np.repeat(read(index)[::-1], 2)[::-2])
+    assert next(open_one(raw, "turbo", "area").epoch(0)).images.equal(expected)
+
+
 def test_opencv_and_pillow_are_what_the_reference_resizes_with():
     """Else the tests above would compare the kernel with something else."""
     pixels = smooth_picture(61, 47, 2)
