@@ -129,7 +129,10 @@ class PlannedDecoder(Operation):  # type: ignore[misc]
         return slab
 
     def _work(self, batch: PlannedBatch, slab: NDArray[np.uint8], stored: NDArray[np.uint8]) -> None:
-        means = self._idle.pop() if self._idle else _Means(self._scratch_bytes)
+        try:
+            means = self._idle.pop()
+        except IndexError:  # asked in this way, since another thread may take the last in between
+            means = _Means(self._scratch_bytes)
         try:
             while not self._stopping and (part := batch.take(self._num_threads)):
                 decode_rows(batch.table, part.start, part.stop, stored, slab, self._fill, means.scratch, means.handle)

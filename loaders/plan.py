@@ -105,9 +105,13 @@ class Plan:
         self._heights = np.asarray(heights, dtype=np.int32)
         if self._widths.ndim != 1 or self._widths.shape != self._heights.shape:
             raise FeedrateError(f"widths {self._widths.shape} and heights {self._heights.shape} must be two equal rows")
-        for sides in (self._widths, self._heights):
-            if len(sides) and not 1 <= sides.min() <= sides.max() <= MAX_SIDE_PX:
-                raise FeedrateError(f"sides of {sides.min()} … {sides.max()} px must lie within 1 … {MAX_SIDE_PX} px")
+        wrong = (np.minimum(self._widths, self._heights) < 1) | (np.maximum(self._widths, self._heights) > MAX_SIDE_PX)
+        if wrong.any():
+            first = int(wrong.argmax())
+            raise FeedrateError(
+                f"sample {first} is {self._widths[first]}×{self._heights[first]} px: sides must lie within"
+                f" 1 … {MAX_SIDE_PX} px, so leave it out"
+            )
         self.order = order
         self.view = view
         self.seed = seed

@@ -139,6 +139,25 @@ def test_an_error_anywhere_in_the_pipeline_reaches_the_consumer(samples, open_on
     assert time.monotonic() - started < 5 and threads_now() == before
 
 
+def test_two_threads_that_see_the_same_idle_means_do_not_fail(samples, open_one, monkeypatch):
+    class Seen(list):
+        """Idle means that another thread takes between a look and a grasp."""
+
+        def __bool__(self):
+            return True
+
+    make = ffcv_pipeline.PlannedDecoder.__init__
+
+    def with_a_race(self, *arguments):
+        make(self, *arguments)
+        self._idle = Seen()
+
+    expected = next(open_one(samples, "ffcv", **EVAL).epoch(0)).images.clone()
+    monkeypatch.setattr(ffcv_pipeline.PlannedDecoder, "__init__", with_a_race)
+    monkeypatch.setattr(ffcv_pipeline.PlannedDecoder, "close", lambda self: self._threads.shutdown())
+    assert torch.equal(next(open_one(samples, "ffcv", **EVAL).epoch(0)).images, expected)
+
+
 def test_a_thread_of_ffcvs_that_ends_early_is_an_error_and_no_short_epoch(samples, open_one, monkeypatch):
     monkeypatch.setattr(ffcv_pipeline.PlannedEpoch, "run", lambda self: None)
     with pytest.raises(LoaderError, match="after 0 of 5 batches"):

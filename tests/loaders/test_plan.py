@@ -243,7 +243,7 @@ def test_identities_are_json_and_tell_streams_apart():
         (lambda: View(fill=(0, 0, 256)), "256"),
         (lambda: Plan([3, 4], [3], Shuffled(1), View()), "equal"),
         (lambda: Plan([0], [3], Shuffled(1), View()), "sides"),
-        (lambda: Plan([70_000], [3], Shuffled(1), View()), "70000"),
+        (lambda: Plan([9, 70_000], [3, 3], Shuffled(1), View()), "sample 1 is 70000×3 px: sides must"),
         (lambda: plan_of(7, Shuffled(8)).num_batches(), "at most 7"),
     ],
 )
