@@ -14,6 +14,7 @@ from .errors import FeedrateError, LoaderError
 from .pixels import Pixels, cut
 from .plan import PADDING_ID, PlanRows
 from .records import Records
+from .slabs import allocate
 from .thread_team import Part, ThreadTeam, Worker
 from .transfer import to_device
 
@@ -147,7 +148,7 @@ class _Slab:
             self._memory = self.pixels = torch.empty((0, 3), dtype=torch.uint8)  # gone before the new comes
             self._array = self.pixels.numpy()
             shape = (int(needed * _ROOM_TO_GROW), 3)
-            self._memory = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+            self._memory = allocate(shape, "use a smaller batch, or fewer --data.batches-ahead", pinned=self._pinned)
         self.pixels = self._memory[:needed]
         self._array = self.pixels.numpy()
 

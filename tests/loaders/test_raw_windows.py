@@ -114,6 +114,12 @@ def test_outgrown_memory_is_gone_before_the_new_comes(raw, open_one, monkeypatch
     assert len(slab.place(0)) == 10_000 and still_there[-1] is False
 
 
+def test_memory_that_cannot_be_had_is_an_error_in_one_sentence(raw, open_one):
+    loader = open_one(raw, "turbo", "device")
+    with pytest.raises(LoaderError, match="use a smaller batch"):
+        loader._windows._slabs[0].make_room(loader._plan.rows(0, 0), 1 << 50)
+
+
 def test_a_sample_that_has_not_the_recorded_size_is_named(raw, open_one, monkeypatch):
     """As people's own records may be wrong."""
     intact = raw.read
