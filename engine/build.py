@@ -30,6 +30,7 @@ from .loop import Run
 from .loss_watch import LossWatch
 from .model import describe_model, prepare_model, start_model
 from .optim import build_optimizer
+from .plateau import Unlowered, build_plateau
 from .progress import Progress
 from .recompute import recompute_activations
 from .run_folder import RunFolder
@@ -85,7 +86,8 @@ def _assemble(
     watchdog: Watchdog,
 ) -> Run:
     """The run as it stands before its first step."""
-    step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model)
+    plateau = build_plateau(config.optim)
+    step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model, plateau)
     progress, lookout = Progress(ranks.device), Lookout(ranks, config.run.log_every_steps)
     averages, watch = Averages(step.module, config.average, step.windows), LossWatch(ranks.device)
     identity = _identity(config, ranks, data)
@@ -98,7 +100,7 @@ def _assemble(
         len(data.train),
         identity,
         about=_about(config, data, identity),
-        states={**step.states(), "averages": averages, "best": best},
+        states={**step.states(), "averages": averages, "plateau": plateau, "best": best},
         exported=lambda: {"weights": step.module, **averages.models()},
         best=best,
         check=lambda: watch.refuse(step.module, ranks),
@@ -114,7 +116,7 @@ def _assemble(
         train=WatchedLoader(data.train, "of an epoch", watchdog),
         evaluation=WatchedLoader(data.evaluation, "of an evaluation", watchdog, obey),
     )
-    return Run(config, ranks, watched, step, averages, watch, folder, display, stop, lookout, progress, saver)
+    return Run(config, ranks, watched, step, averages, watch, folder, display, stop, lookout, progress, saver, plateau)
 
 
 def _identity(config: Config, ranks: Ranks, data: Data) -> dict[str, Any]:
@@ -154,10 +156,11 @@ def build_step(
     channels: ChannelStatistics,
     steps_per_epoch: int,
     model: nn.Module | None = None,
+    plateau: Unlowered = Unlowered(),
 ) -> TrainStep:
     """`model` with its optimizer, schedule and normalisation, on this rank's device.
 
-    Without a model, one with random weights: those who measure need no others.
+    Without a model, one with random weights: those who measure need no others. `plateau` may lower what is scheduled.
     """
     channels_last = config.execution.channels_last
     if model is None:
@@ -168,7 +171,7 @@ def build_step(
     if config.execution.checkpoint_activations:
         recompute_activations(model, config.model.name)
     windows = Windows(steps_per_epoch, config.optim.accumulate)
-    schedule = build_schedule(config.optim, config.epochs, windows.updates_per_epoch)
+    schedule = plateau.lowering(build_schedule(config.optim, config.epochs, windows.updates_per_epoch))
     return TrainStep(
         model,
         build_optimizer(config.optim, model),

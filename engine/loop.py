@@ -16,6 +16,7 @@ from .dist import Ranks
 from .evaluate import Evaluation, answer_of, evaluate
 from .interrupt import Lookout, Stopped, StopRequest
 from .loss_watch import LossWatch
+from .plateau import Unlowered
 from .prediction_sample import PredictionSample
 from .profiler.meter import Meter, Reading
 from .profiler.resources import ResourceMeter
@@ -41,6 +42,7 @@ class Run:
     lookout: Lookout
     progress: Progress
     saver: Saver
+    plateau: Unlowered
 
 
 def train(run: Run) -> bool:
@@ -190,6 +192,8 @@ def _finish_epoch(
     }
     run.folder.log(record)
     run.display.summarize(record, run.config.epochs)
+    if run.plateau.observe(record):
+        run.display.say(f"no better for too long: the learning rate is now {run.plateau.scale:.3g} of the schedule's")
     if totals["num_substituted"]:
         bad = run.progress.all_substitutions(run.ranks)
         run.folder.log_bad_samples(bad)

@@ -1,5 +1,7 @@
 """The learning rate as a pure function of the step: nothing to save, nothing to restore."""
 
+import bisect
+import itertools
 import math
 from collections.abc import Callable
 
@@ -7,35 +9,87 @@ from .optim_config import OptimConfig
 
 Schedule = Callable[[int], float]
 
-_ONECYCLE_START, _ONECYCLE_END = 1 / 25, 1 / 25 / 1e4  # of the peak; torch's OneCycleLR defaults
+_Curve = Callable[[float], float]  # share of the peak at a share of the way
 
 
 def build_schedule(config: OptimConfig, num_epochs: int, steps_per_epoch: int) -> Schedule:
     """Learning rate for step 0 … num_epochs × steps_per_epoch - 1.
 
-    `onecycle` is torch's OneCycleLR with cosine annealing and its default start and end; momentum is not cycled.
-    `cosine` rises linearly for `warmup_epochs`, then falls along half a cosine and would reach 0 after the last step.
+    constant, plateau   the peak, once warm
+    linear, cosine      from the peak to `final_share` of it, which would be reached after the last step
+    polynomial          the same along (1 - progress) ** power, as torch's PolynomialLR
+    step                the peak times `milestone_factor` for each milestone passed, as torch's MultiStepLR
+    onecycle            torch's OneCycleLR with cosine annealing; momentum is not cycled
+    piecewise           straight lines between `points`, and level before the first and after the last
+
+    All but the last two rise linearly from 0 for `warmup_epochs` first: step k of W has (k + 1) / W of the peak.
     """
     total = num_epochs * steps_per_epoch
-    peak = config.learning_rate
     if config.schedule == "onecycle":
-        last_rising = config.rise_share * total - 1
-
-        def one_cycle(step: int) -> float:
-            if step <= last_rising:
-                return _half_cosine(peak * _ONECYCLE_START, peak, step / last_rising if last_rising > 0 else 1.0)
-            return _half_cosine(peak, peak * _ONECYCLE_END, (step - last_rising) / max(1e-9, total - 1 - last_rising))
-
-        return one_cycle
-
+        return _one_cycle(config, total)
+    if config.schedule == "piecewise":
+        return _piecewise(config, steps_per_epoch)
     warmup = config.warmup_epochs * steps_per_epoch
+    if config.schedule == "step":
+        return _warmed(_step(config, steps_per_epoch), config.learning_rate, warmup)
+    final = config.final_share
+    curves: dict[str, _Curve] = {
+        "constant": lambda progress: 1.0,
+        "plateau": lambda progress: 1.0,
+        "linear": lambda progress: final + (1 - final) * (1 - progress),
+        "cosine": lambda progress: _half_cosine(1.0, final, progress),
+        "polynomial": lambda progress: final + (1 - final) * (1 - progress) ** config.power,
+    }
+    curve = curves[config.schedule]
 
-    def cosine(step: int) -> float:
-        if step < warmup:
-            return peak * (step + 1) / max(1.0, warmup)
-        return _half_cosine(peak, 0.0, (step - warmup) / max(1.0, total - warmup))
+    def along(step: int) -> float:
+        return config.learning_rate * curve((step - warmup) / max(1.0, total - warmup))
 
-    return cosine
+    return _warmed(along, config.learning_rate, warmup)
+
+
+def _warmed(after: Schedule, peak: float, num_warmup_steps: float) -> Schedule:
+    """A linear rise to `peak`, then `after`."""
+
+    def warmed(step: int) -> float:
+        if step < num_warmup_steps:
+            return peak * (step + 1) / max(1.0, num_warmup_steps)
+        return after(step)
+
+    return warmed
+
+
+def _step(config: OptimConfig, steps_per_epoch: int) -> Schedule:
+    milestones = [round(epoch * steps_per_epoch) for epoch in config.milestones]
+    return lambda step: config.learning_rate * config.milestone_factor ** bisect.bisect_right(milestones, step)
+
+
+def _one_cycle(config: OptimConfig, total: int) -> Schedule:
+    peak = config.learning_rate
+    start = peak / config.start_divisor
+    end = start / config.final_divisor
+    last_rising = config.rise_share * total - 1
+
+    def one_cycle(step: int) -> float:
+        if step <= last_rising:
+            return _half_cosine(start, peak, step / last_rising if last_rising > 0 else 1.0)
+        return _half_cosine(peak, end, (step - last_rising) / max(1e-9, total - 1 - last_rising))
+
+    return one_cycle
+
+
+def _piecewise(config: OptimConfig, steps_per_epoch: int) -> Schedule:
+    points = [(epoch * steps_per_epoch, config.learning_rate * share) for epoch, share in config.points]
+
+    def piecewise(step: int) -> float:
+        if step <= points[0][0]:
+            return points[0][1]
+        for (start, rate), (end, next_rate) in itertools.pairwise(points):
+            if step <= end:
+                return rate + (next_rate - rate) * (step - start) / (end - start)
+        return points[-1][1]
+
+    return piecewise
 
 
 def _half_cosine(start: float, end: float, progress: float) -> float:

@@ -18,6 +18,7 @@ from .config import Config
 from .dist import Ranks
 from .memory import is_out_of_memory, memory_in_use, release_memory
 from .open_gradients import OpenGradients
+from .optim import clip_gradients
 from .schedule import Schedule
 from .state import States
 from .windows import Windows
@@ -183,9 +184,7 @@ class TrainStep:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         scaler = self.precision.scaler
-        if self._config.optim.clip_norm:
-            scaler.unscale_(self.optimizer)  # the limit is meant for true gradients
-            nn.utils.clip_grad_norm_(self.module.parameters(), self._config.optim.clip_norm)
+        clip_gradients(self.module.parameters(), self.optimizer, scaler, self._config.optim)
         scaler.step(self.optimizer)
         scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
