@@ -1,0 +1,45 @@
+"""`tools/plot.py` as a user calls it, and what its pictures show."""
+
+import pytest
+from commands import REPOSITORY, python
+
+from engine.command_line import parse_config
+from engine.schedule import build_schedule
+from tools import plot
+from tools.plots import schedule
+
+PLOT = str(REPOSITORY / "tools" / "plot.py")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_schedule_is_drawn_from_any_folder_without_data(tmp_path):
+    done = python(PLOT, "schedule", "--config", "cifar10_resnet20", "--run.folder", "mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "mine" / "cifar10_resnet20" / "schedule.png"
+    assert path.read_bytes().startswith(PNG_SIGNATURE)
+    assert done.stdout == "written to mine/cifar10_resnet20/schedule.png\n"
+
+
+def test_the_curve_is_the_schedule_of_every_step_against_the_epoch():
+    config = parse_config(["--optim.schedule", "step", "--optim.milestones", "3", "4.5", "--epochs", "6"])
+    [curve] = schedule.figure_of(config, 10).axes[0].lines
+    rate = build_schedule(config.optim, 6, 10)
+    assert list(curve.get_xdata()) == [step / 10 for step in range(60)]
+    assert list(curve.get_ydata()) == [rate(step) for step in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no plot '': known are"),
+        (["shedule"], "no plot 'shedule': did you mean schedule?"),
+        (["schedule", "--steps-per-epoch", "0"], "--steps-per-epoch is 0: it must be 1 or more"),
+        (["schedule", "--steps-per-epoch", "many"], "invalid int value: 'many'"),
+        (["schedule", "--step-per-epoch", "9"], "unknown option --step-per-epoch: did you mean --steps-per-epoch"),
+        (["schedule", "--out", "/proc/nowhere/x.png"], "/proc/nowhere/x.png cannot be written"),
+    ],
+)
+def test_a_bad_word_gives_one_sentence_and_status_2(arguments, message, capsys):
+    assert plot.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1

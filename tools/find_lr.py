@@ -1,0 +1,107 @@
+"""Find a learning rate: raise it from update to update and watch the loss.
+
+python tools/find_lr.py [--lowest-rate R] [--highest-rate R] [--updates N] [--growth exponential|linear]
+                        [--config NAME] [--loader NAME] [--option value …]
+
+All options of engine/train.py are understood, and torchrun starts it on several ranks. Nothing is trained: the weights
+it moved are thrown away. Writes runs/NAME/lr-finder/sweep.png and sweep.json.
+"""
+
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    if sys.flags.safe_path:
+        sys.path.append(str(REPOSITORY))  # tools/plots is not installed
+    else:
+        # Python put tools/ first, where `profile.py` hides the standard library's
+        sys.path[0] = str(REPOSITORY)
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from engine.command_line import parse_config
+from engine.config import Config
+from engine.display import Display
+from engine.dist import end_process, start_ranks, stop_ranks
+from engine.lr_finder import Suggestion, Sweep, SweepSettings, find_learning_rates, suggest
+from loaders.api import FeedrateError
+from loaders.atomic import atomic_file
+from tools.plots import lr_sweep
+from tools.plots.picture import save
+
+_DEFAULTS = SweepSettings()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit status: 0 done, 2 bad input."""
+    own = _options()
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__, own.format_help(), sep="\n")
+    try:
+        chosen, others = own.parse_known_args(arguments)
+        settings = SweepSettings(
+            chosen.lowest_rate, chosen.highest_rate, chosen.updates, chosen.growth, chosen.smoothing_updates
+        )
+        more_options = [word for action in own._actions for word in action.option_strings]
+        config = parse_config(others, more_options=more_options)
+        ranks = start_ranks(config.execution.device)
+        display = Display(ranks.is_main)
+        swept = find_learning_rates(config, ranks, settings, display.say)
+        suggestion = suggest(swept)
+        if ranks.is_main:
+            _write(Path(config.run.folder) / config.name / "lr-finder", swept, suggestion, config)
+        _tell(display, swept, suggestion)
+    except (FeedrateError, argparse.ArgumentError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+    finally:
+        stop_ranks()
+    return 0
+
+
+def _options() -> argparse.ArgumentParser:
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False, usage=argparse.SUPPRESS)
+    add = own.add_argument
+    add("--lowest-rate", type=float, default=_DEFAULTS.lowest_rate, metavar="R", help="to start from (1e-6)")
+    add("--highest-rate", type=float, default=_DEFAULTS.highest_rate, metavar="R", help="to end with (10)")
+    add("--updates", type=int, default=_DEFAULTS.num_updates, metavar="N", help="from one to the other (200)")
+    add("--growth", choices=("exponential", "linear"), default=_DEFAULTS.growth, help="of the rate (exponential)")
+    smoothing = _DEFAULTS.smoothing_updates
+    add("--smoothing-updates", type=int, default=smoothing, metavar="N", help=f"loss is a mean over N ({smoothing})")
+    return own
+
+
+def _write(folder: Path, swept: Sweep, suggestion: Suggestion | None, config: Config) -> None:
+    save(lr_sweep.figure_of(swept, suggestion, config.name), folder / "sweep.png")
+    content = {
+        "suggestion": None if suggestion is None else dataclasses.asdict(suggestion),
+        **dataclasses.asdict(swept),
+        "smoothed": swept.smoothed().tolist(),
+        "config": dataclasses.asdict(config),
+    }
+    with atomic_file(folder / "sweep.json") as file:
+        file.write(json.dumps(content, indent=1).encode() + b"\n")
+    print(f"written to {folder / 'sweep.png'} and sweep.json")
+
+
+def _tell(display: Display, swept: Sweep, suggestion: Suggestion | None) -> None:
+    display.say(f"{len(swept.rates)} updates; {swept.ending}")
+    if suggestion is None:
+        display.say("no suggestion: the loss did not fall; try another range, more --updates or a larger batch")
+        return
+    display.say(
+        f"suggested: between {suggestion.minimum:.2g} and {suggestion.maximum:.2g}, such as --optim.learning-rate"
+        f" {suggestion.maximum:.2g}; the loss was lowest at {suggestion.lowest_loss_at:.2g}"
+    )
+    display.say(suggestion.derivation)
+
+
+if __name__ == "__main__":
+    end_process(main(sys.argv[1:]))

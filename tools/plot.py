@@ -1,0 +1,46 @@
+"""Draw a picture.
+
+python tools/plot.py schedule [--config NAME] [--steps-per-epoch N] [--out FILE] [--option value …]
+
+`schedule` draws the learning rate of a configuration against epochs, without reading data; all options of
+engine/train.py are understood.
+"""
+
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    if sys.flags.safe_path:
+        sys.path.append(str(REPOSITORY))  # tools/plots is not installed
+    else:
+        # Python put tools/ first, where `profile.py` hides the standard library's
+        sys.path[0] = str(REPOSITORY)
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from loaders.errors import FeedrateError, did_you_mean
+from tools.plots import schedule
+
+PLOTS: dict[str, Callable[[Sequence[str]], Path]] = {"schedule": schedule.run}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit status: 0 done, 2 bad input."""
+    name = arguments[0] if arguments else ""
+    if name in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    try:
+        if name not in PLOTS:
+            raise FeedrateError(f"no plot '{name}': {did_you_mean(name, PLOTS)}known are {', '.join(PLOTS)}")
+        print(f"written to {PLOTS[name](arguments[1:])}")
+    except (FeedrateError, argparse.ArgumentError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

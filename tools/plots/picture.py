@@ -1,0 +1,20 @@
+"""From a figure to a PNG, whole or not there."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from loaders.atomic import atomic_file
+from loaders.errors import FeedrateError
+
+_DOTS_PER_INCH = 120
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `figure` as PNG, over what was there; folders are made. Raises FeedrateError where it cannot be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            figure.savefig(file, format="png", dpi=_DOTS_PER_INCH)
+    except OSError as error:
+        raise FeedrateError(f"{path} cannot be written: {error.strerror}; name another file with --out") from error

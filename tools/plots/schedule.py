@@ -1,0 +1,49 @@
+"""`plot.py schedule`: the learning rate of a configuration against epochs. No data are read."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from engine.command_line import parse_config
+from engine.config import Config
+from engine.schedule import build_schedule
+from loaders.errors import FeedrateError
+
+from .picture import save
+
+
+def run(arguments: Sequence[str]) -> Path:
+    """Draw what the arguments ask for; returns the file. Raises FeedrateError on bad ones."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False, usage=argparse.SUPPRESS)
+    own.add_argument("--steps-per-epoch", type=int, default=1000, help="the schedule is drawn for (default 1000)")
+    own.add_argument("--out", type=Path, help="PNG to write (default runs/NAME/schedule.png)")
+    if {"-h", "--help"} & set(arguments):
+        print(own.format_help())
+    chosen, others = own.parse_known_args(arguments)
+    if chosen.steps_per_epoch < 1:
+        raise FeedrateError(f"--steps-per-epoch is {chosen.steps_per_epoch}: it must be 1 or more")
+    config = parse_config(others, more_options=["--steps-per-epoch", "--out"])
+    path: Path = chosen.out or Path(config.run.folder) / config.name / "schedule.png"
+    save(figure_of(config, chosen.steps_per_epoch), path)
+    return path
+
+
+def figure_of(config: Config, steps_per_epoch: int) -> Figure:
+    """The learning rate of every step, against the epoch."""
+    schedule = build_schedule(config.optim, config.epochs, steps_per_epoch)
+    steps = range(config.epochs * steps_per_epoch)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([step / steps_per_epoch for step in steps], [schedule(step) for step in steps])
+    lowered = ", before evaluations lower it" if config.optim.schedule == "plateau" else ""
+    axes.set(
+        xlabel="epoch",
+        ylabel="learning rate",
+        title=f"{config.name}: {config.optim.schedule}{lowered}",
+        xlim=(0, config.epochs),
+        ylim=(0, None),
+    )
+    axes.grid(alpha=0.3)
+    return figure
