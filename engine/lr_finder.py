@@ -7,7 +7,7 @@ import copy
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -57,7 +57,7 @@ class SweepSettings:
         progress = update / (self.num_updates - 1)
         if self.growth == "linear":
             return self.lowest_rate + (self.highest_rate - self.lowest_rate) * progress
-        return self.lowest_rate ** (1 - progress) * self.highest_rate**progress
+        return self.lowest_rate * math.exp(progress * math.log(self.highest_rate / self.lowest_rate))
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,11 @@ def suggest(swept: Sweep) -> Suggestion | None:
     )
 
 
-def _updates(step: TrainStep, loader: Loader, ranks: Ranks) -> Iterator[float]:
-    """The loss of one update after the other, over all ranks and all batches of its window."""
-    batch_losses: list[torch.Tensor] = []
+def _updates(step: TrainStep, loader: Loader, ranks: Ranks) -> Generator[float, None, None]:
+    """The loss of one update after the other, over all ranks."""
     for number, batch in enumerate(_endless(loader)):
-        loss, _ = step(batch.images, batch.labels, batch.ids, number)
-        batch_losses.append(loss.double())
-        if step.windows.closes_at(number):
-            yield ranks.sum(torch.stack(batch_losses).mean()).item() / ranks.world_size
-            batch_losses = []
+        loss, _ = step(batch.images, batch.labels, number)
+        yield ranks.sum(loss.double()).item() / ranks.world_size
 
 
 def _endless(loader: Loader) -> Iterator[Batch]:

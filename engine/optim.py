@@ -106,7 +106,7 @@ def _of_timm(config: OptimConfig, groups: Groups) -> torch.optim.Optimizer:
     from timm.optim import create_optimizer_v2, get_optimizer_class, get_optimizer_info, list_optimizers
 
     name = config.name.removeprefix("timm/")
-    known = [known for known in list_optimizers() if not get_optimizer_info(known).second_order]
+    known = [each for each in map(str, list_optimizers()) if not get_optimizer_info(each).second_order]
     if name.removeprefix(_LOOKAHEAD) not in known:
         raise FeedrateError(
             f"unknown optimizer 'timm/{name}': {did_you_mean(config.name, [f'timm/{each}' for each in known])}"

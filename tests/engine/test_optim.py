@@ -2,14 +2,14 @@
 
 import copy
 import dataclasses
-import io
 import shutil
 
 import pytest
 import timm
 import timm.optim
 import torch
-from short_runs import run_to_end, short_config, state_digest
+from short_runs import run_to_end, short_config
+from small_training import refuse_unless_it_resumes, small_net, train
 from torch import nn
 from torchvision import models
 
@@ -17,11 +17,6 @@ from engine.model import build_model
 from engine.optim import build_optimizer, clip_gradients, parameter_groups
 from engine.optim_config import OPTIMIZERS, OptimConfig
 from loaders.api import FeedrateError
-
-# kron compiles its kernels for minutes; apex and bitsandbytes are CUDA's, and not installed here
-_NOT_HERE = {name for name in timm.optim.list_optimizers() if name.startswith(("fused", "bnb"))}
-_OF_TIMM = set(timm.optim.list_optimizers()) - _NOT_HERE - {"adahessian", "kron", "kronw", "kronc"}
-ALL_OPTIMIZERS = [*OPTIMIZERS, *(f"timm/{name}" for name in sorted(_OF_TIMM)), "timm/lookahead_sgd"]
 
 
 def _spared_names(model):
@@ -63,7 +58,7 @@ def test_a_vision_transformers_token_and_position_embedding_do_not_decay(source)
 
 
 def test_layer_scale_of_three_dimensions_does_not_decay():
-    setting = models.convnext.CNBlockConfig(8, 8, 1)
+    setting = models.convnext.CNBlockConfig(8, 8, 2)
     model = models.ConvNeXt([setting], num_classes=5)
     scales = _ends(model, "layer_scale")
     assert scales and {tuple(model.get_parameter(name).shape) for name in scales} == {(8, 1, 1)}
@@ -171,43 +166,9 @@ def test_what_cannot_be_made_is_refused_in_one_sentence(settings, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def _small_net():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 8), nn.Linear(8, 5)
-    ).to(memory_format=torch.channels_last)
-
-
-def _train(model, optimizer, steps):
-    for step in steps:
-        generator = torch.Generator().manual_seed(step)
-        images, labels = torch.randn(6, 3, 8, 8, generator=generator), torch.arange(6) % 5
-        torch.manual_seed(step)
-        for group in optimizer.param_groups:
-            group["lr"] = 0.01 / (step + 1)
-        nn.functional.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-
-@pytest.mark.parametrize("name", ALL_OPTIMIZERS)
-def test_every_optimizer_goes_on_from_a_checkpoint_with_the_same_bits(name):
-    config = OptimConfig(name=name, learning_rate=0.01)
-    whole = _small_net()
-    optimizer = build_optimizer(config, whole)
-    initial = state_digest(whole.state_dict())
-    _train(whole, optimizer, range(4))
-    file = io.BytesIO()
-    torch.save({"model": whole.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    _train(whole, optimizer, range(4, 9))
-    resumed = _small_net()
-    content = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
-    resumed.load_state_dict(content["model"])
-    again = build_optimizer(config, resumed)
-    again.load_state_dict(content["optimizer"])
-    _train(resumed, again, range(4, 9))
-    assert state_digest(resumed.state_dict()) == state_digest(whole.state_dict()) != initial
-    assert state_digest(again.state_dict()) == state_digest(optimizer.state_dict())
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "timm/adafactorbv", "timm/lookahead_sgd"])
+def test_an_optimizer_goes_on_from_a_checkpoint_with_the_same_bits(name):
+    refuse_unless_it_resumes(name)  # the rest of timm's: tests/long/test_optimizers.py
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lars", "lamb", "muon", "rmsprop"])
@@ -225,14 +186,15 @@ def test_a_whole_run_resumes_with_the_same_bits(image_folder, tmp_path, name):
 
 
 def test_muon_orthogonalises_convolutions_too_and_leaves_the_rest_to_adamw():
-    model = _small_net()
+    model = small_net()
     before = copy.deepcopy(model)
     optimizer = build_optimizer(OptimConfig(name="muon", learning_rate=0.01, weight_decay=0.0, momentum=0.0), model)
-    _train(model, optimizer, [0])
+    train(model, optimizer, [0])
     conv, norm, head = model[0], model[1], model[5]
-    for layer, first in ((conv, before[0]), (head, before[5])):
+    # the head's gradient has the rank of its outputs less one: over the classes it sums to 0
+    for layer, first, rank in ((conv, before[0], 8), (head, before[5], 4)):
         move = (layer.weight - first.weight).detach().flatten(1)
-        spread = torch.linalg.svdvals(move)
+        spread = torch.linalg.svdvals(move)[:rank]
         assert spread.min() > 0.5 * spread.max()  # Newton-Schulz brings all of them near 1
         assert "momentum_buffer" in optimizer.state[layer.weight]
     for parameter in (conv.bias, norm.weight, norm.bias, head.bias):
@@ -240,12 +202,12 @@ def test_muon_orthogonalises_convolutions_too_and_leaves_the_rest_to_adamw():
 
 
 def _with_gradients(scale=1.0):
-    model = _small_net()
+    model = small_net()
     (nn.functional.cross_entropy(model(torch.ones(4, 3, 8, 8)), torch.arange(4)) * scale).backward()
     return model
 
 
-@pytest.mark.parametrize(("clip_value", "clip_norm"), [(0.0, 0.0), (0.01, 0.0), (0.0, 0.05), (0.01, 0.05)])
+@pytest.mark.parametrize(("clip_value", "clip_norm"), [(0.0, 0.0), (0.01, 0.0), (0.0, 0.05), (0.01, 0.02)])
 @pytest.mark.parametrize("scale", [1.0, 1024.0])
 def test_gradients_are_clipped_by_value_then_by_norm_and_unscaled_before(clip_value, clip_norm, scale):
     config = OptimConfig(clip_value=clip_value, clip_norm=clip_norm)

@@ -71,16 +71,16 @@ def test_what_was_observed_is_taken_up_from_its_state_at_any_point(settings):
     config = OptimConfig(schedule="plateau", **settings)
     values = _evaluations(30)
     whole = Plateau(config)
-    states = [whole.state()]
+    states = [whole.state_dict()]
     for value in values:
         whole.observe({config.plateau_metric: value})
-        states.append(whole.state())
+        states.append(whole.state_dict())
     for cut in range(len(values)):
         resumed = build_plateau(config)
-        resumed.restore(states[cut])
+        resumed.load_state_dict(states[cut])
         for value in values[cut:]:
             resumed.observe({config.plateau_metric: value})
-        assert resumed.state() == states[-1], cut
+        assert resumed.state_dict() == states[-1], cut
 
 
 def test_other_schedules_are_left_as_they_are():
@@ -88,7 +88,7 @@ def test_other_schedules_are_left_as_they_are():
     schedule = watcher.lowering(lambda step: 0.1 * step)
     assert not any(watcher.observe({"eval_loss": 1.0}) for _ in range(50))
     assert [schedule(step) for step in range(4)] == [0.1 * step for step in range(4)]
-    watcher.restore(watcher.state())
+    watcher.load_state_dict(watcher.state_dict())
 
 
 def test_a_run_lowers_its_rate_and_resumes_exactly_from_every_batch(image_folder, tmp_path):
