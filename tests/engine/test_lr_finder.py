@@ -39,7 +39,7 @@ def test_the_rate_goes_from_end_to_end_in_equal_factors_or_equal_steps():
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.03])
-@pytest.mark.parametrize(("centre", "width"), [(-2.0, 0.4), (-1.0, 0.7)])
+@pytest.mark.parametrize(("centre", "width"), [(-2.0, 0.5), (-1.5, 0.3)])
 def test_the_suggestion_is_where_the_loss_falls_most_steeply_and_where_its_fall_begins(centre, width, noise):
     """A loss that falls along a logistic curve over the rate's logarithm, and explodes above a rate of 3."""
     draw = random.Random(1)
@@ -87,9 +87,10 @@ def _train(step, batches, first):
     return [step(batch.images, batch.labels, first + i)[0].item() for i, batch in enumerate(batches)]
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "lars", "muon"])
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("trained_before", [0, 3])
+@pytest.mark.parametrize(
+    ("name", "precision", "trained_before"),
+    [("sgd", "fp32", 0), ("sgd", "fp16", 3), ("adamw", "fp32", 2), ("muon", "fp16", 0)],
+)
 def test_all_is_as_it_was_to_the_bit_and_training_goes_on_as_if_nothing_had_been(
     image_folder, tmp_path, name, precision, trained_before
 ):
