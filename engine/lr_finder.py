@@ -166,7 +166,7 @@ def suggest(swept: Sweep) -> Suggestion | None:
 def _updates(step: TrainStep, loader: Loader, ranks: Ranks) -> Generator[float, None, None]:
     """The loss of one update after the other, over all ranks."""
     for number, batch in enumerate(_endless(loader)):
-        loss, _ = step(batch.images, batch.labels, number)
+        loss, _ = step(batch.images, batch.labels, batch.ids, number)
         yield ranks.sum(loss.double()).item() / ranks.world_size
 
 

@@ -84,7 +84,7 @@ def _everything(step):
 
 
 def _train(step, batches, first):
-    return [step(batch.images, batch.labels, first + i)[0].item() for i, batch in enumerate(batches)]
+    return [step(batch.images, batch.labels, batch.ids, first + i)[0].item() for i, batch in enumerate(batches)]
 
 
 @pytest.mark.parametrize(
