@@ -115,6 +115,7 @@ def sweep(step: TrainStep, loader: Loader, settings: SweepSettings, ranks: Ranks
     lowest, ending = math.inf, f"it went on to its end, {settings.highest_rate:.3g}"
     with _as_it_was(step):
         step.schedule = settings.rate
+        step.optimizer.zero_grad(set_to_none=True)  # a window that was open is put aside
         step.module.train()
         with closing(_updates(step, loader, ranks)) as updates:
             for update, loss in enumerate(updates):
@@ -164,10 +165,14 @@ def suggest(swept: Sweep) -> Suggestion | None:
 
 
 def _updates(step: TrainStep, loader: Loader, ranks: Ranks) -> Generator[float, None, None]:
-    """The loss of one update after the other, over all ranks."""
+    """The loss of one update after the other, over all ranks and all batches of its window."""
+    losses: list[torch.Tensor] = []
     for number, batch in enumerate(_endless(loader)):
         loss, _ = step(batch.images, batch.labels, batch.ids, number)
-        yield ranks.sum(loss.double()).item() / ranks.world_size
+        losses.append(loss.double())
+        if step.windows.closes_at(number):
+            yield ranks.sum(torch.stack(losses).mean()).item() / ranks.world_size
+            losses = []
 
 
 def _endless(loader: Loader) -> Iterator[Batch]:

@@ -136,8 +136,10 @@ def test_it_stops_where_the_loss_explodes_and_leaves_no_trace(image_folder, tmp_
         data.close()
 
 
-def test_the_rates_are_those_the_optimizer_used(image_folder, tmp_path):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_rates_are_those_of_the_optimizers_updates(image_folder, tmp_path, accumulate):
     config = short_config(image_folder, tmp_path, "synthetic")
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, accumulate=accumulate))
     data = open_data(config, ONE_RANK, _quiet)
     try:
         step = build_step(config, ONE_RANK, data.num_classes, data.channels, len(data.train))
