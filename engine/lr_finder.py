@@ -23,6 +23,7 @@ from .build import build_step
 from .config import Config
 from .data import open_data
 from .dist import Ranks
+from .model import prepare_model
 from .step import TrainStep
 
 Say = Callable[[str], None]
@@ -97,7 +98,8 @@ def find_learning_rates(config: Config, ranks: Ranks, settings: SweepSettings, s
     data = open_data(config, ranks, say)
     try:
         torch.set_num_threads(config.execution.threads or ranks.cpus)
-        step = build_step(config, ranks, data.num_classes, data.channels, len(data.train))
+        model = prepare_model(config, data.num_classes, ranks, say)
+        step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model)
         return sweep(step, data.train, settings, ranks, say)
     finally:
         data.close()
