@@ -79,10 +79,16 @@ int64_t feedrate_add_restarts(const uint8_t *jpeg, int64_t size, uint8_t **out)
     struct jpeg_decompress_struct source;
     struct jpeg_compress_struct target;
     Errors errors;
-    unsigned char *volatile memory = NULL;
-    unsigned char *written = NULL;
-    unsigned long written_size = 0;
+    /* A buffer of our own, nearly always large enough. One that libjpeg grows by itself it tells of only at the end: after
+     * an error in between nobody could know what to free. */
+    const unsigned long room = 2 * (unsigned long)size + 65536;
+    unsigned char *const memory = malloc(room);
+    unsigned char *written = memory;
+    unsigned long written_size = room;
     volatile int done = 0;
+
+    if (!memory)
+        return 0;
 
     memset(&source, 0, sizeof source); /* to destroy what was never created is harmless then */
     memset(&target, 0, sizeof target);
@@ -98,12 +104,11 @@ int64_t feedrate_add_restarts(const uint8_t *jpeg, int64_t size, uint8_t **out)
     }
     jpeg_destroy_compress(&target);
     jpeg_destroy_decompress(&source);
-    memory = written;
-    if (!done) {
+    if (!done || written != memory)
         free(memory);
+    if (!done)
         return 0;
-    }
-    *out = memory;
+    *out = written;
     return (int64_t)written_size;
 }
 
