@@ -13,7 +13,7 @@ from loaders.api import FeedrateError
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.toml"))
 # of a second or two for a step of a CPU, sizes and all
-CHEAP = ("cifar10_resnet20", "demo", "imagenette_64")
+CHEAP = ("cifar10_resnet20", "cifar10_fast", "demo", "imagenette_64")
 
 
 def _header(name):
