@@ -1,9 +1,9 @@
 """The batch-size finder: its search against trying everything, and real trials in real processes."""
 
 import dataclasses
+import multiprocessing
 import sys
 
-import psutil
 import pytest
 import torch
 from commands import REPOSITORY, run, short_options
@@ -50,7 +50,7 @@ def test_trials_are_measured_apart_and_ended_where_they_take_too_much(image_fold
     # cifar_resnet20 keeps at least an input and an output of its 19 convolutions: 120 more images, and what that takes
     assert large - small > 120 * 19 * 16 * 8 * 8 * 4
     assert _measure_in_processes(config, 3, 32, limit_bytes=(small + large) // 2)(128) is None
-    assert not [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    assert multiprocessing.active_children() == []
 
 
 def test_on_a_cpu_the_limit_must_be_given(image_folder, tmp_path):
