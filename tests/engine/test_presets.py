@@ -9,11 +9,13 @@ from short_runs import ONE_RANK, run_to_end
 
 from engine.command_line import PRESETS, load_preset
 from engine.model import image_sizes, prepare_model
+from engine.models.blur_pool import _Blurs
+from engine.schedule import build_schedule
 from loaders.api import FeedrateError
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.toml"))
 # of a second or two for a step of a CPU, sizes and all
-CHEAP = ("cifar10_resnet20", "cifar10_fast", "demo", "imagenette_64")
+CHEAP = ("cifar10_resnet20", "cifar10_resnet32", "cifar10_fast", "demo", "imagenette_64")
 
 
 def _header(name):
@@ -61,6 +63,45 @@ def test_a_cheap_preset_trains_a_step_on_generated_images(image_folder, tmp_path
     assert outcome["position"] == [1, 0]
     (epoch,) = [line for line in outcome["metrics"] if line["kind"] == "epoch"]
     assert epoch["train_loss"] > 0
+
+
+# notes of FFCV's recipe: epochs, and the epochs from which and until which images grow
+_RAMPS = {16: (11, 13), 24: (17, 20), 32: (23, 27), 40: (29, 34), 56: (41, 48), 88: (65, 76)}
+
+
+@pytest.mark.parametrize("epochs", _RAMPS)
+@pytest.mark.parametrize(
+    ("model", "batch", "peak", "weight_decay"), [("resnet50", 4096, 1.7, 1e-4), ("resnet18", 1024, 0.5, 5e-5)]
+)
+def test_ffcvs_ladder_is_ffcvs(model, batch, peak, weight_decay, epochs):
+    config = load_preset(f"ffcv_{model}" + ("" if epochs == 88 else f"_{epochs}"))
+    assert (config.epochs, config.data.batch_size, config.model.name) == (epochs, batch, model)
+    optim = config.optim
+    assert (optim.name, optim.momentum, optim.nesterov, optim.weight_decay) == ("sgd", 0.9, False, weight_decay)
+    assert (optim.label_smoothing, optim.clip_norm, config.execution.precision) == (0.1, 0, "fp16")
+    assert config.execution.channels_last and config.data.eval_flip
+
+    steps = 1_281_167 // batch
+    rate = build_schedule(optim, epochs, steps)
+    for step in (0, 1, steps, 2 * steps - 1, 2 * steps, 3 * steps + 7, epochs * steps // 2, epochs * steps - 1):
+        epoch = step / steps
+        rising = peak * (1e-4 + (1 - 1e-4) * epoch / 2)
+        assert rate(step) == pytest.approx(rising if epoch <= 2 else peak * (epochs - epoch) / (epochs - 2), rel=1e-9)
+
+    view = config.data.train_view()
+    first, last = _RAMPS[epochs]
+    for epoch in range(epochs):
+        share = min(1, max(0, (epoch - first) / (last - first)))
+        assert view.size_at(epoch) == round((160 + 32 * share) / 32) * 32
+    assert (view.crop.scale, view.crop.ratio, view.flip_probability) == ((0.08, 1.0), (3 / 4, 4 / 3), 0.5)
+    evaluated = config.data.eval_view()
+    assert (evaluated.size_px, evaluated.crop.crop_px, evaluated.crop.resize_px) == (256, 224, 256)
+
+
+def test_ffcvs_models_are_blurred_in_six_places():
+    with torch.device("meta"):
+        model = prepare_model(load_preset("ffcv_resnet50_16"), 1000, ONE_RANK, lambda text: None)
+    assert sum(isinstance(module, _Blurs) for module in model.modules()) == 6
 
 
 def _write(folder, **texts):
