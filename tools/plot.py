@@ -1,9 +1,12 @@
 """Draw a picture.
 
 python tools/plot.py schedule [--config NAME] [--steps-per-epoch N] [--out FILE] [--option value …]
+python tools/plot.py runs FOLDER … [--group PATTERN] [--out FILE]
+python tools/plot.py confusion FOLDER [--out FILE]
 
 `schedule` draws the learning rate of a configuration against epochs, without reading data; all options of
-engine/train.py are understood.
+engine/train.py are understood. `runs` draws loss, top-1, learning rate and img/s of runs side by side, `confusion` the
+confusion matrix of a run's newest evaluation.
 """
 
 import sys
@@ -21,9 +24,13 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from loaders.errors import FeedrateError, did_you_mean
-from tools.plots import schedule
+from tools.plots import confusion, runs, schedule
 
-PLOTS: dict[str, Callable[[Sequence[str]], Path]] = {"schedule": schedule.run}
+PLOTS: dict[str, Callable[[Sequence[str]], Path]] = {
+    "schedule": schedule.run,
+    "runs": runs.run,
+    "confusion": confusion.run,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
