@@ -129,7 +129,8 @@ def sweep(step: TrainStep, loader: Loader, settings: SweepSettings, ranks: Ranks
                 losses.append(loss)
                 recent.append(loss)
                 mean = sum(recent) / len(recent)
-                lowest = min(lowest, mean)
+                if len(recent) == recent.maxlen:  # a few lucky batches at the start are no measure
+                    lowest = min(lowest, mean)
                 if (update + 1) % 20 == 0:
                     say(f"update {update + 1} of {settings.num_updates}: rate {rate:.3g}, loss {mean:.3f}")
                 if mean > settings.divergence * lowest:

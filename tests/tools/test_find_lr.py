@@ -8,7 +8,7 @@ from commands import REPOSITORY, python, run, short_options, torchrun
 from tools import find_lr
 
 FIND_LR = str(REPOSITORY / "tools" / "find_lr.py")
-_FEW = ("--updates", "12", "--lowest-rate", "1e-4", "--highest-rate", "0.5", "--smoothing-updates", "3")
+_FEW = ("--updates", "12", "--lowest-rate", "1e-4", "--highest-rate", "0.01")
 
 
 def test_it_writes_a_picture_and_the_numbers_and_trains_nothing(image_folder, tmp_path):
@@ -19,8 +19,8 @@ def test_it_writes_a_picture_and_the_numbers_and_trains_nothing(image_folder, tm
     assert (folder / "lr-finder" / "sweep.png").read_bytes().startswith(b"\x89PNG")
     content = json.loads((folder / "lr-finder" / "sweep.json").read_text())
     assert len(content["rates"]) == len(content["losses"]) == len(content["smoothed"]) == 12
-    assert content["rates"][0] == pytest.approx(1e-4) and content["rates"][-1] == pytest.approx(0.5)
-    assert "12 updates; it went on to its end, 0.5" in done.stdout
+    assert content["rates"][0] == pytest.approx(1e-4) and content["rates"][-1] == pytest.approx(0.01)
+    assert "12 updates; it went on to its end, 0.01" in done.stdout
     assert ("suggested: between" in done.stdout) == (content["suggestion"] is not None)
 
 
