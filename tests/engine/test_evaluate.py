@@ -150,8 +150,9 @@ def _evaluate_1003(model, batch_size, world_size):
         ranks = _ThreadRanks(rank, world_size, rank, world_size, torch.device("cpu"), barrier, parts)
         loader = open_loader("turbo", records, plan, LoaderOptions(shard=ranks.shard, num_workers=1))
         precision = Precision("fp32", ranks.device)
+        normalize = Normalize(IMAGENET_CHANNELS, ranks.device, channels_last=True)  # one writes into memory it keeps
         try:
-            results[rank] = evaluate(copy.deepcopy(model), loader, NORMALIZE, precision, ranks)
+            results[rank] = evaluate(copy.deepcopy(model), loader, normalize, precision, ranks)
         except BaseException:
             barrier.abort()
             raise
