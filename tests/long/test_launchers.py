@@ -11,7 +11,7 @@ from commands import TRAIN, kill_all, run, short_options, start, torchrun, wait_
 from short_runs import outcome
 
 MORE = {"run.checkpoint-every-steps": 4}
-NUM_EPOCHS = 30
+NUM_EPOCHS = 12
 
 
 @pytest.fixture(scope="module")
