@@ -75,9 +75,10 @@ class TrainStep:
         self._batch_transform = batch_transform
         self._config = config
         self._ranks = ranks
-        self._distributed = None if ranks.world_size == 1 else _distributed(model, ranks)
-        trained = model if self._distributed is None else self._distributed
-        self._model = _compiled(trained, config) if config.execution.compile else trained
+        # in this order: compiling what is distributed already would leave all of it uncompiled (torch 2.15)
+        trained = _compiled(model, config) if config.execution.compile else model
+        self._distributed = None if ranks.world_size == 1 else _distributed(trained, ranks)
+        self._model = trained if self._distributed is None else self._distributed
         self._warm: set[torch.Size] = set()
 
     def states(self) -> States:

@@ -1,6 +1,6 @@
 """Run by test_distributed.py: train a model without batch statistics and print the global loss of each step.
 
-python ddp_losses.py IMAGES [BATCHES OF A WINDOW]
+python ddp_losses.py IMAGES [BATCHES OF A WINDOW [compiled]]
 """
 
 import json
@@ -27,14 +27,14 @@ from engine.step import TrainStep
 from engine.windows import Windows
 
 
-def main(images: str, accumulate: int = 1) -> None:
+def main(images: str, accumulate: int = 1, compiles: bool = False) -> None:
     torch.set_num_threads(1)
     config = short_config(Path(images), Path("unused"), "turbo")
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, batch_size=12),
         optim=OptimConfig(learning_rate=0.1, warmup_epochs=0, clip_norm=0.5, accumulate=accumulate),
-        execution=ExecutionConfig(device="cpu", threads=1),
+        execution=ExecutionConfig(device="cpu", threads=1, compile=compiles),
     )
     ranks = start_ranks("cpu")
     data = open_data(config, ranks, lambda text: None)
@@ -62,11 +62,14 @@ def main(images: str, accumulate: int = 1) -> None:
                 losses.append((ranks.sum(loss.double()) / ranks.world_size).item())
                 ids.append([i for part in ranks.gather(batch.ids.tolist()) for i in part])
     if ranks.is_main:
-        print(json.dumps({"losses": losses, "ids": ids, "without_exchange": without_exchange.call_count}))
+        told = {"losses": losses, "ids": ids, "without_exchange": without_exchange.call_count}
+        if compiles:
+            told["graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        print(json.dumps(told))
     data.close()
     stop_ranks()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(sys.argv[1], *map(int, sys.argv[2:3]), compiles="compiled" in sys.argv)
     end_process(0)

@@ -170,6 +170,17 @@ def test_two_ranks_accumulate_to_one_ranks_losses_and_exchange_gradients_once_a_
     assert (one["without_exchange"], two["without_exchange"]) == (0, 2)  # 3 steps an epoch: windows of 2 and 1
 
 
+def test_two_ranks_train_by_compiled_code_to_the_losses_of_one_that_does_not(image_folder):
+    plain, compiled = (
+        python(LOSSES, str(image_folder), "2"),
+        run(torchrun(2, LOSSES, str(image_folder), "2", "compiled")),
+    )
+    assert plain.returncode == 0 and compiled.returncode == 0, plain.stderr + compiled.stderr
+    one, two = (json.loads(result.stdout.strip().splitlines()[-1]) for result in (plain, compiled))
+    assert two["losses"] == pytest.approx(one["losses"], rel=RELATIVE_TOLERANCE)
+    assert two["graphs"] == 1, "nothing was compiled, or more than once"
+
+
 def test_two_ranks_killed_inside_a_window_end_with_the_bits_of_a_run_never_killed(image_folder, tmp_path):
     options = {"optim.accumulate": 4, "epochs": 2}  # 6 steps an epoch: windows of 4 and 2
     whole = run(torchrun(2, TRAIN, *short_options(image_folder, tmp_path / "whole", **options)))
