@@ -27,7 +27,7 @@ def test_without_a_preset_all_is_default_and_the_run_is_called_so():
     [
         (["--lodaer", "x"], "unknown option --lodaer: did you mean --loader"),
         (["--batch-size", "3"], "unknown option --batch-size: did you mean --data.batch-size"),
-        (["--config", "cifar10_resnet2"], "no preset 'cifar10_resnet2': did you mean cifar10_resnet20"),
+        (["--config", "cifar10_resne20"], "no preset 'cifar10_resne20': did you mean cifar10_resnet20"),
         (["--config"], "--config needs the name"),
         (["--epochs", "0"], "epochs is 0: it must be 1 or more"),
         (["--data.batch-size", "0"], "batch_size is 0"),
