@@ -365,10 +365,10 @@ def test_an_interrupt_ends_it_and_all_its_processes(tmp_path):
         (source / f"{number:03d}.jpg").hardlink_to(source / "000.jpg")
     pack(listed(tmp_path / "in"), tmp_path / "out", PackSettings(Encoding(check="structure")), 0)
     program = (
-        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from pathlib import Path\n"
+        f"import sys, time; sys.path.insert(0, {str(REPOSITORY)!r}); from pathlib import Path\n"
         "from converters.progress import silent_phase; from converters.inspection.verify import verify\n"
         "class Told:\n"
-        "    def __enter__(self): return lambda samples, size: print('going', flush=True)\n"
+        "    def __enter__(self): return lambda samples, size: print('going', flush=True) or time.sleep(0.2)\n"
         "    def __exit__(self, *_): pass\n"
         f"verify(Path({str(tmp_path / 'out')!r}), 2, lambda *_: Told())"
     )
