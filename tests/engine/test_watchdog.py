@@ -139,10 +139,10 @@ def test_a_rank_that_hangs_is_named_with_its_stack_and_every_rank_ends(image_fol
     more = {"loader": "hanging_loader:HangingLoader", "run.hang-timeout-s": 4}
     process = start(torchrun(2, TRAIN, *short_options(image_folder, tmp_path / "runs", **more)))
     try:
-        family = []
+        family: set[psutil.Process] = set()
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
-            family = psutil.Process(process.pid).children(recursive=True) or family
+            family.update(psutil.Process(process.pid).children(recursive=True))
             time.sleep(0.2)
         output, _ = process.communicate(timeout=10)
     finally:
