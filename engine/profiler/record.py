@@ -1,0 +1,300 @@
+"""What a profile consists of: plain frozen data that measuring fills in, a verdict judges, and reports show.
+
+`dataclasses.asdict` makes JSON data of it, and `record_json` reads that back. None is what could not be seen or was not
+measured, never 0; where it needs a reason, a `note` beside it gives one.
+"""
+
+import statistics
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+SCHEMA_VERSION = 2
+
+# one vocabulary, in the order an image meets them, wherever stages are named
+LOADER_STAGES = ("read", "decode", "augment", "collate", "hand-off", "pin", "copy")
+COMPUTE_STAGES = ("prepare", "forward", "backward", "sync", "clip", "optimizer")
+STAGES = (*LOADER_STAGES, *COMPUTE_STAGES, "other")
+INCONCLUSIVE = "inconclusive"
+
+Where = Literal["worker", "loop", "device"]
+Side = Literal["data", "copy", "compute", "shared processors"]
+
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Images per second over all ranks, one number a round."""
+
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    @property
+    def low(self) -> float:
+        return min(self.rounds)
+
+    @property
+    def high(self) -> float:
+        return max(self.rounds)
+
+    @property
+    def spread(self) -> float:
+        """(highest - lowest) / median."""
+        return (self.high - self.low) / self.median
+
+    def interval(self) -> tuple[float, float]:
+        """The median's 95 % interval, by drawing rounds again and again; the same for the same rounds."""
+        return self._interval
+
+    @cached_property
+    def _interval(self) -> tuple[float, float]:
+        rounds = np.asarray(self.rounds)
+        drawn = np.random.default_rng(0).integers(len(rounds), size=(_RESAMPLES, len(rounds)))
+        low, high = np.percentile(np.median(rounds[drawn], axis=1), (2.5, 97.5))
+        return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was profiled. `path` is the data's, `batch_size` global, `workers` those of one rank."""
+
+    path: str
+    split: str
+    num_samples: int
+    loader: str
+    resize: str
+    workers: int
+    batch_size: int
+    size_px: int
+    model: str
+    precision: str
+    device: str
+    world_size: int
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage, of one rank.
+
+    wall_us         microseconds an image, mean; in a worker, of that one worker
+    cpu_us          of them on a processor: the rest is waiting
+    p50_us … p99_us of the wall time, an image
+    ceiling         img/s of all ranks if nothing else took time, at the concurrency that was measured
+    critical_share  of the loop's wall time, 0-1: all stages' together are 1
+    note            why something is None
+    """
+
+    name: str
+    where: Where
+    wall_us: float | None = None
+    cpu_us: float | None = None
+    p50_us: float | None = None
+    p90_us: float | None = None
+    p99_us: float | None = None
+    ceiling: float | None = None
+    critical_share: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What each part reaches without the others, and the loop with all of them.
+
+    step         the training step on a batch that stays on the device
+    fed          the same, fed from page-locked host memory; None on a CPU, which has no such way
+    loader       the loader alone, page cache warm, by its number of workers: the configured one is among them
+    cold         the loader alone, the set's files just dropped from the page cache, the configured workers
+    loop         the training loop, page cache warm
+    loop_cold    the training loop, files just dropped
+    cold_share   of the files' bytes that were really gone from memory when cold rounds began, 0-1
+    no_sync      the loop without gradients being exchanged; None on one rank
+    data_wait_share  of the warm loop's time, 0-1: it stood still because no batch was ready
+    """
+
+    step: Rate
+    fed: Rate | None
+    loader: dict[int, Rate]
+    cold: Rate | None
+    loop: Rate
+    loop_cold: Rate | None
+    cold_share: float | None
+    no_sync: Rate | None
+    data_wait_share: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class QueueRecord:
+    """Finished batches between loader and loop, of one rank in the warm loop.
+
+    depth           batches that can be ready at most
+    ready           how many were, at each ask in order
+    empty_share     of the asks that found none;  full_share  that found all of them: the loader had to pause
+    get_block_share of the loop's time, spent waiting for a batch that was not ready
+    first_batch_s   from asking for an epoch to its first batch;  worker_start_s  what of it is not making that batch
+    """
+
+    depth: int
+    ready: tuple[int, ...] | None
+    mean_ready: float | None
+    empty_share: float | None
+    full_share: float | None
+    get_block_share: float
+    get_block_p50_ms: float
+    get_block_p99_ms: float
+    first_batch_s: float | None
+    worker_start_s: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """One process of a rank's family, over the warm loop. `rss` counts shared pages fully, `pss` its part of them."""
+
+    pid: int
+    name: str
+    cpus: float
+    rss_bytes: int
+    pss_bytes: int | None
+    shared_bytes: int | None
+    read_mb_per_s: float | None
+    reads_per_s: float | None
+
+
+@dataclass(frozen=True)
+class ResourceRecord:
+    """What one rank used over the warm loop, with its workers.
+
+    cpus_used       processors, mean;  cpus_available  what affinity and cgroup grant all ranks of this machine
+    read_mb_per_s   from storage (what the page cache had does not count);  cold_...  the same in the cold loop
+    copy_mb_per_s   pixels from host to device
+    gpu_share       NVML's utilisation: the share of time in which at least one kernel ran, 0-1
+    device_busy_share  of the loop's time, by events around the steps' stages
+    """
+
+    cpus_used: float
+    cpus_available: int
+    memory_bytes: int
+    shared_bytes: int | None
+    read_mb_per_s: float | None
+    reads_per_s: float | None
+    cold_read_mb_per_s: float | None
+    copy_mb_per_s: float | None
+    gpu_share: float | None
+    device_busy_share: float | None
+    gpu_memory_allocated_bytes: int | None
+    gpu_memory_reserved_bytes: int | None
+    gpu_memory_peak_bytes: int | None
+    gpu_power_w: float | None
+    processes: tuple[ProcessRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class RankRecord:
+    """One rank's own account of the warm loop.
+
+    own_us   microseconds an image that it needs without the others: its waiting for data and its compute, with no
+             gradients exchanged. Ranks wait for the one with the most
+    stages   in the order of STAGES
+    """
+
+    rank: int
+    host: str
+    own_us: float
+    data_wait_share: float
+    stages: tuple[StageRecord, ...]
+    queue: QueueRecord
+    resources: ResourceRecord
+
+
+@dataclass(frozen=True)
+class Advice:
+    """`gain` is the loop's rate after it / now, at most; None where it cannot be told."""
+
+    text: str
+    gain: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the loop waits for.
+
+    bottleneck  one of STAGES, or "inconclusive"
+    side        None where even that is within the noise
+    ceiling     img/s of the side that limits;  margin  the next ceiling / this one, at least 1
+    confidence  0-1: share of redrawn rounds in which the same side is the slower
+    runner_up   the stage that would limit next, "" where it cannot be told
+    slow_rank   the rank the others wait for, None where ranks are alike
+    advice      the largest gain first
+    """
+
+    bottleneck: str
+    side: Side | None
+    ceiling: float | None
+    margin: float | None
+    confidence: float
+    runner_up: str
+    slow_rank: int | None
+    sentence: str
+    advice: tuple[Advice, ...] = ()
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """One change to the configuration, and what it would bring.
+
+    settings  options of engine/train.py by their name
+    low, high the prediction's 95 % interval
+    error     (predicted - measured) / measured; None until it was tried
+    """
+
+    change: str
+    settings: dict[str, Any]
+    predicted: float
+    low: float
+    high: float
+    cpu_share: float | None
+    memory_bytes: int | None
+    disk_mb_per_s: float | None
+    epoch_minutes: float
+    cost: float | None
+    measured: float | None = None
+    error: float | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """One stage of one step of one rank, for a timeline. Seconds since the timeline began."""
+
+    stage: str
+    rank: int
+    step: int
+    start_s: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything that a report shows. `stages`, `queue` and `resources` are in `ranks`, one for each."""
+
+    schema_version: int
+    subject: Subject
+    ceilings: Ceilings
+    ranks: tuple[RankRecord, ...]
+    verdict: Verdict
+    what_if: tuple[WhatIf, ...]
+    overhead: float | None
+    timeline: tuple[Span, ...]
+    config: dict[str, Any]
+    environment: dict[str, Any]
+
+    @property
+    def told(self) -> RankRecord:
+        """The rank to show where one is shown: the slow one, else the main one."""
+        return self.ranks[self.verdict.slow_rank or 0]
