@@ -17,29 +17,29 @@ from loaders.records import ChannelStatistics, ScanProgress
 
 from .augment import Normalize
 from .augment.batch_transform import build_augmentation
-from .average import Averages
-from .best import Best
-from .checkpoint import clean_leftovers, newest_checkpoint, refuse_mismatch
+from .checkpointing.best import Best
+from .checkpointing.checkpoint import clean_leftovers, newest_checkpoint, refuse_mismatch
+from .checkpointing.saving import Saver
+from .checkpointing.state import restore
 from .config import Config
 from .data import Data, open_data
-from .display import Display
 from .dist import Ranks
-from .interrupt import Lookout, Stopped, StopRequest
-from .loggers import build_loggers
 from .loop import Run
-from .loss_watch import LossWatch
 from .model import describe_model, prepare_model, start_model
-from .optim import build_optimizer
-from .plateau import Unlowered, build_plateau
+from .optimisation.average import Averages
+from .optimisation.optim import build_optimizer
+from .optimisation.plateau import Unlowered, build_plateau
+from .optimisation.schedule import build_schedule
+from .optimisation.windows import Windows
 from .progress import Progress
 from .recompute import recompute_activations
-from .run_folder import RunFolder
-from .saving import Saver
-from .schedule import build_schedule
-from .state import restore
+from .reporting.display import Display
+from .reporting.loggers import build_loggers
+from .reporting.run_folder import RunFolder
+from .safeguards.interrupt import Lookout, Stopped, StopRequest
+from .safeguards.loss_watch import LossWatch
+from .safeguards.watchdog import Watchdog, WatchedLoader
 from .step import TrainStep
-from .watchdog import Watchdog, WatchedLoader
-from .windows import Windows
 
 
 @contextmanager

@@ -11,12 +11,12 @@ from loaders.crops import CenterCrop, Crop, PadCrop, RandomResizedCrop
 from loaders.page_cache import PageCache
 from loaders.view import View, size_ramp
 
-from .augment_config import AugmentConfig
-from .average import AverageConfig
-from .best import BestMetric
+from .augment.augment_config import AugmentConfig
 from .bounds import at_least, between
-from .model_config import ModelConfig
-from .optim_config import OptimConfig
+from .checkpointing.best import BestMetric
+from .models.model_config import ModelConfig
+from .optimisation.average import AverageConfig
+from .optimisation.optim_config import OptimConfig
 from .sampling import SamplingConfig
 
 _LONGEST_NAME = 200  # bytes; file systems take 255

@@ -11,9 +11,9 @@ from torch.nn import functional
 from loaders.api import Batch, Loader
 
 from .augment import Normalize
-from .class_counts import ClassCounts, count_classes
 from .dist import Ranks
 from .profiler.device_clock import device_clock
+from .reporting.class_counts import ClassCounts, count_classes
 from .step import Precision
 
 Answer = Callable[[nn.Module, torch.Tensor], torch.Tensor]

@@ -8,21 +8,21 @@ from typing import Any
 
 import torch
 
-from .average import Averages
+from .checkpointing.saving import Saver
 from .config import Config
 from .data import Data
-from .display import Display
 from .dist import Ranks
 from .evaluate import Evaluation, answer_of, evaluate
-from .interrupt import Lookout, Stopped, StopRequest
-from .loss_watch import LossWatch
-from .plateau import Unlowered
-from .prediction_sample import PredictionSample
+from .optimisation.average import Averages
+from .optimisation.plateau import Unlowered
 from .profiler.meter import Meter, Reading
 from .profiler.resources import ResourceMeter
 from .progress import Progress
-from .run_folder import RunFolder
-from .saving import Saver
+from .reporting.display import Display
+from .reporting.prediction_sample import PredictionSample
+from .reporting.run_folder import RunFolder
+from .safeguards.interrupt import Lookout, Stopped, StopRequest
+from .safeguards.loss_watch import LossWatch
 from .step import TrainStep
 
 

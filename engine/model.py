@@ -7,7 +7,6 @@ from torch import nn
 from .config import Config
 from .data import Data
 from .dist import Ranks
-from .model_config import ModelConfig
 from .models.architectures import new_model
 from .models.blur_pool import blur_strided_convolutions
 from .models.classifier import classifier_names
@@ -15,6 +14,7 @@ from .models.count import multiply_adds, num_parameters
 from .models.first_images import start_from_images
 from .models.freezing import freeze_all_but
 from .models.image_sizes import ImageSizes, refuse_sizes
+from .models.model_config import ModelConfig
 from .models.names import model_names
 from .models.weights import PUBLISHED, Weights, published_weights, read_weights, take_over
 

@@ -14,14 +14,14 @@ from loaders.counter_random import stream_key
 
 from .augment import Normalize
 from .augment.batch_transform import UNCHANGED, BatchTransform
+from .checkpointing.state import States
 from .config import Config
 from .dist import Ranks
-from .memory import is_out_of_memory, memory_in_use, release_memory
-from .open_gradients import OpenGradients
-from .optim import clip_gradients
-from .schedule import Schedule
-from .state import States
-from .windows import Windows
+from .optimisation.open_gradients import OpenGradients
+from .optimisation.optim import clip_gradients
+from .optimisation.schedule import Schedule
+from .optimisation.windows import Windows
+from .safeguards.memory import is_out_of_memory, memory_in_use, release_memory
 
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -15,10 +15,10 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 from engine.build import build_run
 from engine.command_line import parse_config
-from engine.display import Display
 from engine.dist import end_process, is_lost_rank, start_ranks, stop_ranks
-from engine.interrupt import Stopped, StopRequest
 from engine.loop import train
+from engine.reporting.display import Display
+from engine.safeguards.interrupt import Stopped, StopRequest
 from loaders.api import FeedrateError
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from commands import REPOSITORY
 
-from engine.checkpoint import checkpoints_by_step, fault_of, newest_checkpoint, path_of, step_of
+from engine.checkpointing.checkpoint import checkpoints_by_step, fault_of, newest_checkpoint, path_of, step_of
 
-WRITER = REPOSITORY / "tests" / "engine" / "checkpoint_writer.py"
+WRITER = REPOSITORY / "tests" / "engine" / "checkpointing" / "checkpoint_writer.py"
 NUM_VALUES = 200_000
 
 

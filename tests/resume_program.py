@@ -21,10 +21,10 @@ from short_runs import outcome, run_to_end, start_from
 from engine.build import build_run
 from engine.command_line import parse_config
 from engine.config import Config
-from engine.display import Display
 from engine.dist import Ranks, end_process, start_ranks, stop_ranks
-from engine.interrupt import StopRequest
 from engine.loop import train
+from engine.reporting.display import Display
+from engine.safeguards.interrupt import StopRequest
 
 
 def main(wanted: dict) -> None:

@@ -11,11 +11,11 @@ import torch
 
 from engine.build import build_run
 from engine.config import Config, DataConfig, ExecutionConfig, ModelConfig, OptimConfig, RunConfig
-from engine.display import Display
 from engine.dist import Ranks
-from engine.interrupt import StopRequest
 from engine.loop import train
-from engine.run_folder import CLOCK_FIELDS
+from engine.reporting.display import Display
+from engine.reporting.run_folder import CLOCK_FIELDS
+from engine.safeguards.interrupt import StopRequest
 
 ONE_RANK = Ranks(0, 1, 0, 1, torch.device("cpu"))
 

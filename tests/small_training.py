@@ -6,8 +6,8 @@ import torch
 from short_runs import state_digest
 from torch import nn
 
-from engine.optim import build_optimizer
-from engine.optim_config import OptimConfig
+from engine.optimisation.optim import build_optimizer
+from engine.optimisation.optim_config import OptimConfig
 
 
 def small_net() -> nn.Module:

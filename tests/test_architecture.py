@@ -2,6 +2,7 @@
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -94,6 +95,21 @@ def test_records_and_plans_do_without_torch_since_converters_start_many_processe
     light += [REPOSITORY / "loaders" / f"{name}.py" for name in _LIGHT]
     for path in light:
         assert not _uses(path, "torch") and not _uses(path, "loaders.api"), _name(path)
+
+
+def test_the_document_names_every_module_of_the_engine_in_the_row_of_its_room():
+    document = (REPOSITORY / "docs" / "architecture.md").read_text()
+    rooms = document.split("### Rooms of the engine")[1].split("\n\n## ")[0].splitlines()
+    rows = {line.split("|")[1].split()[0].strip("`"): line for line in rooms if line.startswith("| ")}
+    for path in _files("engine"):
+        room = "at" if path.parent.name == "engine" else f"{path.parent.name}/"
+        assert path.stem == "__init__" or f"`{path.stem}`" in rows[room], f"{_name(path)} is not named"
+
+
+def test_every_room_is_installed():
+    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    rooms = {path.parent for path in _files("loaders", "converters", "engine")}
+    assert set(listed) == {".".join(room.relative_to(REPOSITORY).parts) for room in rooms}
 
 
 def test_tools_are_not_imported():

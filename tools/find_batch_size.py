@@ -16,10 +16,10 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 import argparse
 
-from engine.batch_size import find_batch_size
 from engine.command_line import parse_config
 from engine.dist import start_ranks
-from engine.memory import gib
+from engine.finders.batch_size import find_batch_size
+from engine.safeguards.memory import gib
 from loaders.api import FeedrateError
 
 

@@ -25,9 +25,9 @@ from collections.abc import Sequence
 
 from engine.command_line import parse_config
 from engine.config import Config
-from engine.display import Display
 from engine.dist import end_process, start_ranks, stop_ranks
-from engine.lr_finder import Suggestion, Sweep, SweepSettings, find_learning_rates, suggest
+from engine.finders.learning_rate import Suggestion, Sweep, SweepSettings, find_learning_rates, suggest
+from engine.reporting.display import Display
 from loaders.api import FeedrateError
 from loaders.atomic import atomic_file
 from tools.plots import lr_sweep

@@ -25,7 +25,7 @@ from engine.data import packed_beside
 from engine.dist import start_ranks
 from engine.profiler.report import print_report, write_report
 from engine.profiler.session import profile
-from engine.run_folder import environment
+from engine.reporting.run_folder import environment
 from loaders.api import FeedrateError
 
 GENERATED = Path("data/generated")

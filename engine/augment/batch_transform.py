@@ -5,7 +5,7 @@ from typing import Protocol
 
 import torch
 
-from ..augment_config import AugmentConfig
+from .augment_config import AugmentConfig
 from .colour import ColourJitter
 from .draws import SampleDraws, draws_of
 from .erasing import Erasing

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..augment_config import AugmentConfig
+from .augment_config import AugmentConfig
 from .draws import SampleDraws, on_device
 
 _RED, _GREEN, _BLUE = 0.2989, 0.587, 0.114  # ITU-R 601-2, as torchvision has it

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from ..augment_config import AugmentConfig
+from .augment_config import AugmentConfig
 from .draws import SampleDraws, on_device
 from .rectangles import inside
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from ..augment_config import AugmentConfig
+from .augment_config import AugmentConfig
 from .draws import Floats, Ints, SampleDraws, on_device
 from .rectangles import inside
 

@@ -10,10 +10,10 @@ from torch import nn
 
 from loaders.errors import FeedrateError
 
-from ..model_config import OWN_RATE, ModelConfig
 from .cifar_fast import CifarFast
 from .cifar_resnet import CifarResNet, cifar_resnet18
 from .image_sizes import ImageSizes
+from .model_config import OWN_RATE, ModelConfig
 from .names import CIFAR_DEPTHS, OWN, TIMM, refuse_unknown
 
 # without their auxiliary classifiers, whose outputs would come beside the logits. Their published weights expect inputs

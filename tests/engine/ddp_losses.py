@@ -21,10 +21,10 @@ from engine.augment import IMAGENET_CHANNELS, Normalize
 from engine.config import ExecutionConfig, OptimConfig
 from engine.data import open_data
 from engine.dist import end_process, start_ranks, stop_ranks
-from engine.optim import build_optimizer
-from engine.schedule import build_schedule
+from engine.optimisation.optim import build_optimizer
+from engine.optimisation.schedule import build_schedule
+from engine.optimisation.windows import Windows
 from engine.step import TrainStep
-from engine.windows import Windows
 
 
 def main(images: str, accumulate: int = 1, compiles: bool = False) -> None:

@@ -13,12 +13,12 @@ from torch import nn
 from engine.augment import Normalize
 from engine.build import build_run
 from engine.config import Config, OptimConfig
-from engine.display import Display
-from engine.interrupt import StopRequest
 from engine.loop import train
-from engine.optim import build_optimizer
+from engine.optimisation.optim import build_optimizer
+from engine.optimisation.windows import Windows
+from engine.reporting.display import Display
+from engine.safeguards.interrupt import StopRequest
 from engine.step import TrainStep
-from engine.windows import Windows
 from loaders.records import ChannelStatistics
 
 CHANNELS = ChannelStatistics((120.0, 110.0, 100.0), (60.0, 50.0, 40.0), "this test")

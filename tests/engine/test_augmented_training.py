@@ -10,13 +10,13 @@ from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
 from torch import nn
 
 from engine.augment import Normalize
+from engine.augment.augment_config import AugmentConfig
 from engine.augment.batch_transform import build_augmentation
 from engine.augment.draws import draws_of
 from engine.augment.erasing import Erasing
 from engine.augment.mixing import Mixing, partners
-from engine.augment_config import AugmentConfig
 from engine.config import Config, OptimConfig
-from engine.optim import build_optimizer
+from engine.optimisation.optim import build_optimizer
 from engine.step import TrainStep
 from loaders.api import FeedrateError
 from loaders.records import ChannelStatistics

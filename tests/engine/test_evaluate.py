@@ -14,13 +14,13 @@ from short_runs import ONE_RANK
 from torch import nn
 from torchmetrics.functional import classification
 
-from engine import class_counts
 from engine.augment import IMAGENET_CHANNELS, Normalize
-from engine.class_counts import count_classes
 from engine.dist import Ranks
 from engine.evaluate import Evaluation, _inference_times, evaluate, flip_averaged_answer
-from engine.prediction_sample import PredictionSample
-from engine.run_folder import RunFolder
+from engine.reporting import class_counts
+from engine.reporting.class_counts import count_classes
+from engine.reporting.prediction_sample import PredictionSample
+from engine.reporting.run_folder import RunFolder
 from engine.step import Precision
 from loaders.api import Batch, LoaderOptions
 from loaders.choose import open_loader

@@ -10,7 +10,7 @@ from short_runs import ONE_RANK, run_to_end
 from engine.command_line import PRESETS, load_preset
 from engine.model import image_sizes, prepare_model
 from engine.models.blur_pool import _Blurs
-from engine.schedule import build_schedule
+from engine.optimisation.schedule import build_schedule
 from loaders.api import FeedrateError
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.toml"))

@@ -9,13 +9,13 @@ from short_runs import ONE_RANK
 from torch import nn
 
 from engine.augment import Normalize
-from engine.average import AverageConfig, Averages
 from engine.config import Config, DataConfig, ExecutionConfig, OptimConfig
 from engine.dist import Ranks
-from engine.loss_watch import LossWatch
-from engine.optim import build_optimizer
+from engine.optimisation.average import AverageConfig, Averages
+from engine.optimisation.optim import build_optimizer
+from engine.optimisation.windows import Windows
+from engine.safeguards.loss_watch import LossWatch
 from engine.step import TrainStep
-from engine.windows import Windows
 from loaders.api import FeedrateError
 from loaders.records import ChannelStatistics
 

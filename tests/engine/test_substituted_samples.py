@@ -9,7 +9,7 @@ import pytest
 from short_runs import run_to_end, short_config
 
 from engine import data as engine_data
-from engine.display import Display
+from engine.reporting.display import Display
 from loaders.choose import open_loader
 from loaders.errors import FeedrateError, LoaderError
 from loaders.plan import Sequential

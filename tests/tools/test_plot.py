@@ -4,7 +4,7 @@ import pytest
 from commands import REPOSITORY, python
 
 from engine.command_line import parse_config
-from engine.schedule import build_schedule
+from engine.optimisation.schedule import build_schedule
 from tools import plot
 from tools.plots import schedule
 

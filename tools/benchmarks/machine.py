@@ -11,7 +11,7 @@ import psutil
 
 def describe() -> dict[str, Any]:
     """Versions, commit, processor and memory, load, and the command, of paths the last part alone."""
-    from engine.run_folder import environment  # brings in torch, which nobody wants to wait for at a wrong option
+    from engine.reporting.run_folder import environment  # brings in torch: nobody waits for it at a wrong option
 
     return {
         **environment(),

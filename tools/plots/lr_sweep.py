@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from engine.lr_finder import Suggestion, Sweep
+from engine.finders.learning_rate import Suggestion, Sweep
 
 
 def figure_of(swept: Sweep, suggestion: Suggestion | None, title: str) -> Figure:

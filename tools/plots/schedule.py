@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from engine.command_line import parse_config
 from engine.config import Config
-from engine.schedule import build_schedule
+from engine.optimisation.schedule import build_schedule
 from loaders.errors import FeedrateError
 
 from .picture import save

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from engine.model import build_model, model_names
-from engine.model_config import ModelConfig
 from engine.models.architectures import new_model
 from engine.models.classifier import classifier_names
 from engine.models.image_sizes import ImageSizes
+from engine.models.model_config import ModelConfig
 from loaders.api import FeedrateError
 
 _SMALL = ImageSizes((64,), 64)

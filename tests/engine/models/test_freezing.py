@@ -6,7 +6,7 @@ from torch import nn
 from engine.config import OptimConfig
 from engine.model import build_model
 from engine.models.freezing import freeze_all_but
-from engine.optim import build_optimizer
+from engine.optimisation.optim import build_optimizer
 
 
 def _frozen():

@@ -70,8 +70,8 @@ def test_multiply_adds_are_those_of_the_layers_counted_by_hand():
 
 def test_multiply_adds_count_attention():
     dim, depth, tokens = 192, 12, (64 // 16) ** 2 + 1
-    from engine.model_config import ModelConfig
     from engine.models.architectures import new_model
+    from engine.models.model_config import ModelConfig
 
     model = new_model(ModelConfig("timm/vit_tiny_patch16_224"), 10, ImageSizes((64,), 64), 0)
     layers = depth * (12 * dim * dim * tokens + 2 * tokens * tokens * dim)

@@ -9,9 +9,9 @@ from torch import nn
 
 from engine.config import Config, DataConfig
 from engine.model import build_model, prepare_model
-from engine.model_config import ModelConfig
 from engine.models.architectures import new_model
 from engine.models.image_sizes import ImageSizes
+from engine.models.model_config import ModelConfig
 from engine.models.weights import published_weights, read_weights, take_over
 from loaders.api import FeedrateError
 

@@ -1,0 +1,1 @@
+"""How weights move: optimizers, learning rates over time, which batches make an update, averages of weights."""

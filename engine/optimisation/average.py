@@ -1,0 +1,172 @@
+"""Averages of the weights over training: exponential (EMA) and stochastic weight averaging (SWA).
+
+torch's AveragedModel is not used: its update reads how many it averaged from a tensor and copies that to the device,
+which makes the host wait at every step. The arithmetic is the same, one lerp over all tensors.
+"""
+
+import copy
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..bounds import above_0, at_least, between
+from ..dist import Ranks
+from .windows import Windows
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Averages of the weights over training, each evaluated beside the weights themselves."""
+
+    ema_decay: float = 0.0
+    """Exponential moving average: the share it keeps of itself each time, such as 0.999; 0: none."""
+    ema_every_updates: int = 1
+    ema_warmup: bool = True
+    """The n-th time it keeps (1 + n) / (10 + n) where that is less, so that the first weights are soon forgotten."""
+    swa_start_epoch: int = -1
+    """Stochastic weight averaging: the first epoch, counted from 0, at whose end weights are averaged; -1: none."""
+    swa_learning_rate: float = 0.05
+    """Constant from swa_start_epoch on, in place of the schedule."""
+    swa_statistics_batches: int = 0
+    """Training batches from which its BatchNorm statistics are estimated before an evaluation; 0: a whole epoch."""
+
+    def __post_init__(self) -> None:
+        between(0, 1, ema_decay=self.ema_decay)
+        at_least(1, ema_every_updates=self.ema_every_updates)
+        at_least(-1, swa_start_epoch=self.swa_start_epoch)
+        at_least(0, swa_statistics_batches=self.swa_statistics_batches)
+        above_0(swa_learning_rate=self.swa_learning_rate)
+
+    def ema_weight(self, num_averaged: int) -> float:
+        """Share of the newest weights once `num_averaged` are in; the first are taken whole."""
+        if num_averaged == 0:
+            return 1.0
+        warm = (1 + num_averaged) / (10 + num_averaged) if self.ema_warmup else 1.0
+        return 1.0 - min(self.ema_decay, warm)
+
+    def schedule(self, schedule: Callable[[int], float], updates_per_epoch: int) -> Callable[[int], float]:
+        """`schedule`, up to where SWA has a constant rate of its own."""
+        if self.swa_start_epoch < 0:
+            return schedule
+        start = self.swa_start_epoch * updates_per_epoch
+        return lambda update: schedule(update) if update < start else self.swa_learning_rate
+
+
+class Average:
+    """A running average of a model's weights and buffers: the copy `model`, and how many it is of.
+
+    `weight_of` says, from the number averaged so far, with which share the next come in. Buffers that count are copied.
+    """
+
+    def __init__(self, source: nn.Module, weight_of: Callable[[int], float]) -> None:
+        self.model = copy.deepcopy(source).eval().requires_grad_(False)
+        self.num_averaged = 0
+        self._weight_of = weight_of
+
+    @torch.no_grad()
+    def add(self, source: nn.Module) -> None:
+        """Take in the weights as they are now. The host waits for nothing."""
+        ours, theirs = list(_tensors(self.model)), list(_tensors(source))
+        averaged = [i for i, tensor in enumerate(ours) if tensor.is_floating_point()]
+        torch._foreach_lerp_(
+            [ours[i] for i in averaged], [theirs[i] for i in averaged], self._weight_of(self.num_averaged)
+        )
+        for own, other in zip(ours, theirs, strict=True):
+            if not own.is_floating_point():
+                own.copy_(other)
+        self.num_averaged += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain data for a checkpoint."""
+        return {"num_averaged": self.num_averaged, "model": self.model.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.num_averaged = state_dict["num_averaged"]
+        self.model.load_state_dict(state_dict["model"])
+
+
+class Averages:
+    """Those of one run, each under its name."""
+
+    def __init__(self, source: nn.Module, config: AverageConfig, windows: Windows) -> None:
+        self._source = source
+        self._config = config
+        self._windows = windows
+        self._named: dict[str, Average] = {}
+        if config.ema_decay > 0:
+            self._named["ema"] = Average(source, config.ema_weight)
+        if config.swa_start_epoch >= 0:
+            self._named["swa"] = Average(source, lambda num_averaged: 1 / (num_averaged + 1))
+
+    def after_step(self, step: int) -> None:
+        """To be called after each global step: takes in the weights of every `ema_every_updates`-th update."""
+        updates = self._windows.update_of(step) + 1
+        if "ema" in self._named and self._windows.closes_at(step) and updates % self._config.ema_every_updates == 0:
+            self._named["ema"].add(self._source)
+
+    def after_epoch(self, epoch: int, inputs: Iterable[torch.Tensor], autocast: Autocast, ranks: Ranks) -> None:
+        """To be called by every rank before the evaluation of each epoch: from its start on, SWA takes in the weights.
+
+        `inputs` are float [B, 3, H, W] images as the model trains on; they are read only if they are needed.
+        """
+        if "swa" not in self._named or epoch < self._config.swa_start_epoch:
+            return
+        swa = self._named["swa"]
+        if swa.num_averaged <= epoch - self._config.swa_start_epoch:  # not again if this epoch's end is met again
+            swa.add(self._source)
+        estimate_statistics(swa.model, inputs, autocast, ranks)
+
+    def models(self) -> dict[str, nn.Module]:
+        """The averages there are by now, to be evaluated beside the model itself."""
+        return {name: average.model for name, average in self._named.items() if average.num_averaged}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain data for a checkpoint."""
+        return {name: average.state_dict() for name, average in self._named.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave; an average that was not kept then starts from here."""
+        for name, average in self._named.items():
+            if name in state_dict:
+                average.load_state_dict(state_dict[name])
+
+
+@torch.no_grad()
+def estimate_statistics(model: nn.Module, inputs: Iterable[torch.Tensor], autocast: Autocast, ranks: Ranks) -> None:
+    """Give the BatchNorms of `model`, whose weights are an average, statistics that belong to those weights.
+
+    Each becomes the mean over all batches of all ranks, every batch counting alike, as torch's `update_bn` has it;
+    only the norms are in training mode, so dropout is off. Every rank must call it with equally many batches.
+    A model without BatchNorm reads no batch. `model` is left in evaluation mode.
+    """
+    model.eval()
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [norm for norm in norms if norm.train().training]  # those of a frozen backbone stay as they are
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean of the batches, in place of a moving one
+    for images in inputs:
+        with autocast():
+            model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+        for statistic in (norm.running_mean, norm.running_var):
+            assert statistic is not None
+            ranks.sum(statistic).div_(ranks.world_size)
+
+
+def _tensors(model: nn.Module) -> Iterable[torch.Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()

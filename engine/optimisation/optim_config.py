@@ -1,0 +1,129 @@
+"""How weights move: the settings of optimizer, learning rate, loss and clipping."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Literal
+
+from loaders.errors import FeedrateError, did_you_mean
+
+from ..bounds import above_0, at_least, between
+
+# the plain names; `timm/<name>` is any optimizer of timm's. Which class each is stands in optim.py
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "lars", "lamb", "muon")
+_WITH_NESTEROV = ("sgd", "lars", "muon")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How weights move. The learning rate is the peak, for the global batch as it is: nothing is rescaled."""
+
+    name: str = "sgd"
+    """sgd, adam, adamw, rmsprop (torch's), lars, lamb, muon (timm's), or any of timm's as timm/NAME."""
+    learning_rate: float = 0.125
+    momentum: float = 0.9
+    """Of sgd, rmsprop, lars, muon, and those of timm's that have one."""
+    nesterov: bool = False
+    """Of sgd, lars and muon. Timm's variants with it have names of their own, such as timm/nlars."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of adam and its kin, lamb, and of muon for what it leaves to AdamW."""
+    options: tuple[str, ...] = ()
+    """More of the optimizer's own arguments, as NAME=VALUE: eps=1e-6, alpha=0.9, trust_coeff=0.02."""
+    weight_decay: float = 5e-5
+    """On weights of two and more dimensions; biases, norms, scales and position embeddings never decay."""
+    schedule: Literal["constant", "linear", "cosine", "onecycle", "step", "polynomial", "piecewise", "plateau"] = (
+        "cosine"
+    )
+    """Of the learning rate, over the whole run, by the step. plateau: constant, and lowered after evaluations."""
+    warmup_epochs: float = 2.0
+    """Linear rise from 0. onecycle and piecewise do not use it: they rise as they say themselves."""
+    final_share: float = 0.0
+    """Of the peak: where linear, cosine and polynomial end."""
+    power: float = 2.0
+    """Exponent of polynomial."""
+    rise_share: float = 0.3
+    """Share of the run in which the rate rises, for onecycle."""
+    start_divisor: float = 25.0
+    """onecycle starts at the peak divided by this,"""
+    final_divisor: float = 1e4
+    """and ends at its start divided by this."""
+    milestones: tuple[float, ...] = ()
+    """Epochs at which step multiplies the rate by milestone_factor."""
+    milestone_factor: float = 0.1
+    points: tuple[tuple[float, float], ...] = ()
+    """For piecewise: pairs of epoch and share of the peak, joined by straight lines. 0 1e-4 2 1 16 0 is FFCV's."""
+    plateau_metric: Literal["eval_loss", "eval_top1", "eval_top5"] = "eval_loss"
+    """What must get better for plateau not to lower the rate."""
+    plateau_factor: float = 0.1
+    """The rate is multiplied by this"""
+    plateau_patience: int = 10
+    """once more evaluations in a row than this were no better than the best,"""
+    plateau_threshold: float = 1e-4
+    """better meaning by more than this share of the best,"""
+    plateau_minimum: float = 0.0
+    """and never below this learning rate."""
+    label_smoothing: float = 0.1
+    clip_norm: float = 0.0
+    """Largest norm of all gradients together; 0: no clipping."""
+    accumulate: int = 1
+    """Batches whose gradients make one update together, their mean taken; the schedule counts updates."""
+    clip_value: float = 0.0
+    """Largest size of each number of a gradient, cut before clip_norm; 0: no clipping."""
+
+    def __post_init__(self) -> None:
+        at_least(0, weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs)
+        at_least(0, clip_norm=self.clip_norm, clip_value=self.clip_value)
+        between(0, 1, momentum=self.momentum, label_smoothing=self.label_smoothing, rise_share=self.rise_share)
+        above_0(learning_rate=self.learning_rate)
+        at_least(1, accumulate=self.accumulate)
+        self._check_optimizer()
+        self._check_schedule()
+        self._check_plateau()
+
+    def _check_optimizer(self) -> None:
+        if not self.name.startswith("timm/") and self.name not in OPTIMIZERS:
+            known = [*OPTIMIZERS, f"timm/{self.name}"]
+            raise FeedrateError(
+                f"unknown optimizer '{self.name}': {did_you_mean(self.name, known)}known are {', '.join(OPTIMIZERS)},"
+                " and timm/NAME for any of timm's"
+            )
+        if self.nesterov and self.name not in _WITH_NESTEROV:
+            raise FeedrateError(
+                f"nesterov is on and the optimizer is {self.name}: only {', '.join(_WITH_NESTEROV)} have it"
+            )
+        if self.nesterov and self.momentum == 0:
+            raise FeedrateError("nesterov is on and momentum is 0: Nesterov's step needs momentum above 0")
+
+    def _check_schedule(self) -> None:
+        above_0(start_divisor=self.start_divisor, final_divisor=self.final_divisor, power=self.power)
+        above_0(milestone_factor=self.milestone_factor)
+        between(0, 1, final_share=self.final_share)
+        if self.schedule == "step" and not self.milestones:
+            raise FeedrateError("schedule is step: --optim.milestones must name the epochs at which the rate falls")
+        if self.schedule == "step" and not _ascends((self.warmup_epochs, *self.milestones)):
+            raise FeedrateError(
+                f"milestones are {self.milestones}: they must be rising epochs, after the {self.warmup_epochs} of"
+                " warm-up"
+            )
+        if self.schedule == "piecewise" and not self.points:
+            raise FeedrateError("schedule is piecewise: --optim.points must give pairs of epoch and share of the peak")
+        epochs = [epoch for epoch, _ in self.points]
+        if not _ascends(epochs) or not all(epoch >= 0 and share >= 0 for epoch, share in self.points):
+            raise FeedrateError(
+                f"points are {self.points}: they must be pairs of epoch and share of the peak, epochs rising from 0 on,"
+                " no share below 0"
+            )
+
+    def _check_plateau(self) -> None:
+        at_least(0, plateau_patience=self.plateau_patience, plateau_minimum=self.plateau_minimum)
+        between(0, 1, plateau_threshold=self.plateau_threshold)
+        if not 0 < self.plateau_factor < 1:
+            raise FeedrateError(f"plateau_factor is {self.plateau_factor}: it must lie between 0 and 1")
+        if self.plateau_minimum > self.learning_rate:
+            raise FeedrateError(
+                f"plateau_minimum is {self.plateau_minimum}: it must not be above the learning_rate,"
+                f" {self.learning_rate}"
+            )
+
+
+def _ascends(epochs: list[float] | tuple[float, ...]) -> bool:
+    return all(earlier < later for earlier, later in itertools.pairwise(epochs))

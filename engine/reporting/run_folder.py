@@ -1,0 +1,225 @@
+"""`runs/<name>/`: what a run leaves behind.
+
+config.toml     every setting, resolved
+env.json        versions, commit, hardware
+metrics.jsonl   one JSON object a line: kind "step" or "epoch"
+metrics.csv     the epochs of it, and tensorboard/ where asked for: see loggers.py
+evaluation.json the newest evaluation: counts of each class; confusion.npy is its confusion matrix, int64 [C, C],
+                row: what an image is, column: what it is taken for; evaluation-ema.json and so on are of averages
+bad-samples.jsonl  samples that could not be delivered and were substituted: one line for each
+checkpoints/    see checkpoint.py
+best.json       the best epoch so far: metric, value, epoch, step and its checkpoint
+weights.safetensors, weights-best.safetensors  at the end, and of the best epoch: see weights.py
+ids-rank<r>.i64 the sample ids trained on, where asked for
+"""
+
+import dataclasses
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+import torch
+from torch import nn
+
+from loaders.api import FeedrateError, Substitution
+from loaders.atomic import PARTIAL_SUFFIX, atomic_file
+from loaders.cpus import available_cpus
+
+from ..checkpointing.checkpoint import checkpoints_by_step, path_of
+from ..config import Config
+from ..evaluate import Evaluation
+from .loggers import MetricsLogger
+from .prediction_sample import PredictionSample
+
+_ID_BYTES = 8
+_PACKAGES = ("feedrate", "torch", "torchvision", "numpy", "simplejpeg", "opencv-python-headless", "pillow", "ffcv")
+
+# what a clock or a meter read: two identical runs differ in these and in nothing else
+CLOCK_FIELDS = (
+    *("seconds", "images_per_s", "steady_images_per_s", "data_wait_share", "first_batch_s", "first_step_s"),
+    *("warm_up_s", "inference_s_per_image", "first_inference_s", "resources"),
+)
+
+
+class RunFolder:
+    """The files of one run. Every rank has one; only the main rank's writes, apart from each rank's own ids.
+
+    The folder is made by `open`, once all that could be wrong with a run has been checked.
+    """
+
+    def __init__(self, path: Path, writes: bool, loggers: Sequence[MetricsLogger] = ()) -> None:
+        self.path = path
+        self._writes = writes
+        self._loggers = loggers if writes else ()
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def newest_name(self) -> str:
+        """The newest checkpoint by its name, for whoever asks in words."""
+        present = checkpoints_by_step(self.checkpoints)
+        return str(present[0]) if present else "not there yet"
+
+    def write_best(self, found: dict[str, Any]) -> None:
+        """Write best.json: what `Best.found` says, and the checkpoint of that epoch."""
+        with atomic_file(self.path / "best.json") as file:
+            content = found | {"checkpoint": path_of(self.checkpoints, found["step"]).name}
+            file.write(json.dumps(content, indent=2).encode() + b"\n")
+
+    def open(self, config: Config) -> None:
+        """Make the folder, and write config.toml and env.json."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FeedrateError(f"the run's folder {self.path} cannot be made: {error}") from error
+        if not self._writes:
+            return
+        for unfinished in self.path.glob(f"*{PARTIAL_SUFFIX}"):
+            unfinished.unlink(missing_ok=True)
+        with atomic_file(self.path / "config.toml") as file:
+            file.write(tomli_w.dumps(dataclasses.asdict(config)).encode())
+        with atomic_file(self.path / "env.json") as file:
+            file.write(json.dumps(environment(), indent=2).encode() + b"\n")
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl, and tell the loggers."""
+        if self._writes:
+            with open(self._metrics, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        for logger in self._loggers:
+            logger.log(record)
+
+    def log_evaluation(
+        self, epoch: int, evaluation: Evaluation, classes: tuple[str, ...], name: str = "evaluation"
+    ) -> None:
+        """Replace NAME.json, and confusion.npy beside it (NAME-confusion.npy for a name of its own)."""
+        if not self._writes:
+            return
+        report = {"epoch": epoch, **evaluation.report(classes)}
+        with atomic_file(self.path / f"{name}.json") as file:
+            file.write(json.dumps(report, indent=1).encode() + b"\n")
+        if evaluation.classes.confusion is not None:
+            matrix = io.BytesIO()
+            np.save(matrix, evaluation.classes.confusion)
+            prefix = "" if name == "evaluation" else f"{name}-"
+            with atomic_file(self.path / f"{prefix}confusion.npy") as file:
+                file.write(matrix.getvalue())
+
+    def observe(self, epoch: int, model: nn.Module, sample: PredictionSample, classes: tuple[str, ...]) -> None:
+        """Show the loggers the model after an epoch, and some of its answers."""
+        for logger in self._loggers:
+            logger.observe(epoch, model, sample, classes)
+
+    def metrics_bytes(self) -> dict[str, int]:
+        """The sizes of all logs that grow, by their names, which a checkpoint stores. They are then on the disk."""
+        if not self._writes:
+            return {}
+        for logger in self._loggers:
+            logger.flush()
+        sizes = {}
+        for path in self._growing_logs():
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+            sizes[path.relative_to(self.path).as_posix()] = path.stat().st_size
+        return sizes
+
+    def cut_metrics(self, sizes: dict[str, int]) -> None:
+        """Forget what was logged after the checkpoint that the run goes on from; without one, `sizes` is empty."""
+        if not self._writes:
+            return
+        for path in self._growing_logs():
+            name = path.relative_to(self.path).as_posix()
+            if name not in sizes:
+                path.unlink()
+            elif path.stat().st_size > sizes[name]:
+                os.truncate(path, sizes[name])
+        lines = self._metrics.read_text().splitlines() if self._metrics.exists() else []
+        for logger in self._loggers:
+            logger.begin([json.loads(line) for line in lines])
+
+    def close(self) -> None:
+        """Write what loggers still hold. Idempotent."""
+        for logger in self._loggers:
+            logger.close()
+
+    def _growing_logs(self) -> list[Path]:
+        """Whether or not this run has the loggers that write them: it may have had them before, and will again."""
+        candidates = [self._metrics, *sorted((self.path / "tensorboard").glob("events.*"))]
+        return [path for path in candidates if path.exists()]
+
+    @property
+    def bad_samples(self) -> Path:
+        return self.path / "bad-samples.jsonl"
+
+    def log_bad_samples(self, substitutions: list[Substitution]) -> None:
+        """Append those samples to bad-samples.jsonl that it does not hold yet.
+
+        It is not cut back when a run goes on from a checkpoint: a bad sample stays one.
+        """
+        if not (self._writes and substitutions):
+            return
+        old = self.bad_samples.read_bytes() if self.bad_samples.exists() else b""
+        listed = {json.loads(line)["id"] for line in old.splitlines()}
+        with atomic_file(self.bad_samples) as file:
+            file.write(old)
+            for entry in substitutions:
+                if entry.bad_id not in listed:
+                    line = {"id": entry.bad_id, "substitute": entry.id, "reason": entry.reason}
+                    file.write(json.dumps(line).encode() + b"\n")
+
+    def ids_path(self, rank: int) -> Path:
+        return self.path / f"ids-rank{rank}.i64"
+
+    def log_ids(self, rank: int, ids: torch.Tensor) -> None:
+        """Append int64 [B] ids to this rank's file."""
+        with open(self.ids_path(rank), "ab") as file:
+            file.write(ids.numpy().astype("<i8").tobytes())
+
+    def cut_ids(self, rank: int, num_ids: int) -> None:
+        """Forget the ids that were logged after the checkpoint that the run goes on from."""
+        if self.ids_path(rank).exists():
+            os.truncate(self.ids_path(rank), num_ids * _ID_BYTES)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and hardware, for whoever wants to repeat a run."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "commit": _commit(),
+        "cpus": available_cpus(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "torch_cuda": torch.version.cuda,
+    }
+
+
+def _commit() -> str:
+    """The commit of this source tree, with a mark where the tree differs from it; empty where git knows nothing."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

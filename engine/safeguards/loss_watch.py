@@ -1,0 +1,73 @@
+"""Finds the step whose loss is no number, without asking the device at each."""
+
+import torch
+from torch import nn
+
+from loaders.api import FeedrateError
+
+from ..dist import Ranks
+
+_REMEDY = (
+    "lower --optim.learning-rate, clip gradients with --optim.clip-norm, or use --execution.precision bf16;"
+    " no checkpoint was written since"
+)
+
+
+class LossWatch:
+    """Notes on the device which step's loss was the first that is no number, and says it when asked.
+
+    Asking makes the host wait for a GPU, so it is done where that waits anyway: with the logging, at the end of an
+    epoch, and before a checkpoint is written, so that none ever holds what such a step left. On a CPU it costs
+    nothing and is done at each step.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._since: list[tuple[int, torch.Tensor]] = []  # step and ids of every batch since the last question
+        self._last = (-1, torch.empty(0, dtype=torch.int64))
+        self._first = torch.full((), -1, dtype=torch.int64, device=device)  # where in that list
+        self._loss = torch.zeros((), dtype=torch.float32, device=device)
+
+    def note(self, step: int, ids: torch.Tensor, loss: torch.Tensor) -> None:
+        """Look at the float32 scalar `loss` of global step `step` on the int64 [B] samples `ids`; nothing waits."""
+        is_first = ~loss.isfinite() & (self._first < 0)
+        self._first = torch.where(is_first, len(self._since), self._first)
+        self._loss = torch.where(is_first, loss, self._loss)
+        self._last = (step, ids.clone())  # the loader may use its memory again
+        self._since.append(self._last)
+
+    def refuse_alarm(self, ranks: Ranks) -> None:
+        """Raise FeedrateError, on every rank, if on any a loss was no number. Every rank must call it."""
+        is_alarmed = int(self._first) >= 0
+        if not ranks.largest([float(is_alarmed)])[0]:
+            self._since.clear()
+            return
+        found = [entry for entry in ranks.gather(self._finding(ranks.rank)) if entry]
+        step = min(step for step, _ in found)
+        told = "; ".join(sentence for first, sentence in found if first == step)
+        raise FeedrateError(f"at step {step} {told}: {_REMEDY}")
+
+    def refuse(self, model: nn.Module, ranks: Ranks) -> None:
+        """The same, and also if a weight of `model` is no number, as one update can leave it."""
+        self.refuse_alarm(ranks)
+        if ranks.largest([float(not _is_finite(model))])[0]:
+            step, ids = self._last
+            raise FeedrateError(
+                f"at step {step} weights of the model are no numbers any more, {_samples(ids)}: {_REMEDY}"
+            )
+
+    def _finding(self, rank: int) -> tuple[int, str] | None:
+        first = int(self._first)
+        if first < 0:
+            return None
+        step, ids = self._since[first]
+        return step, f"the loss is {float(self._loss)} on rank {rank}, {_samples(ids)}"
+
+
+def _samples(ids: torch.Tensor) -> str:
+    return f"of the samples {', '.join(str(number) for number in ids.tolist())}"
+
+
+def _is_finite(model: nn.Module) -> bool:
+    """Whether all weights and buffers are numbers."""
+    tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())

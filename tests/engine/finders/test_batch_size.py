@@ -1,0 +1,94 @@
+"""The batch-size finder: its search against trying everything, and real trials in real processes."""
+
+import dataclasses
+import multiprocessing
+import sys
+
+import pytest
+import torch
+from commands import REPOSITORY, run, short_options
+from short_runs import ONE_RANK, short_config
+
+from engine.finders.batch_size import _measure_in_processes, find_batch_size, largest_fitting, largest_size_px
+from loaders.api import FeedrateError
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize("multiple", [1, 3, 8])
+@pytest.mark.parametrize("most", [1, 8, 37, 64, 100])
+def test_the_search_finds_what_trying_everything_finds_and_tries_few(multiple, most):
+    for room in range(most + 3):
+        tried = []
+
+        def fits(number, room=room, tried=tried):
+            tried.append(number)
+            return number <= room
+
+        best = max((n for n in range(0, most + 1, multiple) if n <= room), default=0)
+        assert largest_fitting(fits, multiple, most) == best
+        assert len(tried) == len(set(tried)) and all(0 < number <= most for number in tried)
+        assert len(tried) <= 2 * (most // multiple + 1).bit_length()
+
+
+def test_the_search_never_tries_more_than_twice_what_fits():
+    tried = []
+    assert largest_fitting(lambda number: tried.append(number) or number <= 5, 1, 10**6) == 5
+    assert max(tried) <= 2 * 5
+
+
+def test_the_largest_size_of_a_schedule_counts(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path)
+    data = dataclasses.replace(config.data, size_schedule=((0, 12), (1, 48), (9, 96)))
+    assert largest_size_px(dataclasses.replace(config, data=data)) == 48  # it ends before epoch 9
+
+
+def test_trials_are_measured_apart_and_ended_where_they_take_too_much(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path)
+    unlimited = _measure_in_processes(config, 3, 32, limit_bytes=2**50)
+    small, large = unlimited(8), unlimited(128)
+    # cifar_resnet20 keeps at least an input and an output of its 19 convolutions: 120 more images, and what that takes
+    assert large - small > 120 * 19 * 16 * 8 * 8 * 4
+    assert _measure_in_processes(config, 3, 32, limit_bytes=(small + large) // 2)(128) is None
+    assert multiprocessing.active_children() == []
+
+
+def test_on_a_cpu_the_limit_must_be_given(image_folder, tmp_path):
+    with pytest.raises(FeedrateError, match="--memory-bytes must say how much there is"):
+        find_batch_size(short_config(image_folder, tmp_path), ONE_RANK, None, 8, print)
+
+
+def test_a_trial_tells_what_is_wrong_with_the_settings(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, name="resnet19"))
+    with pytest.raises(FeedrateError, match="unknown model 'resnet19'"):
+        find_batch_size(config, ONE_RANK, 2**40, 8, print)
+
+
+def test_the_command_prints_each_trial_and_the_option_to_use(image_folder, tmp_path):
+    options = short_options(image_folder, tmp_path, **{"data.size-px": 64})
+    tool = [sys.executable, str(REPOSITORY / "tools" / "find_batch_size.py"), "--multiple", "18", *options]
+    result = run([*tool, "--memory-bytes", str(2**40)])
+    assert result.returncode == 0, result.stderr
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[:2]] == [
+        "18 images of 64 px",
+        "36 images of 64 px",  # there are 37 to train on
+    ]
+    assert "36 images of 64 px a rank fit, at " in result.stdout and "--data.batch-size 36 " in result.stdout
+    result = run([*tool, "--memory-bytes", str(50 * MIB)])
+    assert result.returncode == 2 and result.stderr == "error: not even 18 images of 64 px fit\n"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_its_own_memory_is_the_limit(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path)
+    ranks = dataclasses.replace(ONE_RANK, device=torch.device("cuda", 0))
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, 256 * MIB / total))
+    data = dataclasses.replace(config.data, size_px=256)
+    try:
+        found = find_batch_size(dataclasses.replace(config, data=data), ranks, None, 1, print)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert 0 < found.num_images < 37 and found.peak_bytes <= 256 * MIB

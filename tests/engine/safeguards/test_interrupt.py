@@ -1,0 +1,223 @@
+"""Signals that ask a run to stop: what is noted, what ends at once, and that nothing of the run is lost."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from commands import REPOSITORY, environment, short_options
+from short_runs import ONE_RANK, outcome, run_to_end, short_config
+
+from engine import build as build_module
+from engine import train as train_module
+from engine.build import build_run
+from engine.dist import Ranks
+from engine.loop import train
+from engine.reporting.display import Display
+from engine.safeguards.interrupt import STOP_SIGNALS, Lookout, Stopped, StopRequest
+
+# a main thread that cannot run Python: it waits for a lock that it holds itself, and signals do not wake it
+STUCK = """
+import ctypes, os, sys
+from engine.safeguards.interrupt import StopRequest
+stop = StopRequest()
+if sys.argv[1] == "running":
+    stop.end_start()
+lock, libc = ctypes.create_string_buffer(256), ctypes.CDLL(None)
+print("ready", flush=True)
+libc.pthread_mutex_lock(lock)
+libc.pthread_mutex_lock(lock)
+"""
+
+
+@pytest.fixture
+def stop():
+    request = StopRequest()
+    yield request
+    request.restore()
+
+
+def _stuck(phase, **changes):
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK, phase],
+        cwd=REPOSITORY,
+        env=environment(**changes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1)  # it is at the lock by now
+    return process
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_the_first_signal_is_noted_and_nothing_else_happens(stop, number):
+    stop.end_start()
+    assert not stop.is_up
+    os.kill(os.getpid(), number)
+    assert stop.is_up and stop.signal == number
+
+
+def test_handlers_and_threads_are_as_before_once_it_is_over():
+    before = [signal.getsignal(number) for number in STOP_SIGNALS], threading.active_count()
+    StopRequest().restore()
+    assert ([signal.getsignal(number) for number in STOP_SIGNALS], threading.active_count()) == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_a_signal_of_a_forked_process_is_not_taken_for_ones_own(stop):
+    stop.end_start()
+    child = os.fork()
+    if child == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    os.waitpid(child, 0)
+    time.sleep(0.3)
+    assert not stop.is_up
+
+
+def test_a_second_signal_ends_the_process_even_while_its_main_thread_is_stuck():
+    process = _stuck("running")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=5)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert told == "stopped by SIGTERM at once, as a second signal asks\n"
+
+
+def test_under_torchrun_the_same_signal_twice_within_a_second_is_one_wish():
+    process = _stuck("running", TORCHELASTIC_RUN_ID="test")
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=5) == 128 + signal.SIGTERM
+    process.communicate()
+
+
+def test_a_start_that_is_stuck_ends_within_10_seconds_of_a_signal():
+    process = _stuck("starting")
+    started = time.monotonic()
+    process.send_signal(signal.SIGUSR1)
+    _, told = process.communicate(timeout=10)
+    assert process.returncode == 128 + signal.SIGUSR1 and time.monotonic() - started < 10
+    assert "stopped by SIGUSR1 before the first step" in told
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_during_the_start_ends_it_cleanly_with_nothing_written(
+    image_folder, tmp_path, monkeypatch, capfd, number
+):
+    opened = []
+
+    def interrupted(*arguments):
+        opened.append(really(*arguments))
+        os.kill(os.getpid(), number)
+        return opened[0]
+
+    really = build_module.open_data
+    monkeypatch.setattr(build_module, "open_data", interrupted)
+    assert train_module.main(short_options(image_folder, tmp_path)) == 128 + number
+    assert "stopped before the first step: nothing is lost, the same command starts again" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def _interrupted_in(run, epoch_of, at_batch):
+    """Send this process SIGTERM as soon as that loader has given its batch number `at_batch`."""
+    loader = epoch_of._loader
+    really = loader.epoch
+
+    def epoch(index, start=0):
+        for number, batch in enumerate(really(index, start), start):
+            if number == at_batch:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    loader.epoch = epoch
+
+
+@pytest.mark.parametrize("where", ["training", "evaluation", "writing"])
+def test_a_signal_saves_at_once_wherever_it_comes_and_the_run_ends_with_the_same_bits(
+    image_folder, tmp_path, monkeypatch, where
+):
+    config = short_config(image_folder, tmp_path / "whole", "turbo")
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, checkpoint_every_steps=0))
+    expected = run_to_end(config)
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(tmp_path / "stopped")))
+    stop = StopRequest()
+    with build_run(config, ONE_RANK, Display(is_main=False), stop) as run:
+        if where == "writing":
+            really = torch.save
+
+            def interrupted(*arguments):
+                monkeypatch.undo()  # once
+                os.kill(os.getpid(), signal.SIGTERM)
+                really(*arguments)
+
+            monkeypatch.setattr(torch, "save", interrupted)
+        else:
+            _interrupted_in(run, run.data.train if where == "training" else run.data.evaluation, at_batch=1)
+        assert not train(run)
+        position = run.progress.epoch, run.progress.batch
+    stop.restore()
+    # in the middle of the first epoch; before its evaluation is over; one step after the checkpoint being written
+    assert position == {"training": (0, 2), "evaluation": (0, 5), "writing": (1, 1)}[where]
+    if where == "evaluation":
+        assert outcome(tmp_path / "stopped" / "short")["position"] == [0, 5]
+    assert run_to_end(config) == expected
+
+
+class TwoRanks(Ranks):
+    """This rank and another whose steps take `other_s`, on a device that should not be waited for."""
+
+    other_s = 0.0
+
+    def largest(self, values):
+        self.asked.append(len(values))
+        return [*values[:-1], max(values[-1], self.other_s)]
+
+
+def test_on_a_gpu_ranks_ask_each_other_every_two_seconds_and_no_seldomer_than_they_log(monkeypatch):
+    from engine.safeguards import interrupt
+
+    now = [100.0]
+    monkeypatch.setattr(interrupt, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    ranks = TwoRanks(0, 2, 0, 2, torch.device("cuda", 0))
+    object.__setattr__(ranks, "asked", [])
+
+    def asked_after(steps, step_s, other_s):
+        object.__setattr__(ranks, "other_s", other_s)
+        ranks.asked.clear()
+        lookout, at = Lookout(ranks, most_steps=20), []
+        for step in range(1, steps + 1):
+            now[0] += step_s
+            before = len(ranks.asked)
+            answer = lookout.ask(True, False)
+            assert answer == ([True, False] if len(ranks.asked) > before else [False, False])
+            at += [step] if len(ranks.asked) > before else []
+        return at
+
+    assert asked_after(50, step_s=0.01, other_s=0.0) == [1, 21, 41]  # with the logging
+    assert asked_after(12, step_s=0.5, other_s=0.0) == [1, 5, 9]  # every 2 s
+    assert asked_after(6, step_s=0.01, other_s=1.0) == [1, 3, 5]  # by the slower rank
+    assert asked_after(3, step_s=7.0, other_s=0.0) == [1, 2, 3]
+
+
+def test_alone_or_on_cpus_every_step_is_asked():
+    lookout = Lookout(Ranks(0, 1, 0, 1, torch.device("cuda", 0)), most_steps=20)
+    assert [lookout.ask(True)[0] for _ in range(5)] == [True] * 5
+
+
+def test_stopped_is_no_exception_that_a_library_would_swallow():
+    assert not issubclass(Stopped, Exception)
