@@ -9,6 +9,7 @@ import torch
 from .errors import FeedrateError, LoaderError
 from .plan import Plan, Shard
 from .records import Records, records_fingerprint
+from .stage_times import StageTimes
 from .substitutes import OnBad, Substitution
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ResizeMode",
     "Substitution",
     "loader_identity",
+    "num_ready",
 ]
 
 ResizeMode = Literal["area", "exact", "device"]
@@ -57,6 +59,8 @@ class LoaderOptions:
     num_ahead    batches being made or ready beside the one handed out
     on_bad       a sample that cannot be delivered is an "error", or the plan names a "substitute" (in training only)
     max_bad      more substitutions than this, of one rank in one epoch, are an error all the same
+    stage_times  where the loader notes what its stages take, one loader's own, with a row for each worker and one for
+                 whoever asks for batches; changes no pixel
     """
 
     shard: Shard = Shard()
@@ -66,6 +70,7 @@ class LoaderOptions:
     num_ahead: int = 3
     on_bad: OnBad = "error"
     max_bad: int = 100
+    stage_times: StageTimes | None = None
 
     def __post_init__(self) -> None:
         if self.num_workers is not None and self.num_workers < 1:
@@ -100,6 +105,9 @@ class Loader(Protocol):
       ends the one before.
 
     A loader keeps no position: the engine owns (epoch, batch), so there is no cursor that could be wrong.
+
+    What it may do beside: note what its stages take in the `stage_times` of its options, and have a method
+    `num_ready()`, which `num_ready` below asks. Where it does neither, the profiler says that it cannot be seen.
     """
 
     name: str
@@ -123,6 +131,15 @@ class Loader(Protocol):
     def close(self) -> None:
         """Release everything. Idempotent; the loader cannot be used afterwards."""
         ...
+
+
+def num_ready(loader: Loader) -> int | None:
+    """Batches that `next()` would hand out one after the other without waiting; None where nobody can tell.
+
+    None, too, where a batch is only made when it is asked for. Any thread may ask.
+    """
+    count = getattr(loader, "num_ready", None)
+    return count() if count is not None else None
 
 
 def loader_identity(records: Records, plan: Plan, pixels: dict[str, Any]) -> dict[str, Any]:

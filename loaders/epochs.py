@@ -14,6 +14,7 @@ from .errors import FeedrateError, LoaderError
 from .plan import PADDING_ID, Plan, PlanRows, Sequential
 from .read_ahead import read_ahead
 from .records import Records
+from .stage_writer import UNTIMED, StageWriter
 from .substitutes import substitute
 
 
@@ -23,6 +24,7 @@ class EpochLoader(ABC):
     name: str
     resize_modes: ClassVar[tuple[ResizeMode, ...]]  # what it can do, its own fastest first
     reads_records: ClassVar[bool] = True  # False where epochs are made of what is in memory anyway
+    collates_in_workers: ClassVar[bool] = False  # True where those count the images of stage "collate"
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         if len(records) != plan.num_samples:
@@ -39,6 +41,13 @@ class EpochLoader(ABC):
         if options.on_bad == "substitute" and isinstance(plan.order, Sequential):
             raise FeedrateError("evaluation counts every sample: a bad one can only be an error there, not substituted")
         self._num_batches = plan.num_batches(options.shard.world_size)
+        times = options.stage_times
+        if times is not None and times.num_writers <= self._num_workers:
+            raise FeedrateError(
+                f"stage times with {times.num_writers} rows are too small for {self._num_workers} workers and whoever"
+                " asks for batches: make them with one row more than there are workers"
+            )
+        self._caller = self._writer(0)
         self._running: weakref.ref[EpochIterator] | None = None
         self._closed = False
 
@@ -62,6 +71,10 @@ class EpochLoader(ABC):
     def identity(self) -> dict[str, Any]:
         return loader_identity(self._records, self._plan, {"loader": self.name, "resize": self._resize})
 
+    def num_ready(self) -> int | None:
+        """Batches that `next()` would hand out one after the other without waiting; None where nobody can tell."""
+        return None
+
     def close(self) -> None:
         self._closed = True
         self._end_running("its loader was closed")
@@ -78,6 +91,11 @@ class EpochLoader(ABC):
         """As told, else this rank's share of the processors, as if all ranks ran on this machine."""
         return self._options.num_workers or max(1, available_cpus() // self._options.shard.world_size)
 
+    def _writer(self, number: int) -> StageWriter:
+        """Notes what stages take: number 0 in the thread that asks for batches, 1 … in the workers, each its own."""
+        times = self._options.stage_times
+        return UNTIMED if times is None else times.writer(number)
+
     def _rows(self, epoch: int, batch: int) -> PlanRows:
         return self._plan.rows(epoch, batch, self._options.shard)
 
@@ -93,15 +111,16 @@ class EpochLoader(ABC):
 
     def _batch(self, images: torch.Tensor, rows: PlanRows) -> Batch:
         """`images`, uint8 [B, S, S, 3], as the plan's rows."""
-        labels = self._records.labels[rows.ids]
-        labels[rows.ids == PADDING_ID] = -1
-        return Batch(
-            images.permute(0, 3, 1, 2),
-            torch.from_numpy(labels),
-            torch.from_numpy(rows.ids),
-            rows.num_valid,
-            tuple(rows.substitutions),
-        )
+        with self._caller.stage("collate", 0 if self.collates_in_workers else rows.num_valid):
+            labels = self._records.labels[rows.ids]
+            labels[rows.ids == PADDING_ID] = -1
+            return Batch(
+                images.permute(0, 3, 1, 2),
+                torch.from_numpy(labels),
+                torch.from_numpy(rows.ids),
+                rows.num_valid,
+                tuple(rows.substitutions),
+            )
 
     def _or_substitute(self, rows: PlanRows, row: int, deliver: Callable[[PlanRows], None]) -> None:
         """`deliver` the sample of `row`, or do as `on_bad` says. Any thread may ask, for rows of its own."""
