@@ -4,11 +4,12 @@ python tools/bench.py convert [--source DIR] [--repeat K] [--rounds N] [--worker
 python tools/bench.py convert-scale [--samples N,…] [--rounds N] [--workers W]
 python tools/bench.py load [--cases NAME,…] [--sides NAME,…] [--rounds N] [--workers W] [--quick]
 python tools/bench.py parity [--source DIR] [--workers W]
+python tools/bench.py accuracy --config PRESET [--data PATH] [--loaders NAME,…] [--seeds N,…]
 
 `convert` packs the same photos with tools/convert.py and with FFCV's writer, in turns. `convert-scale` packs ever
 larger sets of tiny images. `load` runs our loaders and other people's over the same images. All write a page and a
 .json into docs/benchmarks/, and go on where they were interrupted. Let nothing else run beside them. `parity` compares
-pixels, not times.
+pixels, not times. `accuracy` trains a preset with each loader and seed and compares what they reach.
 """
 
 import signal
@@ -24,13 +25,15 @@ if __name__ == "__main__":
         sys.path[0] = str(REPOSITORY)
 
 import argparse
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from datetime import date
-from typing import Any, NoReturn
+from typing import Any
 
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError, did_you_mean
 from tools.benchmarks import convert, convert_scale, report
+from tools.benchmarks.accuracy import command as accuracy
+from tools.benchmarks.arguments import Parser, names, positive, seconds, sizes
 from tools.benchmarks.loading import cases, compare, sides
 from tools.benchmarks.machine import describe
 from tools.benchmarks.rounds import remove, working_folder
@@ -38,41 +41,37 @@ from tools.benchmarks.rounds import remove, working_folder
 _SIZES = (100_000, 325_000, 650_000, 1_300_000)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise FeedrateError(f"{message.removeprefix('argument ')} (see --help)")
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
     try:
         chosen = parse(arguments)
-        commands = {"convert": _convert, "convert-scale": _convert_scale, "load": _load, "parity": _parity}
-        commands[chosen.command](chosen)
+        _COMMANDS[chosen.command](chosen)
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on after the last whole round", file=sys.stderr)
+        print("interrupted: the same command goes on after the last whole round or run", file=sys.stderr)
         return 130
     return 0
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line, with defaults filled in. Raises FeedrateError naming what was probably meant."""
-    parser = _Parser(prog="bench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", metavar="convert|convert-scale|load|parity", required=True)
+    parser = Parser(prog="bench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", metavar="|".join(_COMMANDS), required=True)
     side_by_side = _add(commands, "convert", "pack beside FFCV's writer", rounds=5)
     side_by_side.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
-    side_by_side.add_argument("--repeat", type=_positive, default=10, metavar="K", help="use each photo K times (10)")
-    known = _names(convert.CASES)
-    side_by_side.add_argument("--cases", type=known, default=tuple(convert.CASES), metavar="NAME,…", help="(all)")
+    side_by_side.add_argument("--repeat", type=positive, default=10, metavar="K", help="use each photo K times (10)")
+    side_by_side.add_argument(
+        "--cases", type=names(convert.CASES), default=tuple(convert.CASES), metavar="NAME,…", help="(all)"
+    )
     scale = _add(commands, "convert-scale", "pack ever larger sets of tiny images", rounds=3)
-    sizes = ",".join(map(str, _SIZES))
-    scale.add_argument("--samples", type=_sizes, default=_SIZES, metavar="N,…", help=f"how many ({sizes})")
+    shown = ",".join(map(str, _SIZES))
+    scale.add_argument("--samples", type=sizes, default=_SIZES, metavar="N,…", help=f"how many ({shown})")
     _load_options(_add(commands, "load", "load beside other people's loaders", rounds=5))
     parity = _add(commands, "parity", "compare the pixels of all loaders with plain code")
     parity.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
+    accuracy.add_options(_reporting(commands, "accuracy", "train a preset with each loader and seed"))
     chosen, others = parser.parse_known_args(arguments)
     if others:
         known = [word for action in commands.choices[chosen.command]._actions for word in action.option_strings]
@@ -84,61 +83,35 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _load_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     shown = f"{', '.join(cases.CASES)} ({','.join(cases.DEFAULT_CASES)})"
-    add("--cases", type=_names(cases.CASES), default=cases.DEFAULT_CASES, metavar="NAME,…", help=shown)
-    add("--sides", type=_names(sides.SIDES), metavar="NAME,…", help=f"{', '.join(sides.SIDES)} (those of each case)")
+    add("--cases", type=names(cases.CASES), default=cases.DEFAULT_CASES, metavar="NAME,…", help=shown)
+    add("--sides", type=names(sides.SIDES), metavar="NAME,…", help=f"{', '.join(sides.SIDES)} (those of each case)")
     add("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
-    add("--repeat", type=_positive, default=10, metavar="K", help="use each photo K times (10)")
-    add("--batch-size", type=_positive, default=64, metavar="B", help="of photos (64)")
-    add("--seconds", type=_seconds, default=2.0, metavar="S", help="a timed window lasts at least so long (2)")
+    add("--repeat", type=positive, default=10, metavar="K", help="use each photo K times (10)")
+    add("--batch-size", type=positive, default=64, metavar="B", help="of photos (64)")
+    add("--seconds", type=seconds, default=2.0, metavar="S", help="a timed window lasts at least so long (2)")
     add("--quick", action="store_true", help="one short round, to see whether everything runs; its figures mean little")
 
 
 def _add(commands: Any, name: str, text: str, rounds: int = 0) -> argparse.ArgumentParser:
-    """A command with the options that all have."""
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    """A command that measures in a working folder, with the options that all such have."""
+    command = _reporting(commands, name, text)
     work, shown = REPOSITORY / "data" / f"bench-{name}", f"data/bench-{name}"
     add = command.add_argument
     if rounds:
-        add("--rounds", type=_positive, default=rounds, metavar="N", help=f"timed, after one that is not ({rounds})")
-        add("--timeout-s", type=_positive, default=3600, metavar="S", help="end a run that takes longer (3600)")
-    add("--workers", type=_positive, default=available_cpus(), metavar="W", help="of each side (as many as processors)")
+        add("--rounds", type=positive, default=rounds, metavar="N", help=f"timed, after one that is not ({rounds})")
+        add("--timeout-s", type=positive, default=3600, metavar="S", help="end a run that takes longer (3600)")
+    add("--workers", type=positive, default=available_cpus(), metavar="W", help="of each side (as many as processors)")
     add("--work", type=Path, default=work, help=f"folder for images and packed files, removed at the end ({shown})")
-    add("--report", type=Path, default=REPOSITORY / "docs" / "benchmarks", help="where to write (docs/benchmarks)")
-    add("--overwrite", action="store_true", help="replace today's report")
     return command
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
-    return int(text)
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(sorted({_positive(word) for word in text.split(",")}))
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 3600:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
-    return seconds
-
-
-def _names(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
-    """Of a list of some of these names, without doubles."""
-
-    def parsed(text: str) -> tuple[str, ...]:
-        for word in text.split(","):
-            if word not in known:
-                near = did_you_mean(word, known)
-                raise argparse.ArgumentTypeError(f"'{word}' is unknown: {near}known are {', '.join(known)}")
-        return tuple(dict.fromkeys(text.split(",")))
-
-    return parsed
+def _reporting(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """A command that writes a report."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    add = command.add_argument
+    add("--report", type=Path, default=REPOSITORY / "docs" / "benchmarks", help="where to write (docs/benchmarks)")
+    add("--overwrite", action="store_true", help="replace today's report")
+    return command
 
 
 def _convert(chosen: argparse.Namespace) -> None:
@@ -207,6 +180,10 @@ def _parity(chosen: argparse.Namespace) -> None:
     _told(paths)
 
 
+def _accuracy(chosen: argparse.Namespace) -> None:
+    _told(accuracy.execute(chosen, _head(), _say))
+
+
 def _head() -> dict[str, Any]:
     return {"date": date.today().isoformat(), "machine": describe()}
 
@@ -219,6 +196,14 @@ def _told(paths: dict[str, Path]) -> None:
     print(paths["md"].read_text())
     print(f"written to {', '.join(str(path) for path in paths.values())}")
 
+
+_COMMANDS = {
+    "convert": _convert,
+    "convert-scale": _convert_scale,
+    "load": _load,
+    "parity": _parity,
+    "accuracy": _accuracy,
+}
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is running is ended then, too

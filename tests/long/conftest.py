@@ -70,6 +70,12 @@ def measured(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
             file.write(json.dumps(line) + "\n")
 
 
+@pytest.fixture(scope="session")
+def code_sha256() -> str:
+    """Of the code that is tested: what it leaves on disk is not to be taken for another's."""
+    return _code_sha256()
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome = yield

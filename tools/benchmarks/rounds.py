@@ -55,12 +55,19 @@ def working_folder(path: Path) -> Iterator[None]:
     if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / ".lock").exists())):
         raise FeedrateError(f"{path} holds something else: give another --work, or remove it")
     path.mkdir(parents=True, exist_ok=True)
+    with held(path, "--work"):
+        yield
+
+
+@contextmanager
+def held(path: Path, option: str) -> Iterator[None]:
+    """The folder, held against another measurement. Raises FeedrateError, naming the `option` it came from."""
     with open(path / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FeedrateError(
-                f"{path} is used by another measurement: wait for it, or give another --work"
+                f"{path} is used by another measurement: wait for it, or give another {option}"
             ) from error
         yield
 

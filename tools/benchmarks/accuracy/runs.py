@@ -1,0 +1,199 @@
+"""Training runs of one preset, a run for each loader and seed: those that are finished are read, the others made."""
+
+import contextlib
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.command_line import build, parse_config
+from engine.config import Config, RunConfig
+from loaders.choose import choose_loader
+from loaders.errors import FeedrateError
+
+from ..process import REPOSITORY, run
+from ..rounds import held
+from ..side_by_side import Say
+
+_TRAIN = "engine/train.py"
+_LOAD = "load.json"
+
+
+@dataclass(frozen=True)
+class AccuracySettings:
+    """Which runs. `data` None: where the preset has them. Threads and workers are each run's."""
+
+    config: str
+    data: Path | None
+    loaders: tuple[str, ...]
+    seeds: tuple[int, ...]
+    folder: Path
+    num_threads: int
+    num_workers: int
+    timeout_s: float
+
+    @property
+    def preset(self) -> str:
+        """The preset's name, for names of files."""
+        return Path(self.config).stem
+
+    def name(self, loader: str, seed: int) -> str:
+        """Of a run, and of its folder below `folder`."""
+        return f"{self.preset}-{loader}-{seed}"
+
+    def words(self, loader: str, seed: int) -> list[str]:
+        """The options of engine/train.py for this run."""
+        data = [] if self.data is None else ["--data.path", str(self.data)]
+        return [
+            *("--config", self.config, *data, "--loader", loader, "--seed", str(seed)),
+            *("--name", self.name(loader, seed), "--run.folder", str(self.folder)),
+            *("--execution.threads", str(self.num_threads), "--data.workers", str(self.num_workers)),
+        ]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    epochs          its records of metrics.jsonl, in order
+    environment     what it ran on, as its own env.json says
+    load_1_min      of the machine before it began; None where another command made the run
+    weights_sha256  of all tensors of its last weights, by name; "" where they are not kept
+    """
+
+    name: str
+    loader: str
+    seed: int
+    config: Config
+    epochs: list[dict[str, Any]]
+    environment: dict[str, Any]
+    load_1_min: float | None
+    weights_sha256: str
+
+
+def train_all(settings: AccuracySettings, say: Say) -> tuple[list[Trained], dict[str, str]]:
+    """All runs, loader by loader, and by loader why it could not run. What is not finished is trained, or gone on with.
+
+    Raises FeedrateError where a run of this name has other settings, one is being made elsewhere, or one fails.
+    """
+    asked = [(loader, seed) for seed in settings.seeds for loader in settings.loaders]
+    done = {pair: found for pair in asked if (found := read_run(settings, *pair))}
+    todo = [pair for pair in asked if pair not in done]
+    skipped: dict[str, str] = {}
+    for loader in dict.fromkeys(loader for loader, _ in todo):
+        try:
+            choose_loader(loader)
+        except FeedrateError as error:
+            skipped[loader] = str(error)
+            say(f"{loader} is skipped: {error}")
+    todo = [pair for pair in todo if pair[0] not in skipped]
+    if done:
+        say(f"{len(done)} of {len(asked)} runs are finished")
+    if todo:
+        for pair in todo:
+            _refuse_busy(settings.folder, settings.name(*pair))
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        with held(settings.folder, "--folder"):
+            for count, pair in enumerate(todo, 1):
+                done[pair] = _train(settings, *pair, say)
+                say(f"{count} of {len(todo)}: {_shown(done[pair])}")
+    if not done:
+        raise FeedrateError(f"none of the loaders can run here: {'; '.join(skipped.values())}")
+    return [done[loader, seed] for loader in settings.loaders for seed in settings.seeds if (loader, seed) in done], (
+        skipped
+    )
+
+
+def read_run(settings: AccuracySettings, loader: str, seed: int) -> Trained | None:
+    """The run if it is finished: every epoch is in its metrics. Nothing is written.
+
+    Raises FeedrateError where the folder holds a run of other settings.
+    """
+    name = settings.name(loader, seed)
+    folder = settings.folder / name
+    wanted = parse_config(settings.words(loader, seed))
+    if not (folder / "config.toml").exists():
+        return None
+    config = build(Config, tomllib.loads((folder / "config.toml").read_text()), str(folder / "config.toml"))
+    if different := differences(config, wanted):
+        raise FeedrateError(
+            f"{folder} holds a run with {'; '.join(different)}: ask for the same, give another --folder, or remove it"
+        )
+    epochs = _epochs(folder / "metrics.jsonl")
+    if [record["epoch"] for record in epochs] != list(range(wanted.epochs)):
+        return None
+    environment = json.loads((folder / "env.json").read_text())
+    load = json.loads((folder / _LOAD).read_text())["load_1_min"] if (folder / _LOAD).exists() else None
+    return Trained(name, loader, seed, config, epochs, environment, load, weights_sha256(folder))
+
+
+def differences(found: Config, wanted: Config) -> list[str]:
+    """In which settings two configurations differ, apart from where they log and how often, and how a path is put."""
+    one, two = (_flat(asdict(replace(config, run=RunConfig()))) for config in (found, wanted))
+    for settings in (one, two):
+        settings["data.path"] = str((REPOSITORY / settings["data.path"]).resolve())
+    return [f"{name} {one[name]} where {two[name]} is asked for" for name in one if one[name] != two[name]]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def weights_sha256(folder: Path) -> str:
+    """Of the names, types, shapes and bits of weights.safetensors; what the file tells about itself is left out."""
+    from safetensors import safe_open
+
+    path = folder / "weights.safetensors"
+    if not path.exists():
+        return ""
+    digest = sha256()
+    with safe_open(path, framework="np") as tensors:
+        for name in sorted(tensors.keys()):
+            array = tensors.get_tensor(name)
+            digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _epochs(metrics: Path) -> list[dict[str, Any]]:
+    if not metrics.exists():
+        return []
+    *lines, _ = metrics.read_text().split("\n")  # behind the last newline is a line that was cut, or none
+    return [record for record in map(json.loads, lines) if record["kind"] == "epoch"]
+
+
+def _train(settings: AccuracySettings, loader: str, seed: int, say: Say) -> Trained:
+    name, load = settings.name(loader, seed), os.getloadavg()[0]
+    say(f"training {name}")
+    command = [sys.executable, str(REPOSITORY / _TRAIN), *settings.words(loader, seed)]
+    run(command, settings.folder / f"{name}.log", settings.timeout_s)
+    (settings.folder / name / _LOAD).write_text(json.dumps({"load_1_min": round(load, 2)}) + "\n")
+    found = read_run(settings, loader, seed)
+    if found is None:
+        raise FeedrateError(f"{settings.folder / name} misses epochs though its run has ended: remove it and run again")
+    return found
+
+
+def _refuse_busy(folder: Path, name: str) -> None:
+    """Two processes that write one run's folder would spoil it."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it has just ended, or is another user's
+            words = process.cmdline()
+            if name not in words or "--run.folder" not in words or not any(word.endswith(_TRAIN) for word in words):
+                continue
+            if Path(process.cwd(), words[words.index("--run.folder") + 1]).resolve() == folder:
+                raise FeedrateError(f"run {name} is being trained by process {process.pid}: wait until it has ended")
+
+
+def _shown(done: Trained) -> str:
+    last = done.epochs[-1]
+    return f"{done.name}: top-1 {last['eval_top1']:.2%}, {last['images_per_s']:,.0f} img/s"
