@@ -21,6 +21,7 @@ from .optimisation.open_gradients import OpenGradients
 from .optimisation.optim import clip_gradients
 from .optimisation.schedule import Schedule
 from .optimisation.windows import Windows
+from .profiler.step_clock import step_clock
 from .safeguards.memory import is_out_of_memory, memory_in_use, release_memory
 
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -71,6 +72,7 @@ class TrainStep:
         self.normalize = normalize
         self.windows = windows
         self.gradients = OpenGradients(model, ranks)
+        self.clock = step_clock(ranks.device.type)
         self.precision = Precision(config.execution.precision, ranks.device)
         self._batch_transform = batch_transform
         self._config = config
@@ -162,17 +164,24 @@ class TrainStep:
         release_memory(device)
         return fit
 
+    def unsynchronised(self) -> AbstractContextManager[Any]:
+        """What steps run in to exchange no gradients: to see what the exchange costs. Ranks then drift apart."""
+        return nullcontext() if self._distributed is None else self._distributed.no_sync()
+
     def _train_on(
         self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(stream_key(self._config.seed, step, f"step of rank {self._ranks.rank}"))
         closes = self.windows.closes_at(step)
         with self._exchange(closes):
-            pixels = self._batch_transform.before_normalising(images, ids, step)
-            inputs, targets = self._batch_transform.after_normalising(self.normalize(pixels), labels, ids, step)
-            loss, logits = self._forward(self._model, inputs, targets)
-            # all batches of training are equally large, so the mean over a window is the mean of their means
-            torch.autograd.backward(self.precision.scaler.scale(loss / self.windows.length_at(step)))
+            with self.clock.span("prepare"):
+                pixels = self._batch_transform.before_normalising(images, ids, step)
+                inputs, targets = self._batch_transform.after_normalising(self.normalize(pixels), labels, ids, step)
+            with self.clock.span("forward"):
+                loss, logits = self._forward(self._model, inputs, targets)
+            with self.clock.span("backward"):
+                # all batches of training are equally large, so the mean over a window is the mean of their means
+                torch.autograd.backward(self.precision.scaler.scale(loss / self.windows.length_at(step)))
         if closes:
             self._update(step)
         return loss.detach(), (logits.argmax(dim=1) == labels).sum()
@@ -185,10 +194,12 @@ class TrainStep:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         scaler = self.precision.scaler
-        clip_gradients(self.module.parameters(), self.optimizer, scaler, self._config.optim)
-        scaler.step(self.optimizer)
-        scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        with self.clock.span("clip"):
+            clip_gradients(self.module.parameters(), self.optimizer, scaler, self._config.optim)
+        with self.clock.span("optimizer"):
+            scaler.step(self.optimizer)
+            scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)
 
     def _forward(
         self, model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor
