@@ -1,12 +1,14 @@
 """From a preset and the command line to a Config."""
 
+import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 import tomllib
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +44,30 @@ def parse_config(arguments: Sequence[str], speaks: bool = True, more_options: Se
             raise
         raise FeedrateError(_sentence(complaint.getvalue())) from leaving
     return parsed if parsed.name else dataclasses.replace(parsed, name=config.name)
+
+
+class OwnOptions(argparse.ArgumentParser):
+    """What a command understands beside all options of a run. Where help is asked for, `about` stands above them."""
+
+    def __init__(self, about: str | None = None) -> None:
+        super().__init__(usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False, exit_on_error=False)
+        self._about = about
+
+    def split(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, Callable[[], Config]]:
+        """The command's own values, and what reads the configuration from all other arguments.
+
+        That is called once the command has found its own values good, so that it speaks of them first. Prints the
+        help of its own where help is asked for, and leaves ending the process to the configuration's. Raises
+        FeedrateError for a value that is none, and the configuration for an option that neither knows.
+        """
+        if {"-h", "--help"} & set(arguments):
+            print(*filter(None, (self._about, self.format_help())), sep="\n")
+        try:
+            chosen, others = self.parse_known_args(arguments)
+        except argparse.ArgumentError as error:
+            raise FeedrateError(str(error)) from error
+        words = [word for action in self._actions for word in action.option_strings]
+        return chosen, functools.partial(parse_config, others, more_options=words)
 
 
 def _sentence(box: str) -> str:

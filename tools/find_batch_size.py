@@ -14,9 +14,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     # Python put tools/ first, where `profile.py` hides the standard library's
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import argparse
-
-from engine.command_line import parse_config
+from engine.command_line import OwnOptions
 from engine.dist import start_ranks
 from engine.finders.batch_size import find_batch_size
 from engine.safeguards.memory import gib
@@ -25,21 +23,19 @@ from loaders.api import FeedrateError
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0 found, 2 bad input or nothing fits."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    own = OwnOptions(__doc__)
     own.add_argument("--memory-bytes", type=int, help="that a step may take; a GPU's own memory where it is not given")
     own.add_argument("--multiple", type=int, default=8, help="of which the batch shall be one (default 8)")
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__, own.format_help(), sep="\n")
     try:
-        chosen, others = own.parse_known_args(arguments)
+        chosen, read_config = own.split(arguments)
         if chosen.multiple < 1 or (chosen.memory_bytes is not None and chosen.memory_bytes < 1):
             raise FeedrateError("--multiple and --memory-bytes must be 1 or more")
-        config = parse_config(others, more_options=["--memory-bytes", "--multiple"])
+        config = read_config()
         ranks = start_ranks(config.execution.device)
         if ranks.world_size > 1:
             raise FeedrateError("tools/find_batch_size.py tries one rank: start it with python, not with torchrun")
         found = find_batch_size(config, ranks, chosen.memory_bytes, chosen.multiple, print)
-    except (FeedrateError, argparse.ArgumentError) as error:
+    except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -18,12 +18,11 @@ if __name__ == "__main__":
         # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(REPOSITORY)
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
 
-from engine.command_line import parse_config
+from engine.command_line import OwnOptions
 from engine.config import Config
 from engine.dist import end_process, start_ranks, stop_ranks
 from engine.finders.learning_rate import Suggestion, Sweep, SweepSettings, find_learning_rates, suggest
@@ -38,16 +37,12 @@ _DEFAULTS = SweepSettings()
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input."""
-    own = _options()
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__, own.format_help(), sep="\n")
     try:
-        chosen, others = own.parse_known_args(arguments)
+        chosen, read_config = _options().split(arguments)
         settings = SweepSettings(
             chosen.lowest_rate, chosen.highest_rate, chosen.updates, chosen.growth, chosen.smoothing_updates
         )
-        more_options = [word for action in own._actions for word in action.option_strings]
-        config = parse_config(others, more_options=more_options)
+        config = read_config()
         ranks = start_ranks(config.execution.device)
         display = Display(ranks.is_main)
         swept = find_learning_rates(config, ranks, settings, display.say)
@@ -55,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         if ranks.is_main:
             _write(Path(config.run.folder) / config.name / "lr-finder", swept, suggestion, config)
         _tell(display, swept, suggestion)
-    except (FeedrateError, argparse.ArgumentError) as error:
+    except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -66,8 +61,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _options() -> argparse.ArgumentParser:
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False, usage=argparse.SUPPRESS)
+def _options() -> OwnOptions:
+    own = OwnOptions(__doc__)
     add = own.add_argument
     add("--lowest-rate", type=float, default=_DEFAULTS.lowest_rate, metavar="R", help="to start from (1e-6)")
     add("--highest-rate", type=float, default=_DEFAULTS.highest_rate, metavar="R", help="to end with (10)")

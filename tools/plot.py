@@ -20,7 +20,6 @@ if __name__ == "__main__":
         # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(REPOSITORY)
 
-import argparse
 from collections.abc import Callable, Sequence
 
 from loaders.errors import FeedrateError, did_you_mean
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         if name not in PLOTS:
             raise FeedrateError(f"no plot '{name}': {did_you_mean(name, PLOTS)}known are {', '.join(PLOTS)}")
         print(f"written to {PLOTS[name](arguments[1:])}")
-    except (FeedrateError, argparse.ArgumentError) as error:
+    except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -14,12 +14,11 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     # Python put tools/ first, where this file would be taken for the standard library's `profile`
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import argparse
 import dataclasses
 
 from rich.console import Console
 
-from engine.command_line import parse_config
+from engine.command_line import OwnOptions
 from engine.config import Config
 from engine.data import packed_beside
 from engine.dist import start_ranks
@@ -34,24 +33,21 @@ NUM_GENERATED = {"train": 512, "val": 64}
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    own = OwnOptions(__doc__)
     own.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default 5)")
     own.add_argument("--rounds", type=int, default=3, help="of the three measurements (default 3)")
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__, own.format_help(), sep="\n")
     console = Console(highlight=False, soft_wrap=True)
     try:
-        chosen, others = own.parse_known_args(arguments)
+        chosen, read_config = own.split(arguments)
         if chosen.seconds <= 0 or chosen.rounds < 1:
             raise FeedrateError("--seconds must be above 0 and --rounds 1 or more")
-        config = parse_config(others, more_options=["--seconds", "--rounds"])
-        config = _with_data(config, console)
+        config = _with_data(read_config(), console)
         ranks = start_ranks(config.execution.device)
         if ranks.world_size > 1:
             raise FeedrateError("tools/profile.py measures one rank: start it with python, not with torchrun")
         with console.status("profiling") as status:
             measured, verdict = profile(config, ranks, chosen.seconds, chosen.rounds, _teller(console, status))
-    except (FeedrateError, argparse.ArgumentError) as error:
+    except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -14,12 +14,10 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     # Python put tools/ first, where profile.py hides the standard library's
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import argparse
-
 import torch
 import torchinfo
 
-from engine.command_line import parse_config
+from engine.command_line import OwnOptions
 from engine.dist import Ranks
 from engine.model import image_sizes, prepare_model
 from engine.models.count import multiply_adds, num_parameters
@@ -30,20 +28,18 @@ _COLUMNS = ("output_size", "num_params", "mult_adds", "trainable")
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    own = OwnOptions(__doc__)
     own.add_argument("--classes", type=int, default=0, help="of the data (default: the preset's, or 1000)")
     own.add_argument("--depth", type=int, default=3, help="levels of modules within modules that are shown (default 3)")
-    if {"-h", "--help"} & set(arguments):
-        print(__doc__, own.format_help(), sep="\n")
     try:
-        chosen, others = own.parse_known_args(arguments)
+        chosen, read_config = own.split(arguments)
         if chosen.classes < 0 or chosen.depth < 1:
             raise FeedrateError("--classes and --depth must be 1 or more")
-        config = parse_config(others, more_options=["--classes", "--depth"])
+        config = read_config()
         num_classes = chosen.classes or config.data.expected_classes or 1000
         one_rank = Ranks(0, 1, 0, 1, torch.device("cpu"))
         model = prepare_model(config, num_classes, one_rank, print, fresh=False)
-    except (FeedrateError, argparse.ArgumentError) as error:
+    except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     side = max(image_sizes(config).training_px)

@@ -36,15 +36,19 @@ class BatchTransform(Protocol):
 
 
 class Augmentation:
-    """A BatchTransform made of stages."""
+    """A BatchTransform made of stages. Where there is none nothing is drawn."""
 
-    def __init__(self, seed: int, on_pixels: Sequence[OnImages], on_inputs: Sequence[OnImages], mix: OnBatch) -> None:
+    def __init__(
+        self, seed: int, on_pixels: Sequence[OnImages], on_inputs: Sequence[OnImages], mix: OnBatch | None
+    ) -> None:
         self._seed = seed
         self._on_pixels = on_pixels
         self._on_inputs = on_inputs
         self._mix = mix
 
     def before_normalising(self, images: torch.Tensor, ids: torch.Tensor, step: int) -> torch.Tensor:
+        if not self._on_pixels:
+            return images
         draws = draws_of(self._seed, step, ids.numpy())
         for stage in self._on_pixels:
             images = stage(images, draws)
@@ -53,18 +57,15 @@ class Augmentation:
     def after_normalising(
         self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self._on_inputs and self._mix is None:
+            return images, labels
         draws = draws_of(self._seed, step, ids.numpy())
         for stage in self._on_inputs:
             images = stage(images, draws)
-        return self._mix(images, labels, draws)
+        return (images, labels) if self._mix is None else self._mix(images, labels, draws)
 
 
-def unmixed(images: torch.Tensor, labels: torch.Tensor, draws: SampleDraws) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where nothing is mixed."""
-    return images, labels
-
-
-UNCHANGED = Augmentation(0, (), (), unmixed)
+UNCHANGED = Augmentation(0, (), (), None)
 
 
 def build_augmentation(config: AugmentConfig, seed: int, num_classes: int) -> BatchTransform:
@@ -77,5 +78,5 @@ def build_augmentation(config: AugmentConfig, seed: int, num_classes: int) -> Ba
     if config.brightness or config.contrast or config.saturation or config.hue:
         on_pixels.append(ColourJitter(config))
     on_inputs: list[OnImages] = [Erasing(config)] if config.erase_probability else []
-    mix = Mixing(config, num_classes) if config.mixup_alpha or config.cutmix_alpha else unmixed
+    mix = Mixing(config, num_classes) if config.mixup_alpha or config.cutmix_alpha else None
     return Augmentation(seed, on_pixels, on_inputs, mix)

@@ -20,6 +20,8 @@ from typing import Any
 from loaders.atomic import PARTIAL_SUFFIX, atomic_file
 from loaders.errors import FeedrateError
 
+from ..nesting import flat
+
 _NAME = re.compile(r"step-(\d+)\.pt")
 
 Say = Callable[[str], None]
@@ -126,7 +128,7 @@ def refuse_mismatch(saved: dict[str, Any], current: dict[str, Any], allowed: tup
     Another stream is never accepted: a position in one order means nothing in another. Returns the differences that
     `allowed` accepts, as sentences.
     """
-    before, now = _flat(saved), _flat(current)
+    before, now = flat(saved), flat(current)
     differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     told = {key: f"{key} was {_short(before.get(key))} and is {_short(now.get(key))}" for key in differing}
     of_stream = [key for key in differing if _is_within(key, "stream")]
@@ -183,13 +185,6 @@ def _seal_of(path: Path) -> dict[str, Any] | None:
 def _is_within(key: str, name: str) -> bool:
     """Whether `name` is the dotted `key` or a section that holds it."""
     return key == name or key.startswith(name + ".")
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _short(value: Any) -> str:

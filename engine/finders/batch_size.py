@@ -18,6 +18,7 @@ from ..build import build_step
 from ..config import Config
 from ..data import packed_beside
 from ..dist import Ranks
+from ..model import image_sizes
 from ..optimisation.average import Averages
 from ..safeguards.memory import gib, release_memory
 
@@ -45,7 +46,7 @@ def find_batch_size(config: Config, ranks: Ranks, limit_bytes: int | None, multi
     """
     records = open_records(packed_beside(config.data.path), config.data.train_split)
     most, num_classes = len(records), len(records.classes)
-    size_px = largest_size_px(config)
+    size_px = max(image_sizes(config).training_px)
     if ranks.device.type == "cuda":
         measure = _measure_on_device(config, ranks, num_classes, size_px, limit_bytes)
     elif limit_bytes is None:
@@ -75,12 +76,6 @@ def largest_fitting(fits: Callable[[int], bool], multiple: int, most: int) -> in
         else:
             bad = middle
     return good * multiple
-
-
-def largest_size_px(config: Config) -> int:
-    """Side of the largest training images of a run."""
-    view = config.data.train_view()
-    return max(view.size_at(epoch) for epoch in range(config.epochs))
 
 
 def _measure_on_device(

@@ -16,6 +16,7 @@ from torch import nn
 from loaders.atomic import atomic_file
 
 from ..config import RunConfig
+from ..nesting import flat
 from .prediction_sample import PredictionSample
 
 Record = dict[str, Any]
@@ -139,15 +140,3 @@ def build_loggers(config: RunConfig, folder: Path) -> list[MetricsLogger]:
     if config.tensorboard or config.tensorboard_images or config.tensorboard_histograms:
         loggers.append(TensorBoard(folder / "tensorboard", config.tensorboard_histograms))
     return loggers
-
-
-def flat(record: Record) -> Record:
-    """`record` without nesting: inner names follow outer ones after a dot."""
-    row: Record = {}
-    for name, value in record.items():
-        row |= (
-            flat({f"{name}.{inner}": of_it for inner, of_it in value.items()})
-            if isinstance(value, dict)
-            else {name: value}
-        )
-    return row

@@ -9,9 +9,9 @@ from commands import TRAIN, run, short_options, torchrun
 from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
 from torch import nn
 
-from engine.augment import Normalize
+from engine.augment import Normalize, batch_transform
 from engine.augment.augment_config import AugmentConfig
-from engine.augment.batch_transform import build_augmentation
+from engine.augment.batch_transform import UNCHANGED, build_augmentation
 from engine.augment.draws import draws_of
 from engine.augment.erasing import Erasing
 from engine.augment.mixing import Mixing, partners
@@ -46,6 +46,22 @@ def _batch(num=8, side=12, seed=0):
 def _model():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 5))
+
+
+@pytest.mark.parametrize("transform", [UNCHANGED, build_augmentation(AugmentConfig(), 0, 5)])
+def test_where_nothing_is_augmented_a_batch_is_handed_on_and_nothing_drawn(transform, monkeypatch):
+    def draws_nothing(*_):
+        raise AssertionError("something was drawn")
+
+    monkeypatch.setattr(batch_transform, "draws_of", draws_nothing)
+    images, labels, ids = _batch()
+    assert transform.before_normalising(images, ids, 3) is images
+    handed_on = transform.after_normalising(images, labels, ids, 3)
+    assert handed_on[0] is images and handed_on[1] is labels
+    erasing = build_augmentation(AugmentConfig(erase_probability=0.5), 0, 5)
+    assert erasing.before_normalising(images, ids, 3) is images  # nor in the one moment that has no stage
+    with pytest.raises(AssertionError, match="something was drawn"):
+        erasing.after_normalising(images.float(), labels, ids, 3)
 
 
 def test_steps_with_erasing_and_mixing_are_the_plain_arithmetic():

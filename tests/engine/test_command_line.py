@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from engine.command_line import load_preset, parse_config
+from engine.command_line import OwnOptions, load_preset, parse_config
 from engine.config import Config, DataConfig, OptimConfig
 from loaders.api import FeedrateError
 
@@ -97,3 +97,36 @@ def test_a_preset_may_be_a_path_and_whole_numbers_stand_for_floats(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("[optim]\nlearning_rate = 1\nbetas = [0.8, 0.9]")
     assert load_preset(str(path)).optim == OptimConfig(learning_rate=1.0, betas=(0.8, 0.9))
+
+
+def _own_options():
+    own = OwnOptions("What the command does.")
+    own.add_argument("--turns", type=int, default=3, help="of the crank")
+    return own
+
+
+def test_a_commands_own_options_are_split_from_those_of_a_run():
+    chosen, read_config = _own_options().split(["--epochs", "4", "--turns", "7", "--config", "cifar10_resnet20"])
+    config = read_config()
+    assert (chosen.turns, config.epochs, config.name) == (7, 4, "cifar10_resnet20")
+    assert config == parse_config(["--epochs", "4", "--config", "cifar10_resnet20"])
+
+
+def test_a_command_can_judge_its_own_values_before_anything_is_said_of_the_others():
+    chosen, read_config = _own_options().split(["--turns", "-1", "--lodaer", "x", "--tuns", "2"])
+    assert chosen.turns == -1  # the command would refuse it here
+    with pytest.raises(FeedrateError, match="unknown option --lodaer: did you mean --loader"):
+        read_config()
+    with pytest.raises(FeedrateError, match="unknown option --tuns: did you mean --turns"):
+        _own_options().split(["--tuns", "2"])[1]()
+    with pytest.raises(FeedrateError, match="argument --turns: invalid int value: 'many'"):
+        _own_options().split(["--turns", "many", "--lodaer", "x"])
+
+
+def test_help_shows_a_commands_own_options_and_then_all_of_a_run(capsys):
+    _, read_config = _own_options().split(["--help"])
+    own = capsys.readouterr().out
+    assert own.startswith("What the command does.\n") and "of the crank" in own and "--epochs" not in own
+    with pytest.raises(SystemExit) as leaving:
+        read_config()
+    assert leaving.value.code == 0 and "--epochs" in capsys.readouterr().out

@@ -1,12 +1,11 @@
 """`plot.py schedule`: the learning rate of a configuration against epochs. No data are read."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from engine.command_line import parse_config
+from engine.command_line import OwnOptions
 from engine.config import Config
 from engine.optimisation.schedule import build_schedule
 from loaders.errors import FeedrateError
@@ -16,15 +15,13 @@ from .picture import save
 
 def run(arguments: Sequence[str]) -> Path:
     """Draw what the arguments ask for; returns the file. Raises FeedrateError on bad ones."""
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False, usage=argparse.SUPPRESS)
+    own = OwnOptions()
     own.add_argument("--steps-per-epoch", type=int, default=1000, help="the schedule is drawn for (default 1000)")
     own.add_argument("--out", type=Path, help="PNG to write (default runs/NAME/schedule.png)")
-    if {"-h", "--help"} & set(arguments):
-        print(own.format_help())
-    chosen, others = own.parse_known_args(arguments)
+    chosen, read_config = own.split(arguments)
     if chosen.steps_per_epoch < 1:
         raise FeedrateError(f"--steps-per-epoch is {chosen.steps_per_epoch}: it must be 1 or more")
-    config = parse_config(others, more_options=["--steps-per-epoch", "--out"])
+    config = read_config()
     path: Path = chosen.out or Path(config.run.folder) / config.name / "schedule.png"
     save(figure_of(config, chosen.steps_per_epoch), path)
     return path

@@ -9,7 +9,8 @@ import torch
 from commands import REPOSITORY, run, short_options
 from short_runs import ONE_RANK, short_config
 
-from engine.finders.batch_size import _measure_in_processes, find_batch_size, largest_fitting, largest_size_px
+from engine.finders import batch_size
+from engine.finders.batch_size import _measure_in_processes, find_batch_size, largest_fitting
 from loaders.api import FeedrateError
 
 MIB = 2**20
@@ -37,10 +38,19 @@ def test_the_search_never_tries_more_than_twice_what_fits():
     assert max(tried) <= 2 * 5
 
 
-def test_the_largest_size_of_a_schedule_counts(image_folder, tmp_path):
+def test_the_largest_size_of_a_schedule_counts(image_folder, tmp_path, monkeypatch):
+    asked = []
+
+    def measure_nothing(config, num_classes, size_px, limit_bytes):
+        asked.append(size_px)
+        return lambda num_images: 1
+
+    monkeypatch.setattr(batch_size, "_measure_in_processes", measure_nothing)
     config = short_config(image_folder, tmp_path)
     data = dataclasses.replace(config.data, size_schedule=((0, 12), (1, 48), (9, 96)))
-    assert largest_size_px(dataclasses.replace(config, data=data)) == 48  # it ends before epoch 9
+    found = find_batch_size(dataclasses.replace(config, data=data), ONE_RANK, 2**50, 8, lambda text: None)
+    assert found.size_px == 48  # it ends before epoch 9
+    assert asked == [48]
 
 
 def test_trials_are_measured_apart_and_ended_where_they_take_too_much(image_folder, tmp_path):

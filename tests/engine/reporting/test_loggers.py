@@ -9,8 +9,9 @@ from short_runs import run_to_end, short_config, start_from
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from engine.config import RunConfig
+from engine.nesting import flat
 from engine.optimisation.average import AverageConfig
-from engine.reporting.loggers import build_loggers, flat
+from engine.reporting.loggers import build_loggers
 from engine.reporting.run_folder import CLOCK_FIELDS, RunFolder
 
 EVERYTHING = {"images": 0, "scalars": 0, "histograms": 0, "tensors": 0}  # 0: keep all
