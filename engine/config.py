@@ -13,7 +13,7 @@ from loaders.view import View, size_ramp
 
 from .augment.augment_config import AugmentConfig
 from .bounds import at_least, between
-from .checkpointing.best import BestMetric
+from .checkpointing.best import BestMetric, refuse_metric_of_no_average
 from .models.model_config import ModelConfig
 from .optimisation.average import AverageConfig
 from .optimisation.optim_config import OptimConfig
@@ -147,7 +147,8 @@ class RunConfig:
     checkpoints_kept: int = 3
     """The newest, and besides the best that these know."""
     best_metric: BestMetric = "eval_top1"
-    """Which epoch's checkpoint and weights are kept as the best; the losses are best when small. none: no best."""
+    """Which epoch's checkpoint and weights are kept as the best; the losses are best when small. none: no best.
+    eval_ema_ and eval_swa_ are of averages, where these are kept."""
     hang_timeout_s: float = 1800.0
     """A run in which no rank moves for so long ends, and shows what each was at; 0: never. Compiling counts too."""
     log_every_steps: int = 20
@@ -194,6 +195,7 @@ class Config:
                 f"swa_start_epoch is {self.average.swa_start_epoch} and the last of {self.epochs} epochs is"
                 f" {self.epochs - 1}: nothing would be averaged"
             )
+        refuse_metric_of_no_average(self.run.best_metric, self.average.names())
         if "/" in self.name or self.name in (".", "..") or len(self.name.encode()) > _LONGEST_NAME:
             raise FeedrateError(
                 f"name '{self.name}' must be a folder's name without a slash, no dots alone,"

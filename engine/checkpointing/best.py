@@ -1,13 +1,35 @@
 """Which epoch of a run was the best, by the metric that the run's settings name."""
 
 import math
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Any, Literal, get_args
+
+from loaders.errors import FeedrateError
 
 from .state import StateHolder
 
-BestMetric = Literal["none", "eval_top1", "eval_top5", "eval_macro_f1", "eval_loss", "train_loss"]
+# fmt: off
+BestMetric = Literal[
+    "none", "train_loss", "eval_top1", "eval_top5", "eval_macro_f1", "eval_loss",
+    "eval_ema_top1", "eval_ema_top5", "eval_ema_macro_f1", "eval_ema_loss",
+    "eval_swa_top1", "eval_swa_top5", "eval_swa_macro_f1", "eval_swa_loss",
+]
+# fmt: on
 
-_SMALLER_IS_BETTER = ("eval_loss", "train_loss")
+
+def refuse_metric_of_no_average(metric: BestMetric, averages: Collection[str]) -> None:
+    """Raise FeedrateError if `metric` is of an average that is not among `averages`, those a run keeps by name."""
+    missing = {f"eval_{name}_": option for name, option in _TURNED_ON_BY.items() if name not in averages}
+    for prefix, option in missing.items():
+        if metric.startswith(prefix):
+            known = [other for other in get_args(BestMetric) if not other.startswith(tuple(missing))]
+            raise FeedrateError(
+                f"best_metric is {metric} and no such average is kept: {option} turns it on; without it there are"
+                f" {', '.join(known)}"
+            )
+
+
+_TURNED_ON_BY = {"ema": "--average.ema-decay", "swa": "--average.swa-start-epoch"}
 
 
 class Best(StateHolder):
@@ -28,8 +50,11 @@ class Best(StateHolder):
         return dict(self._found)
 
     def consider(self, record: dict[str, Any], step: int) -> bool:
-        """Look at an epoch's metrics record, after global step `step`; whether it is the best so far."""
-        if self.metric == "none":
+        """Look at an epoch's metrics record, after global step `step`; whether it is the best so far.
+
+        An epoch in which an average does not exist yet has no figure of it, and is not the best.
+        """
+        if self.metric not in record:
             return False
         value = float(record[self.metric])
         if not math.isfinite(value) or (self._found and not self._is_better(value, self._found["value"])):
@@ -46,4 +71,4 @@ class Best(StateHolder):
             self._found = dict(state_dict)
 
     def _is_better(self, value: float, than: float) -> bool:
-        return value < than if self.metric in _SMALLER_IS_BETTER else value > than
+        return value < than if self.metric.endswith("_loss") else value > than

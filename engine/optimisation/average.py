@@ -44,6 +44,10 @@ class AverageConfig:
         at_least(0, swa_statistics_batches=self.swa_statistics_batches)
         above_0(swa_learning_rate=self.swa_learning_rate)
 
+    def names(self) -> tuple[str, ...]:
+        """Of the averages that are kept."""
+        return ("ema",) * (self.ema_decay > 0) + ("swa",) * (self.swa_start_epoch >= 0)
+
     def ema_weight(self, num_averaged: int) -> float:
         """Share of the newest weights once `num_averaged` are in; the first are taken whole."""
         if num_averaged == 0:
@@ -101,9 +105,9 @@ class Averages:
         self._config = config
         self._windows = windows
         self._named: dict[str, Average] = {}
-        if config.ema_decay > 0:
+        if "ema" in config.names():
             self._named["ema"] = Average(source, config.ema_weight)
-        if config.swa_start_epoch >= 0:
+        if "swa" in config.names():
             self._named["swa"] = Average(source, lambda num_averaged: 1 / (num_averaged + 1))
 
     def after_step(self, step: int) -> None:
