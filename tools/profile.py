@@ -1,6 +1,7 @@
 """Say what a run waits for.
 
 python tools/profile.py [--seconds S] [--rounds N] [--config NAME] [--loader NAME] [--option value …]
+python tools/profile.py compare A B [--fail-if-slower 5%]
 
 Measures the training step alone, the loader alone and both together, in turns, and names the slower. All options of
 engine/train.py are understood. With no arguments it profiles the default configuration on data/imagenet, or where that
@@ -10,11 +11,16 @@ is missing, on images it generates once in data/generated.
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and not sys.flags.safe_path:
-    # Python put tools/ first, where this file would be taken for the standard library's `profile`
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+REPOSITORY = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    if sys.flags.safe_path:
+        sys.path.append(str(REPOSITORY))  # tools/profiling is not installed
+    else:
+        # Python put tools/ first, where this file would be taken for the standard library's `profile`
+        sys.path[0] = str(REPOSITORY)
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -26,13 +32,19 @@ from engine.profiler.report import print_report, write_report
 from engine.profiler.session import profile
 from engine.reporting.run_folder import environment
 from loaders.api import FeedrateError
+from tools.profiling import compare
+
+# what is not measuring: a word before the options, and what runs the words after it
+COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {"compare": compare.run}
 
 GENERATED = Path("data/generated")
 NUM_GENERATED = {"train": 512, "val": 64}
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input."""
+    """Run the command; returns its exit status: 0 done, 2 bad input, and what else a command of COMMANDS says."""
+    if arguments and arguments[0] in COMMANDS:
+        return _other_command(arguments)
     own = OwnOptions(__doc__)
     own.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default 5)")
     own.add_argument("--rounds", type=int, default=3, help="of the three measurements (default 3)")
@@ -58,6 +70,15 @@ def main(arguments: list[str]) -> int:
     write_report(report, measured, verdict, {"config": dataclasses.asdict(config), "environment": environment()})
     console.print(f"written to {report}", markup=False)
     return 0
+
+
+def _other_command(arguments: list[str]) -> int:
+    """Run one of COMMANDS; returns its exit status."""
+    try:
+        return COMMANDS[arguments[0]](arguments[1:], Console(highlight=False, soft_wrap=True))
+    except FeedrateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _teller(console: Console, status):

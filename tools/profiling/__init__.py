@@ -1,0 +1,1 @@
+"""What `profile.py NAME` does, one file a name."""
