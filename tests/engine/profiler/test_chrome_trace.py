@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 from shown_profiles import bare, full
 
-from engine.profiler.chrome_trace import trace_events, write_trace
 from engine.profiler.record import Span
+from engine.profiler.reports.chrome_trace import trace_events, write_trace
 
 
 def complete(events):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from shown_profiles import bare, full, slower, with_subject
 
-from engine.profiler.comparison import compare, ratio, read_report, refuse_unlike
 from engine.profiler.record import Rate
 from engine.profiler.record_json import write_profile
+from engine.profiler.reports.comparison import compare, ratio, read_report, refuse_unlike
 from loaders.api import FeedrateError
 
 

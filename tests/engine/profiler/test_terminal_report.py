@@ -6,7 +6,7 @@ from rich.console import Console
 from shown_profiles import bare, full, with_subject
 
 from engine.profiler.record import STAGES, Advice, StageRecord
-from engine.profiler.terminal import SCREEN_LINES, print_profile
+from engine.profiler.reports.terminal import SCREEN_LINES, print_profile
 
 
 def shown(profile, width=80):

@@ -9,9 +9,10 @@ import numpy as np
 
 from loaders.api import FeedrateError
 
+from ...nesting import flat
+from ..record import STAGES, Profile, Rate
+from ..record_json import read_profile
 from .number_text import NOT_SEEN, plain, rate_text, share_text, time_text
-from .record import STAGES, Profile, Rate
-from .record_json import read_profile
 from .report_rows import seen
 
 FEWEST_ROUNDS = 3  # with three each, all of one below all of the other happens by chance in one case of twenty
@@ -197,16 +198,8 @@ def _machine(profile: Profile) -> dict[str, Any]:
 
 
 def _differing(a: dict[str, Any], b: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    flat_a, flat_b = dict(_flat(a)), dict(_flat(b))
+    flat_a, flat_b = flat(a), flat(b)
     for name in sorted(flat_a.keys() | flat_b.keys()):
-        values = tuple(plain(str(flat.get(name, NOT_SEEN))) for flat in (flat_a, flat_b))
+        values = tuple(plain(str(side.get(name, NOT_SEEN))) for side in (flat_a, flat_b))
         if values[0] != values[1]:
             yield plain(name), values[0], values[1]
-
-
-def _flat(settings: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value

@@ -7,6 +7,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..record import Profile, WhatIf
 from . import report_rows as rows
 from .number_text import (
     NOT_SEEN,
@@ -19,7 +20,6 @@ from .number_text import (
     share_text,
     signed_share_text,
 )
-from .record import Profile, WhatIf
 
 SCREEN_LINES = 40  # the report and the prompt after it; a taller terminal is used
 _WIDE = 110  # columns from which on there are bars beside stages, and all that is predicted

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ..record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord, Rate, StageRecord, Subject, Verdict, WhatIf
 from .number_text import NOT_SEEN, bytes_text, plain, rate_text, seconds_text, share_text, time_text
-from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord, Rate, StageRecord, Subject, Verdict, WhatIf
 
 Group = Literal["data", "copy", "compute", "other", "loop"]
 Fact = tuple[str, str]
