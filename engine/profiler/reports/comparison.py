@@ -19,7 +19,7 @@ FEWEST_ROUNDS = 3  # with three each, all of one below all of the other happens 
 _RESAMPLES = 4000
 _RATES = {
     "step": "step alone",
-    "fed": "step fed by host",
+    "fed": "step fed by the host",
     "loader": "loader",
     "cold": "cold loader",
     "loop": "the loop",

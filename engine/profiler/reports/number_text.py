@@ -53,11 +53,13 @@ def minutes_text(minutes: float) -> str:
 
 
 def share_text(share: float | None) -> str:
-    """Per cent; one that is small but not nothing does not become 0."""
+    """Per cent; what is small but not nothing does not become 0, nor what is nearly all 100."""
     if share is None:
         return NOT_SEEN
     if 0 < abs(share) < 0.0995:
         return f"{share:.1%}" if abs(share) >= 0.0005 else "<0.1%"
+    if 0.995 <= share < 1:
+        return f"{share:.1%}" if share < 0.9995 else ">99.9%"
     return f"{share:.0%}"
 
 

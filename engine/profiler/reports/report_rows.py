@@ -116,7 +116,7 @@ def queue_facts(rank: RankRecord) -> list[Fact]:
         ("empty / full", f"{share_text(queue.empty_share)} / {share_text(queue.full_share)} of the asks"),
         ("loop waited", f"{share_text(queue.get_block_share)} of its time (p50 {block[0]}, p99 {block[1]})"),
         ("first batch", seconds_text(queue.first_batch_s)),
-        ("of it starting", seconds_text(queue.worker_start_s)),
+        ("of it starting workers", seconds_text(queue.worker_start_s)),
     ]
 
 

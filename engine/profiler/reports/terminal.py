@@ -66,7 +66,7 @@ def _above(profile: Profile, width: int, smallest: float) -> list[RenderableType
 def _ceilings(profile: Profile, width: int) -> RenderableType:
     table = _table(width, "Ceilings, img/s", "median", "95% interval", "")
     had = [(row, row.rate) for row in rows.ceiling_rows(profile) if row.rate is not None]
-    most = max(rate.median for _, rate in had)
+    most = max(rate.median for _, rate in had) or 1.0
     for row, rate in had:
         bar = Text(_bar(rate.median / most, max(8, width - 60)), style=_COLOURS[row.group])
         table.add_row(row.label, rate_text(rate.median), rate_interval_text(rate), bar)
