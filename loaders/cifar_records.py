@@ -123,6 +123,8 @@ def open_split(path: Path, split: str, progress: ScanProgress | None) -> "CifarR
 class CifarRecords:
     """See `records.Records`. All is in memory, raw, 32×32 px."""
 
+    is_in_memory = True
+
     def __init__(
         self,
         place: Path,

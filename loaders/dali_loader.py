@@ -67,7 +67,7 @@ class DaliLoader(EpochLoader):
             fetched[job] = _Fetched(self._rows(epoch, start + job))
             return fetched[job].ingredients.rows
 
-        def fetcher() -> _Fetcher:
+        def fetcher(number: int) -> _Fetcher:
             return _Fetcher(self, fetched)
 
         def push(job: int) -> None:

@@ -3,7 +3,7 @@
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +24,7 @@ class EpochLoader(ABC):
     name: str
     resize_modes: ClassVar[tuple[ResizeMode, ...]]  # what it can do, its own fastest first
     reads_records: ClassVar[bool] = True  # False where epochs are made of what is in memory anyway
+    counts_ready: ClassVar[bool] = False  # True where epochs are made inside `_counting`
     collates_in_workers: ClassVar[bool] = False  # True where those count the images of stage "collate"
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
@@ -49,6 +50,7 @@ class EpochLoader(ABC):
             )
         self._caller = self._writer(0)
         self._running: weakref.ref[EpochIterator] | None = None
+        self._ready: Callable[[], int | None] | None = None
         self._closed = False
 
     def __len__(self) -> int:
@@ -73,7 +75,10 @@ class EpochLoader(ABC):
 
     def num_ready(self) -> int | None:
         """Batches that `next()` would hand out one after the other without waiting; None where nobody can tell."""
-        return None
+        if not self.counts_ready:
+            return None
+        ready = self._ready  # any thread may ask, while another ends the epoch
+        return ready() if ready is not None else 0
 
     def close(self) -> None:
         self._closed = True
@@ -95,6 +100,15 @@ class EpochLoader(ABC):
         """Notes what stages take: number 0 in the thread that asks for batches, 1 … in the workers, each its own."""
         times = self._options.stage_times
         return UNTIMED if times is None else times.writer(number)
+
+    @contextmanager
+    def _counting(self, ready: Callable[[], int]) -> Iterator[None]:
+        """Inside the block `ready` says how many batches are."""
+        self._ready = ready
+        try:
+            yield
+        finally:
+            self._ready = None
 
     def _rows(self, epoch: int, batch: int) -> PlanRows:
         return self._plan.rows(epoch, batch, self._options.shard)

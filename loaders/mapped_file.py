@@ -29,6 +29,7 @@ _libc.mmap.argtypes = (
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _libc.mlock.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_POPULATE_READ = 22  # MADV_POPULATE_READ, from Linux 5.14 on, which Python has no name for
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -137,6 +138,11 @@ class MappedRecords:
     def close(self) -> None:
         """Let go of the mapped file; it goes away with the last view that `read` gave out."""
         self._file = None
+
+
+def populate(view: NDArray[np.uint8]) -> bool:
+    """Wait until a contiguous `view` is in memory, without Python's lock. False where the system cannot be asked."""
+    return bool(_libc.madvise(*_pages(view), _POPULATE_READ) == 0)
 
 
 class _Mapping:

@@ -1,6 +1,7 @@
 """Parts of a batch into the memory where it lies: what each of the `turbo` loader's threads does."""
 
 import ctypes
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +13,9 @@ from .native.kernel import ROW, Kernel, address_of
 from .pixels import Decoder, Pixels, Renderer, load_rgb
 from .plan import PADDING_ID, PlanRows
 from .records import Records
+from .stage_writer import StageWriter
 from .thread_team import Part
+from .timed_reading import is_stored
 
 # how a sample that cannot be delivered is dealt with: `EpochLoader._or_substitute`
 OrSubstitute = Callable[[PlanRows, int, Callable[[PlanRows], None]], None]
@@ -31,12 +34,14 @@ class Painter:
         render: Renderer,
         slabs: Sequence[Pixels],
         or_substitute: OrSubstitute,
+        times: StageWriter,
     ) -> None:
         self._records = records
         self._decode = decode
         self._render = render
         self._slabs = slabs
         self._or_substitute = or_substitute
+        self._times = times
 
     def __call__(self, rows: PlanRows, part: Part) -> None:
         """Fill rows [part.start, part.stop) of the job's slab; padding becomes black."""
@@ -48,15 +53,22 @@ class Painter:
         """Where the job's batch lies."""
         return self._slabs[job % len(self._slabs)]
 
-    def paint(self, rows: PlanRows, row: int, out: Pixels) -> None:
-        """One image, or the plan's substitute; raises LoaderError where there is to be none."""
+    def paint(self, rows: PlanRows, row: int, out: Pixels, was_read: bool = False) -> None:
+        """One image, or the plan's substitute; raises LoaderError where there is to be none.
+
+        was_read  the sample's reading has been counted already
+        """
         if rows.ids[row] == PADDING_ID:
             out[:] = 0
             return
 
+        counted = int(rows.ids[row]) if was_read else PADDING_ID
+
         def deliver(one: PlanRows) -> None:
-            pixels = load_rgb(self._records, int(one.ids[0]), self._decode)
-            self._render(pixels, one.rects[0].tolist(), bool(one.flips[0]), out)
+            index, rect = int(one.ids[0]), one.rects[0].tolist()
+            pixels = load_rgb(self._records, index, self._decode, self._times, rect, int(index != counted))
+            with self._times.stage("augment"):
+                self._render(pixels, rect, bool(one.flips[0]), out)
 
         self._or_substitute(rows, row, deliver)
 
@@ -64,10 +76,19 @@ class Painter:
 class NativePainter:
     """The same bits by the native kernel; what it leaves alone, `painter` does, with its errors and its substitutes."""
 
-    def __init__(self, records: Records, like: PlanRows, library: ctypes.CDLL, exact: bool, painter: Painter) -> None:
+    def __init__(
+        self,
+        records: Records,
+        like: PlanRows,
+        library: ctypes.CDLL,
+        exact: bool,
+        painter: Painter,
+        times: StageWriter,
+    ) -> None:
         self._records = records
-        self._kernel = Kernel(library, like.size_px, like.fill, exact)
+        self._kernel = Kernel(library, like.size_px, like.fill, exact, times=times)
         self._painter = painter
+        self._times_reading = times.is_on and is_stored(records)
 
     def __call__(self, rows: PlanRows, part: Part) -> None:
         """Fill rows [part.start, part.stop) of the job's slab; padding becomes black."""
@@ -77,7 +98,7 @@ class NativePainter:
         del held  # the kernel has read them
         for offset in np.flatnonzero(~is_done).tolist():
             row = part.start + offset
-            self._painter.paint(rows, row, slab[row])
+            self._painter.paint(rows, row, slab[row], was_read=bool(table["address"][offset]))
 
     def _table(self, rows: PlanRows, part: Part) -> tuple[NDArray[np.void], list[Pixels]]:
         """The kernel's table, and what keeps the bytes in it alive. Rows of no bytes are left alone by the kernel."""
@@ -91,6 +112,9 @@ class NativePainter:
         if Image.MAX_IMAGE_PIXELS:  # Pillow is to say what is too large
             wanted &= is_raw | (widths.astype(np.int64) * heights <= Image.MAX_IMAGE_PIXELS)
         held, addresses, sizes = [], [0] * len(ids), [0] * len(ids)
+        walls_ns = [-1] * len(ids)
+        begun_cpu_ns = time.thread_time_ns() if self._times_reading else 0
+        begun_ns = time.perf_counter_ns() if self._times_reading else 0
         for offset in np.flatnonzero(wanted).tolist():
             try:
                 # the kernel reads one byte after the other; people's own records may hand out anything
@@ -99,5 +123,11 @@ class NativePainter:
                 continue  # reading it again says so, in its turn
             held.append(data)
             addresses[offset], sizes[offset] = address_of(data), data.size
+            if self._times_reading:
+                now_ns = time.perf_counter_ns()
+                walls_ns[offset], begun_ns = now_ns - begun_ns, now_ns
+        if held and self._times_reading:
+            table["read_cpu_ns"] = (time.thread_time_ns() - begun_cpu_ns) // len(held)
+        table["read_wall_ns"] = walls_ns
         table["address"], table["num_bytes"] = addresses, sizes
         return table, held

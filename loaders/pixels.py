@@ -12,6 +12,8 @@ from PIL import Image
 
 from .errors import LoaderError
 from .records import Records
+from .stage_writer import UNTIMED, StageWriter
+from .timed_reading import read_timed
 
 Pixels = NDArray[np.uint8]  # [height, width, 3], red, green, blue
 
@@ -58,29 +60,42 @@ class Decoder:
         return decode_rgb(data)
 
 
-def load_rgb(records: Records, index: int, decode: Decoder) -> Pixels:
+def load_rgb(
+    records: Records,
+    index: int,
+    decode: Decoder,
+    times: StageWriter = UNTIMED,
+    rect: list[int] | None = None,
+    reads: int = 1,
+) -> Pixels:
     """Sample `index` as uint8 [H, W, 3]; where stored raw, a view of what is stored.
+
+    times  notes stages "read" and, of what is encoded, "decode"; rect, reads: see `read_timed`
 
     Raises LoaderError, naming the sample and its place, if it cannot be read or is not of the recorded size.
     """
-    data = records.read(index)
+    data = read_timed(records, index, rect, times, reads)
     with _naming(records, index):
         if records.is_raw[index]:
             return _raw_rgb(records, index, data)
-        pixels = decode(data)
-        _check_size(records, index, pixels.shape[1], pixels.shape[0])
-        return pixels
+        with times.stage("decode"):
+            pixels = decode(data)
+            _check_size(records, index, pixels.shape[1], pixels.shape[0])
+            return pixels
 
 
-def load_image(records: Records, index: int) -> Image.Image:
-    """Sample `index` as an RGB image of Pillow's. Raises as `load_rgb` does."""
-    data = records.read(index)
+def load_image(
+    records: Records, index: int, times: StageWriter = UNTIMED, rect: list[int] | None = None
+) -> Image.Image:
+    """Sample `index` as an RGB image of Pillow's. Notes, and raises, as `load_rgb` does."""
+    data = read_timed(records, index, rect, times)
     with _naming(records, index):
         if records.is_raw[index]:
             return Image.fromarray(_raw_rgb(records, index, data))
-        image = decode_image(data)
-        _check_size(records, index, *image.size)
-        return image
+        with times.stage("decode"):
+            image = decode_image(data)
+            _check_size(records, index, *image.size)
+            return image
 
 
 def cut(pixels: Pixels, rect: Sequence[int], fill: Sequence[int]) -> Pixels:

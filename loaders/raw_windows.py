@@ -1,6 +1,7 @@
 """Rectangles of raw samples, only copied by the CPU and resized where the batch is used: the least a core can do."""
 
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +16,9 @@ from .pixels import Pixels, cut
 from .plan import PADDING_ID, PlanRows
 from .records import Records
 from .slabs import allocate
+from .stage_writer import UNTIMED, StageWriter
 from .thread_team import Part, ThreadTeam, Worker
+from .timed_reading import read_timed
 from .transfer import to_device
 
 _ROOM_TO_GROW = 1.25  # rectangles differ from batch to batch, and page-locking memory takes long
@@ -39,6 +42,8 @@ class Jobs:
     rows_of        the plan's rows of batch 0 … count - 1
     batch_of       `EpochLoader._batch`
     or_substitute  `EpochLoader._or_substitute`
+    writer_of      `EpochLoader._writer`
+    counting       `EpochLoader._counting`
     """
 
     rows_of: Callable[[int], PlanRows]
@@ -46,6 +51,8 @@ class Jobs:
     num_threads: int
     batch_of: Callable[[torch.Tensor, PlanRows], Batch]
     or_substitute: Callable[[PlanRows, int, Callable[[PlanRows], None]], None]
+    writer_of: Callable[[int], StageWriter]
+    counting: Callable[[Callable[[], int]], AbstractContextManager[None]]
 
 
 class RawWindows:
@@ -72,10 +79,13 @@ class RawWindows:
 
     def batches(self, jobs: Jobs) -> Generator[Batch]:
         """The batches on the device, each valid until the next is asked for."""
+        # elsewhere this only asks the device for it
+        times = jobs.writer_of(0) if self._device.type == "cpu" else UNTIMED
         copied = to_device(self.host_batches(jobs), self._device)
         try:
             for batch in copied:
-                images = cut_and_resize(batch.images, batch.cuts).permute(0, 3, 1, 2)
+                with times.stage("augment", 0):
+                    images = cut_and_resize(batch.images, batch.cuts).permute(0, 3, 1, 2)
                 yield Batch(images, batch.labels, batch.ids, batch.num_valid, batch.substitutions)
         finally:
             copied.close()
@@ -88,12 +98,17 @@ class RawWindows:
             self._slab(job).make_room(rows, self._least_room)
             return rows
 
-        def worker() -> Worker:
-            return lambda rows, part: self._copy(rows, part, jobs)
+        def worker(number: int) -> Worker:
+            times = jobs.writer_of(number)
+            return lambda rows, part: self._copy(rows, part, jobs, times)
 
-        with ThreadTeam(begin, worker, jobs.count, len(self._slabs), _CHUNK, jobs.num_threads) as team:
+        caller = jobs.writer_of(0)
+        with (
+            ThreadTeam(begin, worker, jobs.count, len(self._slabs), _CHUNK, jobs.num_threads) as team,
+            jobs.counting(team.num_ready),
+        ):
             for job in range(jobs.count):
-                rows = team.finished(job)
+                rows = team.finished(job, caller)
                 slab = self._slab(job)
                 batch = jobs.batch_of(slab.pixels[None, None], rows)
                 yield WindowBatch(
@@ -104,14 +119,14 @@ class RawWindows:
     def _slab(self, job: int) -> "_Slab":
         return self._slabs[job % len(self._slabs)]
 
-    def _copy(self, rows: PlanRows, part: Part, jobs: Jobs) -> None:
+    def _copy(self, rows: PlanRows, part: Part, jobs: Jobs, times: StageWriter) -> None:
         """Fill the places of rows [part.start, part.stop)."""
         slab = self._slab(part.job)
         for row in range(part.start, part.stop):
             if rows.ids[row] != PADDING_ID:
-                jobs.or_substitute(rows, row, partial(self._copy_one, place=slab.place(row)))
+                jobs.or_substitute(rows, row, partial(self._copy_one, place=slab.place(row), times=times))
 
-    def _copy_one(self, one: PlanRows, place: Pixels) -> None:
+    def _copy_one(self, one: PlanRows, place: Pixels, times: StageWriter) -> None:
         """The only row's rectangle to the start of `place`, uint8 [room, 3]."""
         index = int(one.ids[0])
         rect = one.rects[0].tolist()
@@ -119,14 +134,15 @@ class RawWindows:
         if num_pixels > len(place):
             raise LoaderError(f"sample {index} ({self._records.where(index)}) is cut larger than there is room for")
         width, height = int(self._records.widths[index]), int(self._records.heights[index])
-        data = self._records.read(index)
+        data = read_timed(self._records, index, rect, times)
         if data.size != 3 * width * height:
             raise LoaderError(
                 f"sample {index} ({self._records.where(index)}) cannot be delivered: it has {data.size:,} bytes and was"
                 f" recorded as {width}×{height} px: scan or pack again"
             )
-        sample = data.reshape(height, width, 3)
-        place[:num_pixels].reshape(rect[3], rect[2], 3)[:] = cut(sample, rect, one.fill)
+        with times.stage("augment"):
+            sample = data.reshape(height, width, 3)
+            place[:num_pixels].reshape(rect[3], rect[2], 3)[:] = cut(sample, rect, one.fill)
 
 
 class _Slab:

@@ -32,6 +32,8 @@ class Records(Protocol):
     widths    int32 [N], pixels;  heights  int32 [N], pixels
     is_raw    bool [N]: True where the bytes are uint8 RGB pixels, row by row; False where they are an encoded image
     channels  statistics where the format carries them, else None
+
+    Where all samples' bytes are in memory from the start, `is_in_memory = True` may say that reading takes no time.
     """
 
     classes: tuple[str, ...]

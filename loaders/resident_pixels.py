@@ -94,6 +94,8 @@ def load_pixels(layout: Layout, device: torch.device, fill: tuple[int, int, int]
 class DecodedRecords:
     """`loaders.records.Records` over pixels that lie in the host's memory without a border."""
 
+    is_in_memory = True
+
     def __init__(self, records: Records, decoded: ResidentPixels) -> None:
         self._records = records
         self._decoded = decoded

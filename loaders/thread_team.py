@@ -1,12 +1,14 @@
 """Threads that work on a few batches at once, in order, some rows at a time."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
 
 from .plan import PlanRows
+from .stage_writer import UNTIMED, StageWriter
 
 
 class Part(NamedTuple):
@@ -27,13 +29,15 @@ class _Job:
         self.rows = rows
         self.num_rows_left = len(rows)
         self.failures: list[tuple[int, BaseException]] = []
+        self.finished_ns = 0  # when it was, by time.perf_counter_ns
 
 
 class ThreadTeam:
     """`num_threads` threads that make jobs 0 … num_jobs - 1, at most `depth` of them not yet given back.
 
     rows_of  the plan's rows of a job; called by one thread at a time, in order
-    recruit  called once by each thread: its worker, which then is called with parts of at most `chunk` rows
+    recruit  called once by each thread, with its number from 1 on: its worker, which then is called with parts of at
+             most `chunk` rows
 
     A context manager: threads run inside the block and are gone after it, however it is left.
     """
@@ -41,7 +45,7 @@ class ThreadTeam:
     def __init__(
         self,
         rows_of: Callable[[int], PlanRows],
-        recruit: Callable[[], Worker],
+        recruit: Callable[[int], Worker],
         num_jobs: int,
         depth: int,
         chunk: int,
@@ -59,12 +63,14 @@ class ThreadTeam:
         self._jobs: dict[int, _Job] = {}
         self._parts: deque[Part] = deque()
         self._num_begun = 0
+        self._num_taken = 0
         self._num_given_back = 0
         self._stopping = False
         self._broken: BaseException | None = None
         # daemons, so that an iterator forgotten at the interpreter's exit cannot keep it from exiting
         self._threads = [
-            threading.Thread(target=self._run, name=f"feedrate-{n}", daemon=True) for n in range(num_threads)
+            threading.Thread(target=self._run, args=(n + 1,), name=f"feedrate-{n}", daemon=True)
+            for n in range(num_threads)
         ]
 
     def __enter__(self) -> "ThreadTeam":
@@ -81,17 +87,32 @@ class ThreadTeam:
     ) -> None:
         self._stop()
 
-    def finished(self, job: int) -> PlanRows:
-        """Wait for a job and return its rows. If any failed, raise the error of the first of them in the batch."""
+    def finished(self, job: int, times: StageWriter = UNTIMED) -> PlanRows:
+        """Wait for a job and return its rows. If any failed, raise the error of the first of them in the batch.
+
+        times  notes as stage "hand-off" what it takes from when the job is both finished and asked for
+        """
+        with times.stage("hand-off", 0) as span:
+            with self._lock:
+                while self._broken is None and (job not in self._jobs or self._jobs[job].num_rows_left):
+                    self._job_finished.wait()
+                if self._broken is not None:
+                    raise self._broken
+                done = self._jobs.pop(job)
+                self._num_taken = job + 1
+            span.not_before(done.finished_ns)
+            if done.failures:
+                raise min(done.failures, key=lambda failure: failure[0])[1]
+            span.images = done.rows.num_valid
+            return done.rows
+
+    def num_ready(self) -> int:
+        """Jobs for which `finished`, called one after the other, would not wait. Any thread may ask."""
         with self._lock:
-            while self._broken is None and (job not in self._jobs or self._jobs[job].num_rows_left):
-                self._job_finished.wait()
-            if self._broken is not None:
-                raise self._broken
-            done = self._jobs.pop(job)
-        if done.failures:
-            raise min(done.failures, key=lambda failure: failure[0])[1]
-        return done.rows
+            job = self._num_taken
+            while job in self._jobs and not self._jobs[job].num_rows_left:
+                job += 1
+            return job - self._num_taken
 
     def give_back(self, job: int) -> None:
         """The job's memory may be used for another."""
@@ -99,9 +120,9 @@ class ThreadTeam:
             self._num_given_back = job + 1
             self._work_to_do.notify_all()
 
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
         try:
-            worker = self._recruit()
+            worker = self._recruit(number)
             while (task := self._take()) is not None:
                 job, part = task
                 failure = None
@@ -144,6 +165,7 @@ class ThreadTeam:
                 job.failures.append((part.start, failure))
             job.num_rows_left -= part.stop - part.start
             if not job.num_rows_left:
+                job.finished_ns = time.perf_counter_ns()
                 self._job_finished.notify_all()
 
     def _stop(self) -> None:

@@ -18,6 +18,7 @@ from .plan import Plan, PlanRows
 from .raw_windows import Jobs, RawWindows
 from .records import Records
 from .slabs import Slabs
+from .stage_writer import StageWriter
 from .thread_team import ThreadTeam, Worker
 from .transfer import to_device
 
@@ -32,6 +33,7 @@ class TurboLoader(EpochLoader):
 
     name = "turbo"
     resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("area", "exact", "device")
+    counts_ready: ClassVar[bool] = True
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         super().__init__(records, plan, options)
@@ -56,6 +58,8 @@ class TurboLoader(EpochLoader):
             self._num_workers,
             self._batch,
             self._or_substitute,
+            self._writer,
+            self._counting,
         )
 
     def _host_batches(self, epoch: int, start: int) -> Generator[Batch]:
@@ -66,25 +70,28 @@ class TurboLoader(EpochLoader):
         slabs = self._slabs.of(len(first), first.size_px)
         chunk = max(1, min(_MAX_CHUNK, len(first) // (4 * self._num_workers)))
 
-        def painter() -> Worker:
-            return self._painter(first, [slab.numpy() for slab in slabs])
+        def painter(number: int) -> Worker:
+            return self._painter(first, [slab.numpy() for slab in slabs], self._writer(number))
 
         def rows_of(job: int) -> PlanRows:
             return self._rows(epoch, start + job)
 
-        with ThreadTeam(rows_of, painter, len(self) - start, len(slabs), chunk, self._num_workers) as team:
+        with (
+            ThreadTeam(rows_of, painter, len(self) - start, len(slabs), chunk, self._num_workers) as team,
+            self._counting(team.num_ready),
+        ):
             for job in range(len(self) - start):
-                rows = team.finished(job)
+                rows = team.finished(job, self._caller)
                 yield self._batch(slabs[job % len(slabs)], rows)
                 team.give_back(job)
 
-    def _painter(self, like: PlanRows, slabs: list[Pixels]) -> Worker:
+    def _painter(self, like: PlanRows, slabs: list[Pixels], times: StageWriter) -> Worker:
         """One thread's means of making pixels: here, and only here, it is chosen."""
         exact = self._resize == "exact"
         render = Renderer(like.size_px, like.fill, exact)
-        painter = Painter(self._records, Decoder(), render, slabs, self._or_substitute)
+        painter = Painter(self._records, Decoder(), render, slabs, self._or_substitute, times)
         library = load(exact)
-        return painter if library is None else NativePainter(self._records, like, library, exact, painter)
+        return painter if library is None else NativePainter(self._records, like, library, exact, painter, times)
 
     def close(self) -> None:
         super().close()

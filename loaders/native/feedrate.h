@@ -20,6 +20,7 @@ typedef struct {
     int32_t width, height;           /* of the sample, as recorded */
     int32_t left, top, cut_w, cut_h; /* rectangle in the sample's pixels; may reach past its border */
     int32_t is_raw, flip;
+    int64_t read_wall_ns, read_cpu_ns; /* what it took to get at data, for the image's times; -1: it was not stored */
 } Row;
 
 /* Memory that grows and is kept. */
@@ -77,6 +78,44 @@ typedef struct {
  * 0 where the file cannot be cut: without restart markers that fit its rows, cut short, or damaged between them. */
 int restarts_cut(Cutter *cutter, const uint8_t *jpeg, size_t size, const int window[4], Cut *cut);
 void cutter_free(Cutter *cutter);
+
+/* ---- stages.c: what loaders/stage_writer.py does in Python, with the same layout, which the self-check tests ---- */
+
+enum { STAGE_READ, STAGE_DECODE, STAGE_AUGMENT }; /* the stages that happen here, of LOADER_STAGES */
+enum { NUM_BUCKETS = 256, CPU_EVERY_IMAGES = 8, MAX_LAPS = 3 };
+
+typedef struct {
+    int64_t count, sampled_count, wall_ns, sampled_cpu_ns;
+    int64_t histogram[NUM_BUCKETS];
+} StageSums;
+
+/* One thread's; it alone writes here, but for the delays. */
+typedef struct {
+    int64_t delay[8];
+    StageSums stages[8];
+} StageRow;
+
+typedef struct {
+    int stage;
+    int64_t wall_ns, cpu_ns;
+} StageLap;
+
+/* Times the stages of one image after the other. */
+typedef struct {
+    StageRow *row; /* NULL: nothing is timed, and nothing below does anything */
+    int until_cpu; /* images until processor time is read again */
+    int samples_cpu, num_laps;
+    int64_t wall_ns, cpu_ns; /* when the stage under way began */
+    StageLap laps[MAX_LAPS];
+} StageClock;
+
+void clock_image(StageClock *clock);                     /* an image begins, and its first stage */
+void clock_add(StageClock *clock, int64_t wall_ns, int64_t cpu_ns); /* the stage under way began so much earlier */
+/* The stage under way ends, after the delay that is asked for if the image has passed it, and the next begins. */
+void clock_lap(StageClock *clock, int stage, int has_passed);
+void clock_done(StageClock *clock, int is_done);         /* notes its stages; all but reading again if not done */
+/* Look at every page, so that what lies in a file is read now. */
+void touch_pages(const uint8_t *bytes, int64_t size);
 
 /* ---- jpeg_window.c ---- */
 

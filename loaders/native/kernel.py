@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# `Row` of feedrate.h: what is stored (address and bytes), the sample's size, the rectangle, and two flags
+from ..stage_writer import UNTIMED, StageWriter
+
+# `Row` of feedrate.h: what is stored (address and bytes; without an address the row is left alone), the sample's size,
+# the rectangle, two flags, and what reading took so far where that is noted
 ROW = np.dtype(
     [
         ("address", np.uint64),
@@ -17,6 +20,8 @@ ROW = np.dtype(
         ("rect", np.int32, 4),
         ("is_raw", np.int32),
         ("flip", np.int32),
+        ("read_wall_ns", np.int64),
+        ("read_cpu_ns", np.int64),
     ]
 )
 
@@ -27,13 +32,22 @@ class Kernel:
     size_px  side of the square output;  fill  uint8 value per channel beyond a sample's border
     exact    resize as Pillow's BILINEAR does, else as OpenCV's INTER_AREA
     vectors  whether to use the processor's vector instructions: the bits are the same without
+    times    notes what reading, decoding and all the rest take
     """
 
     def __init__(
-        self, library: ctypes.CDLL, size_px: int, fill: Sequence[int], exact: bool = False, vectors: bool = True
+        self,
+        library: ctypes.CDLL,
+        size_px: int,
+        fill: Sequence[int],
+        exact: bool = False,
+        vectors: bool = True,
+        times: StageWriter = UNTIMED,
     ) -> None:
         library.feedrate_new.restype = ctypes.c_void_p
         library.feedrate_new.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_int)
+        library.feedrate_time.restype = None
+        library.feedrate_time.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
         library.feedrate_free.restype = None
         library.feedrate_free.argtypes = (ctypes.c_void_p,)
         self._paint = library.feedrate_paint
@@ -43,6 +57,8 @@ class Kernel:
         self._state = library.feedrate_new(size_px, bytes(fill), exact, vectors)
         if not self._state:
             raise MemoryError("the native kernel finds no memory, or a libjpeg other than it was compiled for")
+        self._times = times  # held, since the kernel writes to its memory
+        library.feedrate_time(self._state, times.address)
         weakref.finalize(self, library.feedrate_free, self._state).atexit = False  # other threads may still paint
 
     def __call__(self, table: NDArray[np.void], out: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ typedef struct {
     Buffer padded; /* a rectangle that reaches past the sample's border, filled */
     uint8_t fill[3];
     int exact; /* resizing by Pillow's rule, not OpenCV's */
+    StageClock clock;
 } Painter;
 
 void *buffer_reserve(Buffer *buffer, size_t size)
@@ -102,23 +103,51 @@ static void pad(
             flip);
 }
 
-static int paint_one(Painter *painter, const Row *row, uint8_t *out)
+/* From here on note what stages take in `row`, which must stay. */
+void feedrate_time(Painter *painter, StageRow *row)
+{
+    painter->clock.row = row;
+}
+
+/* The part of a rectangle that lies in the sample: left, top, right, bottom. Empty where the rectangle lies beside it. */
+static void window_of(const Row *row, int window[4])
 {
     int64_t right = (int64_t)row->left + row->cut_w, bottom = (int64_t)row->top + row->cut_h;
-    int x0 = row->left > 0 ? row->left : 0, y0 = row->top > 0 ? row->top : 0;
-    int x1 = right < row->width ? (int)right : row->width, y1 = bottom < row->height ? (int)bottom : row->height;
-    if (row->cut_w < 1 || row->cut_h < 1 || x0 >= x1 || y0 >= y1)
-        return 0;
-    Pixels pixels;
-    if (row->is_raw) {
-        ptrdiff_t stride = 3 * (ptrdiff_t)row->width;
-        if (row->size != stride * row->height)
-            return 0;
-        pixels = (Pixels){row->data + y0 * stride + 3 * (ptrdiff_t)x0, stride, x1 - x0, y1 - y0};
-    } else if (!jpeg_window(painter->reader, row, (const int[4]){x0, y0, x1, y1}, &pixels)) {
-        return 0;
-    }
-    int size = painter->resizer.size, before = x0 - row->left, above = y0 - row->top;
+    window[0] = row->left > 0 ? row->left : 0;
+    window[1] = row->top > 0 ? row->top : 0;
+    window[2] = right < row->width ? (int)right : row->width;
+    window[3] = bottom < row->height ? (int)bottom : row->height;
+}
+
+/* Bring what is needed of the stored bytes into memory: all of a file, of pixels the rectangle's rows. */
+static void read_stored(const Row *row, const int window[4])
+{
+    ptrdiff_t stride = 3 * (ptrdiff_t)row->width;
+    if (!row->is_raw)
+        touch_pages(row->data, row->size);
+    else if (row->size == stride * row->height)
+        touch_pages(row->data + window[1] * stride, (window[3] - window[1]) * stride);
+}
+
+/* The pixels of the window. 1 if done. */
+static int decode(Painter *painter, const Row *row, const int window[4], Pixels *pixels)
+{
+    if (!row->is_raw)
+        return jpeg_window(painter->reader, row, window, pixels);
+    ptrdiff_t stride = 3 * (ptrdiff_t)row->width;
+    *pixels = (Pixels){
+        row->data + window[1] * stride + 3 * (ptrdiff_t)window[0],
+        stride,
+        window[2] - window[0],
+        window[3] - window[1],
+    };
+    return row->size == stride * row->height;
+}
+
+/* Pad, resize, mirror the rectangle of which `pixels` is what lies in the sample. 1 if done. */
+static int augment(Painter *painter, const Row *row, const int window[4], Pixels pixels, uint8_t *out)
+{
+    int size = painter->resizer.size, before = window[0] - row->left, above = window[1] - row->top;
     if (row->cut_w == size && row->cut_h == size) {
         pad(out, size, size, pixels, before, above, painter->fill, row->flip);
         return 1;
@@ -133,10 +162,39 @@ static int paint_one(Painter *painter, const Row *row, uint8_t *out)
     return (painter->exact ? resize_pillow : resize_area)(&painter->resizer, pixels, row->flip, out);
 }
 
+static int paint_one(Painter *painter, const Row *row, uint8_t *out)
+{
+    StageClock *clock = &painter->clock;
+    Pixels pixels;
+    int window[4];
+    window_of(row, window);
+    if (clock->row && row->read_wall_ns >= 0) {
+        clock_add(clock, row->read_wall_ns, row->read_cpu_ns);
+        read_stored(row, window);
+        clock_lap(clock, STAGE_READ, 1);
+    }
+    if (row->cut_w < 1 || row->cut_h < 1 || window[0] >= window[2] || window[1] >= window[3])
+        return 0;
+    int is_done = decode(painter, row, window, &pixels);
+    if (!row->is_raw)
+        clock_lap(clock, STAGE_DECODE, is_done);
+    if (is_done) {
+        is_done = augment(painter, row, window, pixels, out);
+        clock_lap(clock, STAGE_AUGMENT, is_done);
+    }
+    return is_done;
+}
+
 /* Make images [num_rows, size, size, 3] uint8 at `out`. is_done[i] becomes 0 where image i is left to the caller. */
 void feedrate_paint(Painter *painter, const Row *rows, int num_rows, uint8_t *out, uint8_t *is_done)
 {
     size_t num_bytes = 3 * (size_t)painter->resizer.size * (size_t)painter->resizer.size;
-    for (int i = 0; i < num_rows; i++, out += num_bytes)
+    for (int i = 0; i < num_rows; i++, out += num_bytes) {
+        is_done[i] = 0;
+        if (!rows[i].data)
+            continue;
+        clock_image(&painter->clock);
         is_done[i] = (uint8_t)paint_one(painter, rows + i, out);
+        clock_done(&painter->clock, is_done[i]);
+    }
 }

@@ -9,6 +9,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..stage_times import StageTimes
+from ..stage_writer import ROW_CELLS
 from .kernel import ROW, Kernel, address_of
 
 _SIZE_PX = 24
@@ -27,8 +29,12 @@ _SUBSAMPLINGS = ("444", "422", "420", "440", "gray")
 
 def difference(library: ctypes.CDLL) -> str:
     """What the kernel makes otherwise in mode `area`, as the end of a sentence; empty if nothing. Takes some ms."""
+    library.feedrate_stage_row_bytes.restype = ctypes.c_int64
+    if library.feedrate_stage_row_bytes() != ROW_CELLS * 8:
+        return "it notes what stages take in another layout than Python reads"
     pixels = _picture()
-    kernel = Kernel(library, _SIZE_PX, _FILL)
+    times = StageTimes(1)
+    kernel = Kernel(library, _SIZE_PX, _FILL, times=times.writer(0))  # noted or not, pixels are the same
     if not _same(kernel, pixels, True, _expected(pixels)):
         return f"this machine's OpenCV {cv2.__version__} resizes otherwise"
     for subsampling in _SUBSAMPLINGS:
@@ -37,6 +43,10 @@ def difference(library: ctypes.CDLL) -> str:
         stored = np.frombuffer(simplejpeg.encode_jpeg(source, 85, space, subsampling), np.uint8)
         if not _same(kernel, stored, False, _expected(simplejpeg.decode_jpeg(stored, "RGB"))):
             return f"this machine's simplejpeg {simplejpeg.__version__} decodes otherwise"
+    counts = {stage: reading.count for stage, reading in times.read().items()}
+    images = 2 * len(_RECTS)
+    if counts != {"read": 6 * images, "decode": 5 * images, "augment": 6 * images}:
+        return "it notes what stages take otherwise than Python reads it"
     return ""
 
 

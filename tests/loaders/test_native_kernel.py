@@ -230,7 +230,9 @@ def test_a_loader_gives_the_same_bits_with_and_without_it(records, view, resize,
     left_alone = []
     paint = painters.Painter.paint
     monkeypatch.setattr(
-        painters.Painter, "paint", lambda self, rows, row, out: (left_alone.append(row), paint(self, rows, row, out))
+        painters.Painter,
+        "paint",
+        lambda self, rows, row, *rest, **how: (left_alone.append(row), paint(self, rows, row, *rest, **how)),
     )
     batches = {}
     for switch in ("1", "0"):

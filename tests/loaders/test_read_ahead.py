@@ -1,6 +1,5 @@
 """Blocks are in memory before they are used; the whole set stays there where that is asked for."""
 
-import ctypes
 import gc
 import mmap
 import os
@@ -11,6 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from cached_pages import forget, in_memory
 from packed_by_hand import FORMATS, samples_of, write_packed
 
 from loaders.api import FeedrateError, LoaderOptions
@@ -25,7 +25,6 @@ from loaders.read_ahead import _Reader, read_ahead, stored_ranges
 from loaders.records import open_records
 
 PAGE = mmap.PAGESIZE
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class PlainRecords(MappedRecords):
@@ -46,23 +45,6 @@ class PlainRecords(MappedRecords):
 
 def plan_of(num_samples: int, order) -> Plan:
     return Plan(np.full(num_samples, 8), np.full(num_samples, 8), order, View(CenterCrop(), 8))
-
-
-def in_memory(path, num_bytes: int) -> np.ndarray:
-    """bool: which of the file's pages are in the page cache."""
-    view = MappedFile(path, num_bytes).view(0, num_bytes)
-    answer = np.zeros(-(-num_bytes // PAGE), np.uint8)
-    address = ctypes.c_void_p(view.ctypes.data)
-    assert not _libc.mincore(address, ctypes.c_size_t(num_bytes), answer.ctypes.data_as(ctypes.c_void_p))
-    return (answer & 1).astype(bool)
-
-
-def forget(path, num_bytes: int) -> None:
-    """Drop the file from the page cache; not all file systems can."""
-    with open(path, "rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if in_memory(path, num_bytes).mean() > 0.1:
-        pytest.skip("this file system keeps its pages in memory")
 
 
 def wait_until(is_so) -> bool:

@@ -25,7 +25,7 @@ def test_jobs_come_whole_in_order_and_no_further_ahead_than_allowed():
         with lock:
             rows_done[part.job] += part.stop - part.start
 
-    with ThreadTeam(rows_of, lambda: worker, 12, depth=3, chunk=3, num_threads=4) as team:
+    with ThreadTeam(rows_of, lambda _: worker, 12, depth=3, chunk=3, num_threads=4) as team:
         for job in range(12):
             assert team.finished(job).ids[0] == job and rows_done[job] == 10
             time.sleep(0.02)
@@ -39,7 +39,7 @@ def test_leaving_early_ends_all_threads_though_they_wait_or_work():
         time.sleep(0.01)
 
     before = threading.active_count()
-    with pytest.raises(KeyError), ThreadTeam(rows_of, lambda: worker, 100, 3, 1, 8) as team:
+    with pytest.raises(KeyError), ThreadTeam(rows_of, lambda _: worker, 100, 3, 1, 8) as team:
         team.finished(0)
         raise KeyError
     assert threading.active_count() == before
@@ -49,7 +49,7 @@ def test_a_plan_that_fails_is_an_error_for_the_consumer():
     def broken(job):
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), ThreadTeam(broken, lambda: lambda rows, part: None, 3, 2, 4, 2) as team:
+    with pytest.raises(ZeroDivisionError), ThreadTeam(broken, lambda _: lambda rows, part: None, 3, 2, 4, 2) as team:
         team.finished(0)
 
 
@@ -69,7 +69,7 @@ def test_the_collector_may_end_a_forgotten_epoch_in_one_of_its_own_threads(where
             gc.collect()
 
     def epoch():
-        with ThreadTeam(planned, lambda: worker, 100, 3, 10, 3) as team:
+        with ThreadTeam(planned, lambda _: worker, 100, 3, 10, 3) as team:
             teams.append(team)
             yield team.finished(0)
 

@@ -1,0 +1,46 @@
+"""Stage "read" of a sample, told apart from the decoding that, of a mapped file, would do the reading."""
+
+import mmap
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .mapped_file import populate
+from .records import Records
+from .stage_writer import StageWriter
+
+
+def is_stored(records: Records) -> bool:
+    """Whether samples are read from somewhere: False of records that say that all their bytes are in memory."""
+    return not getattr(records, "is_in_memory", False)
+
+
+def read_timed(
+    records: Records, index: int, rect: list[int] | None, times: StageWriter, images: int = 1
+) -> NDArray[np.uint8]:
+    """`records.read(index)`, noted as stage "read", whose pages have been brought into memory where it is noted.
+
+    rect    (left, top, width, height) of what will be needed: of pixels only its rows are brought in; None: all
+    images  1, or 0 where the sample has been read, and counted, before
+    """
+    if not (times.is_on and is_stored(records)):
+        return records.read(index)
+    with times.stage("read", images):
+        data = records.read(index)
+        needed = _rows(records, index, rect, data) if rect is not None and records.is_raw[index] else data
+        bring_in(needed)
+        return data
+
+
+def bring_in(data: NDArray[np.uint8]) -> None:
+    """Wait until all of `data`, uint8 [n], is in memory: without the interpreter's lock, but on old systems."""
+    if len(data) and not (data.flags.c_contiguous and populate(data)):
+        data[:: mmap.PAGESIZE].max()
+        data[-1:].max()
+
+
+def _rows(records: Records, index: int, rect: list[int], data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Those that the rectangle covers, as far as they are there."""
+    _, top, _, height = rect
+    stride = 3 * int(records.widths[index])
+    return data[max(0, top) * stride : max(0, top + height) * stride]
