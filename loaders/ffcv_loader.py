@@ -12,11 +12,14 @@ from .api import Batch, LoaderOptions, ResizeMode
 from .beton_records import BetonRecords
 from .epochs import EpochLoader
 from .errors import FeedrateError
-from .ffcv_pipeline import PlannedBatch, PlannedDecoder, PlannedEpoch, PlannedLoader
-from .pixels import Decoder, Renderer, load_rgb
+from .ffcv_batch import PlannedBatch
+from .ffcv_pipeline import PlannedDecoder, PlannedEpoch, PlannedLoader
+from .painters import Painter
+from .pixels import Decoder, Renderer
 from .plan import Plan, PlanRows
 from .records import Records
 from .slabs import Slabs
+from .stage_writer import StageWriter
 from .transfer import to_device
 
 
@@ -29,6 +32,7 @@ class FfcvLoader(EpochLoader):
 
     name = "ffcv"
     resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("area",)
+    counts_ready: ClassVar[bool] = True
     _records: BetonRecords
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
@@ -56,22 +60,20 @@ class FfcvLoader(EpochLoader):
             rows = self._rows(epoch, start + batch)
             return PlannedBatch(rows, _table(self._records, rows))
 
-        decoder = PlannedDecoder(first, largest, self._num_workers, self._mend)
-        running = PlannedEpoch(PlannedLoader(decoder, stored, slabs, len(first)), planned, len(self) - start)
+        decoder = PlannedDecoder(first, largest, self._num_workers, self._mend, self._writer)
+        loader = PlannedLoader(decoder, stored, slabs, len(first))
+        running = PlannedEpoch(loader, planned, len(self) - start, self._caller)
         try:
-            for slot, rows in running:
-                yield self._batch(slabs[slot], rows)
+            with self._counting(running.num_ready):
+                for slot, rows in running:
+                    yield self._batch(slabs[slot], rows)
         finally:
             running.close()
 
-    def _mend(self, rows: PlanRows, row: int, out: NDArray[np.uint8]) -> None:
+    def _mend(self, rows: PlanRows, row: int, out: NDArray[np.uint8], times: StageWriter, was_read: bool) -> None:
         """A row that the compiled code does not make, by the means of loader `turbo`: they decide what is bad."""
-
-        def deliver(one: PlanRows) -> None:
-            pixels = load_rgb(self._records, int(one.ids[0]), Decoder())
-            Renderer(one.size_px, one.fill, exact=False)(pixels, one.rects[0].tolist(), bool(one.flips[0]), out)
-
-        self._or_substitute(rows, row, deliver)
+        render = Renderer(rows.size_px, rows.fill, exact=False)
+        Painter(self._records, Decoder(), render, [], self._or_substitute, times).paint(rows, row, out, was_read)
 
     def close(self) -> None:
         super().close()

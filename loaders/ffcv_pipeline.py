@@ -11,11 +11,11 @@ Of its known faults these are mended here: an error in the pipeline's thread, wh
 is handed on; leaving an epoch early, which left the thread behind, ends it; torch's threads and CUDA are left alone.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count, takewhile
 from queue import Empty
 from typing import Any
 
@@ -24,9 +24,11 @@ import torch
 from numpy.typing import NDArray
 
 from .errors import LoaderError
-from .ffcv_compiled import NUM_COLUMNS, ODD, STATUS, decode_rows, free_decompressor, new_decompressor
+from .ffcv_batch import PlannedBatch
+from .ffcv_compiled import CLOCK_CELLS, STATUS, TRIED, decode_rows, free_decompressor, new_decompressor
 from .ffcv_shims import private_module, tamed_import
 from .plan import PlanRows
+from .stage_writer import StageWriter
 
 with tamed_import():
     from ffcv.fields.rgb_image import RGBImageField
@@ -57,53 +59,20 @@ _Graph: Any = private_module("ffcv.pipeline.graph", Compiler=_NoCompiler).Graph
 _EpochIterator: Any = private_module("ffcv.loader.epoch_iterator", Compiler=_NoCompiler, IS_CUDA=False).EpochIterator
 
 
-class PlannedBatch:
-    """What FFCV hands to our operation as `batch_indices`: the plan's rows, and the same for compiled code.
-
-    table  int64 [rows, NUM_COLUMNS], see ffcv_compiled
-
-    Threads take its rows in parts that shrink, so that all end at about the same time.
-    """
-
-    def __init__(self, rows: PlanRows, table: NDArray[np.int64]) -> None:
-        assert table.shape == (len(rows), NUM_COLUMNS)
-        self.rows = rows
-        self.table = table
-        self.work: list[Future[None]] = []
-        self.failures: list[tuple[int, LoaderError]] = []
-        self._next = 0
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def take(self, num_threads: int) -> range:
-        """The next rows to make; empty when there are none."""
-        with self._lock:
-            start = self._next
-            self._next += -(-(len(self) - start) // (4 * num_threads))
-            return range(start, self._next)
-
-    def finish(self) -> PlanRows:
-        """Wait until the batch is made. Of several rows that failed, raises the error of the first."""
-        wait(self.work)
-        for part in self.work:
-            part.result()
-        if self.failures:
-            raise min(self.failures, key=lambda failure: failure[0])[1]
-        return self.rows
-
-
-Mend = Callable[[PlanRows, int, NDArray[np.uint8]], None]  # make one row by other means, or raise LoaderError
+# make one row by other means, or raise LoaderError; the last: whether its reading has been noted already
+Mend = Callable[[PlanRows, int, NDArray[np.uint8], StageWriter, bool], None]
 
 
 class PlannedDecoder(Operation):  # type: ignore[misc]
     """FFCV's decoding operation, as the plan says. Its threads begin a batch when the one before has no rows to take.
 
-    largest  pixels of the largest image;  mend  called, by any thread, for rows the compiled code cannot make
+    largest    pixels of the largest image;  mend  called, by any thread, for rows the compiled code cannot make
+    writer_of  for threads 1 … num_threads: what they note their stages' times with
     """
 
-    def __init__(self, like: PlanRows, largest: int, num_threads: int, mend: Mend) -> None:
+    def __init__(
+        self, like: PlanRows, largest: int, num_threads: int, mend: Mend, writer_of: Callable[[int], StageWriter]
+    ) -> None:
         super().__init__()
         self._size_px = like.size_px
         self._fill = np.array(like.fill, np.int64)
@@ -111,6 +80,7 @@ class PlannedDecoder(Operation):  # type: ignore[misc]
         self._num_threads = num_threads
         self._scratch_bytes = 3 * like.size_px**2 + min(3 * largest, _SCRATCH_BYTES)
         self._idle: list[_Means] = []
+        self._writers = map(writer_of, count(1))  # a new one for each of the threads
         self._stopping = False
         self._threads = ThreadPoolExecutor(num_threads, "feedrate-ffcv")
 
@@ -132,19 +102,23 @@ class PlannedDecoder(Operation):  # type: ignore[misc]
         try:
             means = self._idle.pop()
         except IndexError:  # asked in this way, since another thread may take the last in between
-            means = _Means(self._scratch_bytes)
+            means = _Means(self._scratch_bytes, next(self._writers))
         try:
             while not self._stopping and (part := batch.take(self._num_threads)):
-                decode_rows(batch.table, part.start, part.stop, stored, slab, self._fill, means.scratch, means.handle)
+                table, rows = batch.table[part.start : part.stop], slab[part.start : part.stop]
+                decode_rows(
+                    table, stored, rows, self._fill, means.scratch, means.handle, means.times.cells, means.clock
+                )
                 for row in part:
-                    if batch.table[row, STATUS] == ODD:
-                        self._mend_row(batch, row, slab[row])
+                    if batch.table[row, STATUS]:
+                        self._mend_row(batch, row, slab[row], means.times)
+                batch.made(len(part))
         finally:
             self._idle.append(means)
 
-    def _mend_row(self, batch: PlannedBatch, row: int, out: NDArray[np.uint8]) -> None:
+    def _mend_row(self, batch: PlannedBatch, row: int, out: NDArray[np.uint8], times: StageWriter) -> None:
         try:
-            self._mend(batch.rows, row, out)
+            self._mend(batch.rows, row, out, times, bool(batch.table[row, STATUS] == TRIED))
         except LoaderError as error:
             batch.failures.append((row, error))
 
@@ -157,11 +131,13 @@ class PlannedDecoder(Operation):  # type: ignore[misc]
 
 
 class _Means:
-    """One thread's scratch memory and decompressor."""
+    """One thread's scratch memory, decompressor and clock."""
 
-    def __init__(self, scratch_bytes: int) -> None:
+    def __init__(self, scratch_bytes: int, times: StageWriter) -> None:
         self.scratch = np.empty((1, 1, scratch_bytes), np.uint8)
         self.handle = new_decompressor()
+        self.times = times
+        self.clock = np.zeros(CLOCK_CELLS, np.int64)
 
     def close(self) -> None:
         free_decompressor(self.handle)
@@ -225,7 +201,14 @@ class PlannedEpoch(_EpochIterator):  # type: ignore[misc]
     Gives (slot, rows): the slab that holds the batch until the next is asked for, and the plan's rows of it.
     """
 
-    def __init__(self, loader: PlannedLoader, planned: Callable[[int], PlannedBatch], num_batches: int) -> None:
+    def __init__(
+        self,
+        loader: PlannedLoader,
+        planned: Callable[[int], PlannedBatch],
+        num_batches: int,
+        times: StageWriter,
+    ) -> None:
+        self._times = times
         self._planned = planned
         self._num_batches = num_batches
         self._begun: deque[PlannedBatch] = deque()
@@ -254,6 +237,14 @@ class PlannedEpoch(_EpochIterator):  # type: ignore[misc]
             self._failure = error
 
     def __next__(self) -> tuple[int, PlanRows]:
+        with self._times.stage("hand-off", 0) as span:
+            slot, batch = self._next_begun()
+            rows = batch.finish()
+            span.not_before(batch.finished_ns)
+            span.images = rows.num_valid
+            return slot, rows
+
+    def _next_begun(self) -> tuple[int, PlannedBatch]:
         while self._num_given < self._num_batches:
             is_over = not self.is_alive()  # asked first: what it put before it ended is there when we look
             try:
@@ -267,8 +258,12 @@ class PlannedEpoch(_EpochIterator):  # type: ignore[misc]
                     f"FFCV's thread ended after {self._num_given} of {self._num_batches} batches"
                 ) from None
             self._num_given += 1
-            return slot, self._begun.popleft().finish()
+            return slot, self._begun.popleft()
         raise StopIteration
+
+    def num_ready(self) -> int:
+        """Finished batches that come next, one after the other. Any thread may ask."""
+        return sum(1 for _ in takewhile(lambda batch: batch.finished_ns, tuple(self._begun)))
 
     def close(self) -> None:
         """End FFCV's thread and ours. Idempotent."""

@@ -27,8 +27,14 @@ ROW_CELLS = DELAY_CELLS + 8 * STAGE_CELLS
 CPU_EVERY_IMAGES = 8
 
 # Buckets of wall time an image: each doubling is cut in eight, from 64 ns on, so a bucket is at most an eighth wide.
-_FIRST_OCTAVE = 6
-_PARTS_BITS = 3
+FIRST_OCTAVE = 6
+PARTS_BITS = 3
+
+# what those have written down who cannot import it
+LAYOUT = (
+    *(DELAY_CELLS, STAGE_CELLS, NUM_BUCKETS, FIRST_OCTAVE, PARTS_BITS, CPU_EVERY_IMAGES),
+    *(COUNT, SAMPLED_COUNT, WALL_NS, SAMPLED_CPU_NS, HISTOGRAM),
+)
 
 _BURNT = bytes(16 << 10)
 
@@ -75,16 +81,16 @@ def unknown_stage(name: str) -> FeedrateError:
 def bucket_of(wall_ns: int) -> int:
     """The number of the bucket for a wall time."""
     octave = wall_ns.bit_length() - 1
-    if octave < _FIRST_OCTAVE:
+    if octave < FIRST_OCTAVE:
         return 0
-    part = (wall_ns >> (octave - _PARTS_BITS)) & 7
-    return min(NUM_BUCKETS - 1, (octave - _FIRST_OCTAVE) * 8 + part)
+    part = (wall_ns >> (octave - PARTS_BITS)) & 7
+    return min(NUM_BUCKETS - 1, (octave - FIRST_OCTAVE) * 8 + part)
 
 
 def bucket_start_s(bucket: int) -> float:
     """The smallest wall time in a bucket; the first holds all that is shorter, too."""
     octave, part = divmod(bucket, 8)
-    return 1e-9 * ((8 + part) << octave + _FIRST_OCTAVE - _PARTS_BITS) if bucket else 0.0
+    return 1e-9 * ((8 + part) << octave + FIRST_OCTAVE - PARTS_BITS) if bucket else 0.0
 
 
 class StageSpan:
@@ -150,7 +156,7 @@ class StageWriter:
 
     def __init__(self, cells: memoryview, start: int, address: int) -> None:
         self.address = address
-        self.cells: NDArray[np.int64] = np.asarray(cells[start : start + ROW_CELLS])
+        self.cells: NDArray[np.int64] = np.asarray(cells[start : start + ROW_CELLS]).view(np.int64)
         self._spans = {
             stage: StageSpan(cells, start + number, start + DELAY_CELLS + number * STAGE_CELLS)
             for number, stage in enumerate(LOADER_STAGES)

@@ -1,7 +1,5 @@
 """The reference: torch's DataLoader, Pillow's decoding, torchvision's transforms. Slower than others, runs anywhere."""
 
-import math
-import mmap
 import os
 import signal
 import threading
@@ -11,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torchvision.transforms import InterpolationMode
@@ -22,7 +19,9 @@ from .epochs import EpochLoader
 from .pixels import Pixels, load_image
 from .plan import PlanRows
 from .records import Records
+from .stage_writer import StageWriter
 from .transfer import to_device
+from .worker_board import Board, shared
 
 _Job = tuple[int, PlanRows]  # number of the batch in the epoch, what it is made of
 _Deliver = Callable[[PlanRows], None]
@@ -43,6 +42,8 @@ class TorchvisionLoader(EpochLoader):
 
     name = "torchvision"
     resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("exact",)
+    counts_ready: ClassVar[bool] = True
+    collates_in_workers: ClassVar[bool] = True
 
     _slabs: tuple[Pixels, ...] = ()
 
@@ -60,13 +61,19 @@ class TorchvisionLoader(EpochLoader):
         num_workers = self._num_workers
         num_ahead = -(-self._options.num_ahead // num_workers)  # a worker
         slabs = self._slabs_for(num_workers * num_ahead + 1, self._rows(epoch, start))
-        board = _Board(num_workers)
+        board = Board(num_workers, len(slabs), start)
         jobs = ((batch, self._rows(epoch, batch)) for batch in range(start, len(self)))
-        made = self._started(_Made(self._records, slabs, board, self._or_substitute), jobs, num_workers, num_ahead)
+        made = self._started(
+            _Made(self._records, slabs, board, self._or_substitute, self._writer), jobs, num_workers, num_ahead
+        )
         try:
-            for batch in range(start, len(self)):
-                rows = self._next_rows(made, board, epoch)
-                yield self._batch(torch.from_numpy(slabs[batch % len(slabs)]), rows)
+            with self._counting(board.num_ready):
+                for batch in range(start, len(self)):
+                    with self._caller.stage("hand-off", 0) as span:
+                        rows = self._next_rows(made, board, epoch)
+                        span.images = rows.num_valid
+                        span.not_before(board.take(batch))
+                    yield self._batch(torch.from_numpy(slabs[batch % len(slabs)]), rows)
         finally:
             board.leave()
             # DataLoader has no public way to end early; waiting for its iterator's collection would leave it to chance
@@ -87,7 +94,7 @@ class TorchvisionLoader(EpochLoader):
         with _own_child_handler(), _born_deaf():
             return iter(loader)
 
-    def _next_rows(self, made: Any, board: "_Board", epoch: int) -> PlanRows:
+    def _next_rows(self, made: Any, board: "Board", epoch: int) -> PlanRows:
         """What the next batch came to be made of. A worker's error, or its death, is raised."""
         try:
             result: PlanRows | LoaderError = next(made)
@@ -115,38 +122,12 @@ class TorchvisionLoader(EpochLoader):
         shape = (len(like), like.size_px, like.size_px, 3)
         if not self._slabs or self._slabs[0].shape != shape:
             self._slabs = ()  # gone before the new ones come, not after
-            self._slabs = tuple(_shared(shape, np.uint8) for _ in range(num_slabs))
+            self._slabs = tuple(shared(shape, np.uint8) for _ in range(num_slabs))
         return self._slabs
 
     def close(self) -> None:
         super().close()
         self._slabs = ()
-
-
-class _Board:
-    """What workers and their parent tell each other outside the queues, in memory they share."""
-
-    def __init__(self, num_workers: int) -> None:
-        self._at = _shared((num_workers, 2), np.int64)
-        self._at[:] = -1
-        self._leaving = _shared((1,), np.uint8)
-
-    def leave(self) -> None:
-        """Nobody wants what is under way any more."""
-        self._leaving[0] = True
-
-    @property
-    def is_leaving(self) -> bool:
-        return bool(self._leaving[0])
-
-    def write(self, batch: int, sample: int) -> None:
-        """What this worker is at; a sample of -1 means nothing."""
-        self._at[get_worker_info().id] = batch, sample  # type: ignore[union-attr]
-
-    def at(self, worker: int) -> tuple[int, int]:
-        """The batch and the sample that a worker is at, or was when it died."""
-        batch, sample = self._at[worker].tolist()
-        return batch, sample
 
 
 class _Made(Dataset[PlanRows | LoaderError]):
@@ -156,16 +137,20 @@ class _Made(Dataset[PlanRows | LoaderError]):
         self,
         records: Records,
         slabs: tuple[Pixels, ...],
-        board: _Board,
+        board: Board,
         or_substitute: Callable[[PlanRows, int, _Deliver], None],
+        writer_of: Callable[[int], StageWriter],
     ) -> None:
         self._records = records
         self._slabs = slabs
         self._board = board
         self._or_substitute = or_substitute
+        self._writer_of = writer_of
+        self._times: StageWriter | None = None  # this worker's
 
     def __getitem__(self, job: _Job) -> PlanRows | LoaderError:
         batch, rows = job
+        self._times = self._times or self._writer_of(get_worker_info().id + 1)  # type: ignore[union-attr]
         images = self._slabs[batch % len(self._slabs)]
         num_valid = rows.num_valid
         images[num_valid:] = 0
@@ -178,28 +163,21 @@ class _Made(Dataset[PlanRows | LoaderError]):
             return LoaderError(str(error))  # returned, since DataLoader would rewrite the message of one raised
         finally:
             self._board.write(batch, -1)
+            self._board.finish(batch)
         return rows
 
     def _make(self, batch: int, one: PlanRows, out: Pixels) -> None:
         """One sample's pixels, uint8 [S, S, 3]."""
-        sample = int(one.ids[0])
+        assert self._times is not None
+        sample, rect = int(one.ids[0]), one.rects[0].tolist()
         self._board.write(batch, sample)
-        image = _cut(load_image(self._records, sample), one.rects[0].tolist(), one.fill)
-        image = F.resize(image, [one.size_px, one.size_px], InterpolationMode.BILINEAR, antialias=True)
-        out[:] = np.asarray(F.hflip(image) if one.flips[0] else image)
-
-
-def _shared(shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
-    """Zeros that processes forked later see and change. The memory has no name and needs no room in /dev/shm."""
-    num_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-    try:
-        memory = mmap.mmap(-1, num_bytes)
-    except OSError as error:
-        raise LoaderError(
-            f"{num_bytes:,} bytes of memory for a batch cannot be had ({error}): use a smaller batch, fewer"
-            " --data.batches-ahead or fewer --data.workers"
-        ) from error
-    return np.frombuffer(memory, dtype=dtype).reshape(shape)
+        image = load_image(self._records, sample, self._times, rect)
+        with self._times.stage("augment"):
+            image = _cut(image, rect, one.fill)
+            image = F.resize(image, [one.size_px, one.size_px], InterpolationMode.BILINEAR, antialias=True)
+            image = F.hflip(image) if one.flips[0] else image
+        with self._times.stage("collate"):
+            out[:] = np.asarray(image)
 
 
 def _as_it_is(item: Any) -> Any:

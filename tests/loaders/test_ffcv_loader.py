@@ -29,6 +29,7 @@ except FeedrateError as error:
 
 from loaders import ffcv_pipeline
 from loaders.ffcv_compiled import decode_rows
+from loaders.stage_writer import UNTIMED
 
 ROOT = Path(__file__).parents[2]
 EVAL = {"order": Sequential(8), "view": View(CenterCrop(28, 32), 32)}
@@ -95,7 +96,7 @@ def test_an_image_larger_than_the_scratch_is_made_all_the_same(samples, open_one
 
 def test_scratch_is_each_threads_and_not_the_largest_images(samples, open_one):
     rows = open_one(samples, "ffcv")._plan.rows(0, 0)
-    decoder = ffcv_pipeline.PlannedDecoder(rows, 20_000 * 20_000, 2, lambda *_: None)
+    decoder = ffcv_pipeline.PlannedDecoder(rows, 20_000 * 20_000, 2, lambda *_: None, lambda _: UNTIMED)
     assert decoder._scratch_bytes <= (16 << 20) + 3 * 32 * 32
     decoder.close()
 
