@@ -14,6 +14,7 @@ from loaders.crops import PadCrop, RandomResizedCrop
 from loaders.errors import FeedrateError, LoaderError
 from loaders.plan import Sequential, Shuffled, View
 from loaders.records import open_records
+from loaders.stage_writer import UNTIMED
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -135,7 +136,7 @@ def test_a_rectangle_larger_than_its_room_is_an_error_and_nobodys_memory(raw, op
     loader = open_one(raw, "turbo", "device")
     rows = loader._plan.rows(0, 0)
     with pytest.raises(LoaderError, match="larger than there is room for"):
-        loader._windows._copy_one(rows.one(0), np.empty((5, 3), np.uint8))
+        loader._windows._copy_one(rows.one(0), np.empty((5, 3), np.uint8), UNTIMED)
 
 
 @pytest.mark.gpu
