@@ -26,6 +26,7 @@ def external(name: str, *signature: Any) -> Any:
 
 
 def compiled(function: Function) -> Function:
+    """To machine code at its first call, without the interpreter's lock. Raises FeedrateError if it cannot be kept."""
     try:
         return cast(Function, njit(nogil=True, cache=True, error_model="numpy")(function))
     except RuntimeError as error:  # numba found no folder that can be written to
