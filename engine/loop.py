@@ -101,10 +101,15 @@ def _evaluate(run: Run) -> dict[str, Evaluation]:
 
 
 def _statistics_inputs(run: Run) -> Iterator[torch.Tensor]:
-    """What the epoch that ends was trained on, from its start, as the model's input: for SWA's batch statistics."""
+    """What the epoch that ends was trained on, from its start, as the model was given it: for SWA's batch statistics.
+
+    Augmented as it was then, as torch's `update_bn` has it, so a run that is gone on with estimates the same bits.
+    """
+    first_step = run.progress.epoch * len(run.data.train)
     with closing(run.data.train.epoch(run.progress.epoch)) as batches:
-        for batch in itertools.islice(batches, run.config.average.swa_statistics_batches or None):
-            yield run.step.normalize(batch.images)
+        chosen = itertools.islice(batches, run.config.average.swa_statistics_batches or None)
+        for step, batch in enumerate(chosen, start=first_step):
+            yield run.step.inputs_of(batch.images, batch.labels, batch.ids, step)[0]
             if run.lookout.ask(run.stop.is_up)[0]:
                 raise Stopped
 

@@ -108,6 +108,16 @@ class TrainStep:
         # after the handler, since the traceback held what was computed so far
         raise FeedrateError(self._out_of_memory(images.shape))
 
+    def inputs_of(
+        self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the model is given of a batch as global step `step`, and its answers: normalised and augmented.
+
+        A pure function of the seed and its arguments, so that a batch can be had again as it was trained on.
+        """
+        pixels = self._batch_transform.before_normalising(images, ids, step)
+        return self._batch_transform.after_normalising(self.normalize(pixels), labels, ids, step)
+
     def learning_rate(self, step: int) -> float:
         """The rate of the update that this step belongs to: the schedule counts updates."""
         return self.schedule(self.windows.update_of(step))
@@ -175,8 +185,7 @@ class TrainStep:
         closes = self.windows.closes_at(step)
         with self._exchange(closes):
             with self.clock.span("prepare"):
-                pixels = self._batch_transform.before_normalising(images, ids, step)
-                inputs, targets = self._batch_transform.after_normalising(self.normalize(pixels), labels, ids, step)
+                inputs, targets = self.inputs_of(images, labels, ids, step)
             with self.clock.span("forward"):
                 loss, logits = self._forward(self._model, inputs, targets)
             with self.clock.span("backward"):

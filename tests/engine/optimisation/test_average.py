@@ -10,6 +10,7 @@ from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
+from engine.augment.augment_config import AugmentConfig
 from engine.build import build_run
 from engine.config import Config
 from engine.evaluate import evaluate
@@ -18,7 +19,7 @@ from engine.optimisation.average import Average, AverageConfig, Averages, estima
 from engine.optimisation.windows import Windows
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
-from engine.step import Precision
+from engine.step import Precision, TrainStep
 from loaders.api import FeedrateError
 
 EXACT = Precision("fp32", torch.device("cpu")).autocast
@@ -228,6 +229,35 @@ def test_a_run_with_both_resumed_at_any_batch_ends_with_the_same_bits(image_fold
         start_from(tmp_path / "whole" / "short", step, folder / "short")
         again = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder)))
         assert run_to_end(again) == expected, f"resumed after step {step}"
+
+
+def test_swas_batch_statistics_are_of_the_inputs_trained_on_augmented_and_all_and_resume_to_the_bit(
+    image_folder, tmp_path, monkeypatch
+):
+    augment = AugmentConfig(brightness=0.5, policy="trivial", erase_probability=0.5, mixup_alpha=0.4)
+    average = AverageConfig(swa_start_epoch=0, swa_learning_rate=0.02)
+    config = dataclasses.replace(short_config(image_folder, tmp_path / "whole"), augment=augment, average=average)
+    trained_on, forward = [], TrainStep._forward
+
+    def noted(step, model, inputs, targets):
+        trained_on.append(inputs.clone())
+        return forward(step, model, inputs, targets)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainStep, "_forward", noted)
+        expected = run_to_end(config)
+    assert len(trained_on) == 10
+    stored = torch.load(tmp_path / "whole" / "short" / "checkpoints" / "step-00000010.pt", weights_only=True)
+    swa = stored["averages"]["swa"]["model"]
+    of_batches = [nn.functional.conv2d(inputs, swa["conv.weight"], padding=1) for inputs in trained_on[5:]]
+    plain_mean = torch.stack([maps.mean((0, 2, 3)) for maps in of_batches]).mean(0)
+    plain_var = torch.stack([maps.var((0, 2, 3)) for maps in of_batches]).mean(0)
+    torch.testing.assert_close(swa["norm.running_mean"], plain_mean, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(swa["norm.running_var"], plain_var, rtol=1e-4, atol=1e-6)
+
+    start_from(tmp_path / "whole" / "short", 7, tmp_path / "again" / "short")
+    again = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(tmp_path / "again")))
+    assert run_to_end(again) == expected
 
 
 def test_ema_alone_changes_no_bit_of_the_run_it_watches(image_folder, tmp_path):
