@@ -12,7 +12,6 @@ from loaders.atomic import atomic_file
 from ..record import INCONCLUSIVE, Profile, StageRecord, WhatIf
 from . import report_rows as rows
 from .number_text import (
-    NOT_SEEN,
     bytes_text,
     interval_text,
     minutes_text,
@@ -27,7 +26,7 @@ from .plots.curves import queue_plot, workers_plot
 from .plots.lanes import timeline_plot
 from .plots.svg import safe
 
-_WIDE_PX, _NARROW_PX = 780, 336  # of a picture: in the page's column, and on a phone
+_WIDE_PX, _NARROW_PX = 840, 336  # of a picture: in the page's column, and on a phone
 # the browser itself refuses what would be loaded or run
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -137,18 +136,28 @@ def _queue(profile: Profile) -> str:
 def _what_if(profile: Profile) -> str:
     if not profile.what_if:
         return ""
-    headings = ("change", "predicted", "95% interval", "measured", "error", "epoch", "CPU", "memory", "disk", "cost")
+    headings = (
+        "change",
+        "predicted",
+        "95% interval",
+        "measured",
+        "error",
+        "epoch",
+        "CPU",
+        "memory",
+        "disk MB/s",
+        "cost",
+    )
     table = [(_what_if_cells(row), False) for row in rows.best_first(profile.what_if)]
     text = "Predicted images a second after one change; what was tried says how wrong the prediction was."
     return _section("What if", text, _table(headings, table))
 
 
 def _what_if_cells(row: WhatIf) -> list[str]:
-    disk = NOT_SEEN if row.disk_mb_per_s is None else f"{rate_text(row.disk_mb_per_s)} MB/s"
     tried = ("not tried", "") if row.measured is None else (rate_text(row.measured), signed_share_text(row.error))
     cells = [row.change, rate_text(row.predicted), interval_text(row.low, row.high), *tried]
-    cells += [minutes_text(row.epoch_minutes), share_text(row.cpu_share), bytes_text(row.memory_bytes), disk]
-    return [*cells, rate_text(row.cost)]
+    cells += [minutes_text(row.epoch_minutes), share_text(row.cpu_share), bytes_text(row.memory_bytes)]
+    return [*cells, rate_text(row.disk_mb_per_s), rate_text(row.cost)]
 
 
 def _resources(profile: Profile) -> str:

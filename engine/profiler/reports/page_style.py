@@ -16,7 +16,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", "DejaVu Sans", sans-serif; }
-main { max-width: 848px; margin: 0 auto; padding: 20px 14px 60px; }
+main { max-width: 920px; margin: 0 auto; padding: 20px 14px 60px; }
 h1 { font-size: 15px; font-weight: 600; color: var(--soft); margin: 0 0 10px; overflow-wrap: anywhere; }
 h2 { font-size: 18px; margin: 0 0 2px; }
 section, header { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
@@ -33,7 +33,7 @@ ol, ul { margin: 6px 0; padding-left: 22px; } li { margin: 4px 0; overflow-wrap:
 .gain { white-space: nowrap; font-weight: 650; }
 .scroll { overflow-x: auto; margin: 8px -4px 0; padding: 0 4px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 14px; }
-th, td { text-align: right; padding: 4px 9px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: right; padding: 4px 8px 4px 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { font-weight: 600; color: var(--soft); } th:first-child, td:first-child, .left { text-align: left; }
 td.long { white-space: normal; min-width: 150px; max-width: 260px; overflow-wrap: anywhere; }
 tr.limiting td, tr.limiting th { font-weight: 700; }

@@ -53,8 +53,7 @@ def _above(profile: Profile, width: int, smallest: float) -> list[RenderableType
         Text(plain(profile.verdict.sentence), style="bold"),
         Text(rows.subject_text(profile.subject), style="dim"),
         _ceilings(profile, width),
-        *_reasons("n/a", rows.unseen_ceilings(profile)),
-        *[_indented(plain(note)) for note in profile.ceilings.notes],
+        *_under_ceilings(profile),
         *_stages(profile, width, smallest),
         *_reasons("n/a", _why_not_seen(profile, width)),
         _facts("Queue", rows.queue_facts(profile.told), profile.told.queue.note),
@@ -71,6 +70,15 @@ def _ceilings(profile: Profile, width: int) -> RenderableType:
         bar = Text(_bar(rate.median / most, max(8, width - 60)), style=_COLOURS[row.group])
         table.add_row(row.label, rate_text(rate.median), rate_interval_text(rate), bar)
     return table
+
+
+def _under_ceilings(profile: Profile) -> list[RenderableType]:
+    """What is missing, and what whoever measured had to say: that then holds the reasons."""
+    missing, notes = rows.unseen_ceilings(profile), profile.ceilings.notes
+    if not notes:
+        return _reasons(NOT_SEEN, missing)
+    parts = [f"{NOT_SEEN}  {names}" for names in [", ".join(names for names, _ in missing)] if names]
+    return [_indented(" · ".join([*parts, *map(plain, notes)]))]
 
 
 def _stages(profile: Profile, width: int, smallest: float) -> list[RenderableType]:

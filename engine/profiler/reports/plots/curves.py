@@ -52,11 +52,11 @@ def _predictions(picture: Picture, predicted: dict[int, WhatIf], x: Scale, y: Sc
         picture.path(upper + lower, "band", closed=True)
     for workers, row in predicted.items():
         _upright(picture, x(workers), y(row.low), y(row.high), "stroke-loop")
+        tip = f"{workers} workers, predicted: {rate_text(row.predicted)} ({interval_text(row.low, row.high)}) img/s"
+        picture.diamond(x(workers), y(row.predicted), "hollow", tip, half=8)
         if row.measured is not None:
             tip = f"{workers} workers, measured: {rate_text(row.measured)} img/s"
-            picture.diamond(x(workers), y(row.measured), "fill-loop", tip)
-        tip = f"{workers} workers, predicted: {rate_text(row.predicted)} ({interval_text(row.low, row.high)}) img/s"
-        picture.diamond(x(workers), y(row.predicted), "hollow", tip)
+            picture.diamond(x(workers), y(row.measured), "fill-loop", tip, half=4)
 
 
 def _upright(picture: Picture, x: float, low: float, high: float, style: str) -> None:

@@ -60,10 +60,10 @@ class Picture:
         inside = f"<title>{safe(tip)}</title>" if tip else ""
         self._add(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"', style, inside)
 
-    def diamond(self, x: float, y: float, style: str, tip: str = "") -> None:
+    def diamond(self, x: float, y: float, style: str, tip: str = "", half: float = 5.5) -> None:
         """A mark on its corner, which tells itself from a dot without colour."""
         inside = f"<title>{safe(tip)}</title>" if tip else ""
-        self._add(f'<path d="M{x:.1f} {y - 5.5:.1f}l5.5 5.5l-5.5 5.5l-5.5 -5.5Z"', style, inside)
+        self._add(f'<path d="M{x:.1f} {y - half:.1f}l{half} {half}l-{half} {half}l-{half} -{half}Z"', style, inside)
 
     def text(self, x: float, y: float, text: str, style: str = "", anchor: str = "start") -> None:
         """`text` with its base line at `y`; `anchor` start, middle or end lies at `x`."""
