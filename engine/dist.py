@@ -13,11 +13,20 @@ from loaders.api import FeedrateError
 from loaders.cpus import available_cpus
 from loaders.plan import Shard
 
+from .meeting import meet
+
 _LEAST_TIMEOUT_S = 600.0
+_LEAST_START_S = 120.0  # as the watchdog's: importing is one long move
 _AFTER_WATCHDOG_S = 60.0  # the watchdog says more than a collective that gave up
 _STORE_TIMEOUT = timedelta(seconds=5)
 # how torch and gloo word it when another rank went away in the middle of something
-_LOST_WORDS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting")
+_LOST_WORDS = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Timed out waiting",
+    "connectFullMesh failed",
+)
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,10 @@ def start_ranks(device_choice: str, hang_timeout_s: float = 0.0) -> Ranks:
     if world_size > 1:
         backend = "nccl" if ranks.device.type == "cuda" else "gloo"
         timeout_s = max(_LEAST_TIMEOUT_S, hang_timeout_s + _AFTER_WATCHDOG_S)
-        torch_dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+        store = meet(max(_LEAST_START_S, hang_timeout_s or _LEAST_TIMEOUT_S))
+        torch_dist.init_process_group(
+            backend, store=store, rank=ranks.rank, world_size=world_size, timeout=timedelta(seconds=timeout_s)
+        )
     return ranks
 
 

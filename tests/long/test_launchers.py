@@ -1,4 +1,7 @@
-"""torchrun as people use it on machines that go away: ranks and launchers die, and the run goes on to the same bits."""
+"""torchrun as people use it on machines that go away: ranks and launchers die, and the run goes on to the same bits.
+
+One killed rank and one that was stopped are in tests/engine.
+"""
 
 import contextlib
 import socket
@@ -7,24 +10,25 @@ import time
 
 import psutil
 import pytest
-from commands import TRAIN, kill_all, run, short_options, start, torchrun, wait_for
+from commands import TRAIN, kill_all, short_options, wait_for
+from rank_signals import (
+    MID_EPOCH,
+    NUM_EPOCHS,
+    command_for,
+    in_mid_epoch,
+    kill_ranks_under_max_restarts,
+    never_stopped,
+    ranks_of,
+    started,
+)
 from short_runs import outcome
 
-MORE = {"run.checkpoint-every-steps": 4}
-NUM_EPOCHS = 12
+NOT_SHARED = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
 @pytest.fixture(scope="module")
 def expected(image_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    result = run(torchrun(2, TRAIN, *short_options(image_folder, folder, epochs=NUM_EPOCHS, **MORE)))
-    assert result.returncode == 0, result.stderr
-    return outcome(folder / "ddp")
-
-
-def _ranks_of(launcher):
-    ranks = [child for child in psutil.Process(launcher.pid).children() if TRAIN in child.cmdline()]
-    return sorted(ranks, key=lambda rank: int(rank.environ()["RANK"]))
+    return never_stopped(image_folder, tmp_path_factory.mktemp("whole"))
 
 
 def _free_port() -> int:
@@ -33,78 +37,78 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+def _node(image_folder, folder, port):
+    """The command of one of two machines with a rank each; they meet at the one that is started first."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=3"]
+    launcher += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=feedrate"]
+    options = short_options(image_folder, folder, epochs=NUM_EPOCHS, **{"run.checkpoint-every-steps": MID_EPOCH})
+    return [*launcher, "--local-addr=127.0.0.1", TRAIN, *options]
+
+
+def _wait_until_it_listens(port):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody listens at port {port}")
+
+
 @contextlib.contextmanager
-def _started(command):
-    process = start(command)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            kill_all(process)
+def _two_machines(image_folder, folder):
+    """Two launchers in mid-epoch, the first of which holds the store where launchers meet; and the command of both."""
+    port = _free_port()
+    command = _node(image_folder, folder, port)
+    with started(command) as first:
+        _wait_until_it_listens(port)
+        with started(command) as second:
+            wait_for(folder / "ddp" / "checkpoints" / f"step-{MID_EPOCH:08d}.pt", first)
+            yield first, second, command
 
 
-@pytest.mark.parametrize("killed", [0, 1])
-def test_max_restarts_goes_on_by_itself_after_a_rank_is_killed(image_folder, tmp_path, expected, measured, killed):
-    command = torchrun(2, TRAIN, *short_options(image_folder, tmp_path, epochs=NUM_EPOCHS, **MORE))
-    command[3:3] = ["--max-restarts=3"]
-    checkpoints = tmp_path / "ddp" / "checkpoints"
-    with _started(command) as process:
-        for step in (8, 48):
-            wait_for(checkpoints / f"step-{step:08d}.pt", process)
-            _ranks_of(process)[killed].kill()
-            time.sleep(1)
-        output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-    assert output.count("going on in epoch") == 2, output
-    assert outcome(tmp_path / "ddp") == expected
+def test_max_restarts_goes_on_by_itself_after_a_rank_is_killed_twice(image_folder, tmp_path, expected, measured):
+    kill_ranks_under_max_restarts(image_folder, tmp_path, expected, killed=1, num_kills=2)
     measured["restarts"] = 2
 
 
-def test_two_launchers_one_killed_and_restarted_end_with_the_same_bits(image_folder, tmp_path, expected, measured):
-    """Each launcher stands for a machine with one rank. The first, where they meet, stays; the second is taken away."""
-    endpoint = f"127.0.0.1:{_free_port()}"
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=3"]
-    launcher += ["--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=feedrate", "--local-addr=127.0.0.1"]
-    command = [*launcher, TRAIN, *short_options(image_folder, tmp_path, epochs=NUM_EPOCHS, **MORE)]
-    checkpoints = tmp_path / "ddp" / "checkpoints"
-    with _started(command) as first:
-        time.sleep(3)  # so that this one is where they meet
-        with _started(command) as second:
-            wait_for(checkpoints / "step-00000008.pt", first)
-            kill_all(second)
-            lost = time.monotonic()
-        with _started(command) as second:
-            outputs = [first.communicate(timeout=180)[0], second.communicate(timeout=60)[0]]
-    assert first.returncode == 0 and second.returncode == 0, "\n".join(outputs)
-    assert "going on in epoch" in "".join(outputs)
+def test_two_launchers_one_killed_and_restarted_end_with_the_same_bits(
+    image_folder, tmp_path, expected, measured, monkeypatch
+):
+    """The second machine is taken away, and comes back: the first, where launchers meet, waits for it."""
+    monkeypatch.setenv(NOT_SHARED, "1")
+    with _two_machines(image_folder, tmp_path) as (first, second, command):
+        kill_all(second)
+        lost = time.monotonic()
+        with started(command) as again:
+            outputs = [first.communicate(timeout=200)[0], again.communicate(timeout=60)[0]]
+    assert first.returncode == 0 and again.returncode == 0, "\n".join(outputs)
+    assert sum(output.count("going on in epoch") for output in outputs) == 1, "\n".join(outputs)
     assert outcome(tmp_path / "ddp") == expected
     measured["seconds_until_the_end"] = round(time.monotonic() - lost, 1)
 
 
-def test_a_stopped_rank_is_noticed_by_the_others_and_nothing_is_left(image_folder, tmp_path, expected):
-    """SIGSTOP: that rank cannot say anything, and SIGTERM does not reach it."""
-    more = {**MORE, "run.hang-timeout-s": 4}
-    command = torchrun(2, TRAIN, *short_options(image_folder, tmp_path, epochs=NUM_EPOCHS, **more))
-    with _started(command) as process:
-        wait_for(tmp_path / "ddp" / "checkpoints" / "step-00000008.pt", process)
-        ranks = _ranks_of(process)
-        ranks[1].suspend()
-        output, _ = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert "Rank 1 is SILENT (stopped, dead or out of reach)" in output, output
-    assert ".pt: the same command goes on from there" in output
-    _, alive = psutil.wait_procs(ranks, timeout=5)
-    assert not alive
-    assert run(torchrun(2, TRAIN, *short_options(image_folder, tmp_path, epochs=NUM_EPOCHS, **MORE))).returncode == 0
+def test_where_the_launcher_is_lost_at_which_all_meet_the_others_end_and_both_commands_go_on(
+    image_folder, tmp_path, expected, measured, monkeypatch
+):
+    monkeypatch.setenv(NOT_SHARED, "1")
+    with _two_machines(image_folder, tmp_path) as (first, second, command):
+        rank = ranks_of(second)
+        kill_all(first)
+        lost = time.monotonic()
+        output, _ = second.communicate(timeout=200)
+        measured["seconds_until_the_other_ended"] = round(time.monotonic() - lost, 1)
+        assert second.returncode != 0
+        assert "the same command goes on from the newest checkpoint" in output, output
+        assert not psutil.wait_procs(rank, timeout=10)[1]
+        with started(command) as one, started(command) as two:
+            outputs = [one.communicate(timeout=200)[0], two.communicate(timeout=60)[0]]
+    assert one.returncode == 0 and two.returncode == 0, "\n".join(outputs)
     assert outcome(tmp_path / "ddp") == expected
 
 
 def test_a_run_that_was_suspended_and_woken_was_not_hanging(image_folder, tmp_path, expected):
-    more = {**MORE, "run.hang-timeout-s": 3}
-    command = torchrun(2, TRAIN, *short_options(image_folder, tmp_path, epochs=NUM_EPOCHS, **more))
-    with _started(command) as process:
-        wait_for(tmp_path / "ddp" / "checkpoints" / "step-00000008.pt", process)
-        ranks = _ranks_of(process)
+    command = command_for(image_folder, tmp_path, **{"run.hang-timeout-s": 3})
+    with in_mid_epoch(command, tmp_path) as (process, ranks):
         for rank in ranks:
             rank.suspend()
         time.sleep(8)
