@@ -25,6 +25,7 @@ from .config import Config
 from .data import Data, open_data
 from .dist import Ranks
 from .loop import Run
+from .meeting import lost_machines_need
 from .model import describe_model, prepare_model, start_model
 from .optimisation.average import Averages
 from .optimisation.optim import build_optimizer
@@ -248,6 +249,8 @@ def _announce(run: Run, resumed: bool) -> None:
         f" on {ranks.world_size} × {ranks.device.type}, {torch.get_num_threads()} threads,"
         f" batch {config.data.batch_size}, {len(run.data.train)} steps an epoch"
     )
+    if missing := lost_machines_need(os.environ):
+        run.display.say(missing)
     if run.progress.epoch >= config.epochs:
         run.display.say(f"all {config.epochs} epochs are done already; another --name starts anew")
     elif resumed:

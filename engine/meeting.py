@@ -2,10 +2,12 @@
 
 import time
 import uuid
+from collections.abc import Mapping
 from datetime import timedelta
 
 import torch.distributed as torch_dist
-from torch.distributed import PrefixStore, Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 _LOOK_EVERY_S = 0.05
 
@@ -19,7 +21,7 @@ def meet(timeout_s: float) -> Store:
 
     Raises torch's DistStoreError where a rank does not come within `timeout_s`.
     """
-    store, rank, world_size = next(torch_dist.rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
+    store, rank, world_size = next(rendezvous("env://", timeout=timedelta(seconds=timeout_s)))
     return open_room(store, world_size, timeout_s) if rank == 0 else enter_room(store, rank, timeout_s)
 
 
@@ -53,6 +55,22 @@ def enter_room(store: Store, rank: int, timeout_s: float) -> Store:
     room = PrefixStore(f"feedrate/room/{store.get(_answer(word)).decode()}", store)
     room.set(_entered(rank), "1")
     return room
+
+
+def lost_machines_need(environment: Mapping[str, str]) -> str | None:
+    """What torchrun was started without and needs to take a lost machine back; None where nothing is missing.
+
+    While it shares its own store with the ranks (torch 2.15), where that store is is said in its first round alone: a
+    launcher that comes in a later one waits 60 s for the word and ends, and then the others end too.
+    """
+    several_machines = int(environment.get("GROUP_WORLD_SIZE", "1")) > 1
+    may_restart = int(environment.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
+    if not (several_machines and may_restart and environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"):
+        return None
+    return (
+        "a machine that is lost could not come back: torchrun needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its"
+        " environment for that, on every machine"
+    )
 
 
 def _nap(deadline: float, or_else: str) -> None:

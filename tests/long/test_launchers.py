@@ -10,7 +10,7 @@ import time
 
 import psutil
 import pytest
-from commands import TRAIN, kill_all, short_options, wait_for
+from commands import TIMEOUT_S, TRAIN, kill_all, short_options, wait_for
 from rank_signals import (
     MID_EPOCH,
     NUM_EPOCHS,
@@ -80,7 +80,7 @@ def test_two_launchers_one_killed_and_restarted_end_with_the_same_bits(
         kill_all(second)
         lost = time.monotonic()
         with started(command) as again:
-            outputs = [first.communicate(timeout=200)[0], again.communicate(timeout=60)[0]]
+            outputs = [first.communicate(timeout=TIMEOUT_S)[0], again.communicate(timeout=60)[0]]
     assert first.returncode == 0 and again.returncode == 0, "\n".join(outputs)
     assert sum(output.count("going on in epoch") for output in outputs) == 1, "\n".join(outputs)
     assert outcome(tmp_path / "ddp") == expected
@@ -95,13 +95,13 @@ def test_where_the_launcher_is_lost_at_which_all_meet_the_others_end_and_both_co
         rank = ranks_of(second)
         kill_all(first)
         lost = time.monotonic()
-        output, _ = second.communicate(timeout=200)
+        output, _ = second.communicate(timeout=TIMEOUT_S)
         measured["seconds_until_the_other_ended"] = round(time.monotonic() - lost, 1)
         assert second.returncode != 0
         assert "the same command goes on from the newest checkpoint" in output, output
         assert not psutil.wait_procs(rank, timeout=10)[1]
         with started(command) as one, started(command) as two:
-            outputs = [one.communicate(timeout=200)[0], two.communicate(timeout=60)[0]]
+            outputs = [one.communicate(timeout=TIMEOUT_S)[0], two.communicate(timeout=60)[0]]
     assert one.returncode == 0 and two.returncode == 0, "\n".join(outputs)
     assert outcome(tmp_path / "ddp") == expected
 
@@ -114,6 +114,6 @@ def test_a_run_that_was_suspended_and_woken_was_not_hanging(image_folder, tmp_pa
         time.sleep(8)
         for rank in ranks:
             rank.resume()
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, output
     assert outcome(tmp_path / "ddp") == expected

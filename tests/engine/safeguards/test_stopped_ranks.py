@@ -4,7 +4,7 @@ import signal
 
 import psutil
 import pytest
-from commands import run
+from commands import TIMEOUT_S, run
 from rank_signals import command_for, in_mid_epoch, kill_ranks_under_max_restarts, never_stopped, stop_and_go_on
 from short_runs import outcome
 
@@ -28,7 +28,7 @@ def test_a_stopped_rank_is_noticed_by_the_others_and_nothing_is_left(image_folde
     silent = command_for(image_folder, tmp_path, "--shutdown-timeout=2", **{"run.hang-timeout-s": 4})
     with in_mid_epoch(silent, tmp_path) as (process, ranks):
         ranks[1].suspend()
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode != 0
     assert "Rank 1 is SILENT (stopped, dead or out of reach)" in output, output
     assert ".pt: the same command goes on from there" in output
