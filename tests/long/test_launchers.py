@@ -1,6 +1,6 @@
 """torchrun as people use it on machines that go away: ranks and launchers die, and the run goes on to the same bits.
 
-One killed rank and one that was stopped are in tests/engine.
+One killed rank is in tests/engine.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import time
 
 import psutil
 import pytest
-from commands import TIMEOUT_S, TRAIN, kill_all, short_options, wait_for
+from commands import TIMEOUT_S, TRAIN, kill_all, run, short_options, wait_for
 from rank_signals import (
     MID_EPOCH,
     NUM_EPOCHS,
@@ -103,6 +103,20 @@ def test_where_the_launcher_is_lost_at_which_all_meet_the_others_end_and_both_co
         with started(command) as one, started(command) as two:
             outputs = [one.communicate(timeout=TIMEOUT_S)[0], two.communicate(timeout=60)[0]]
     assert one.returncode == 0 and two.returncode == 0, "\n".join(outputs)
+    assert outcome(tmp_path / "ddp") == expected
+
+
+def test_a_stopped_rank_is_noticed_by_the_others_and_nothing_is_left(image_folder, tmp_path, expected):
+    """SIGSTOP: that rank cannot say anything, and SIGTERM does not reach it."""
+    silent = command_for(image_folder, tmp_path, "--shutdown-timeout=2", **{"run.hang-timeout-s": 4})
+    with in_mid_epoch(silent, tmp_path) as (process, ranks):
+        ranks[1].suspend()
+        output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode != 0
+    assert "Rank 1 is SILENT (stopped, dead or out of reach)" in output, output
+    assert ".pt: the same command goes on from there" in output
+    assert not psutil.wait_procs(ranks, timeout=10)[1]
+    assert run(command_for(image_folder, tmp_path)).returncode == 0
     assert outcome(tmp_path / "ddp") == expected
 
 
