@@ -5,11 +5,13 @@ python tools/bench.py convert-scale [--samples N,…] [--rounds N] [--workers W]
 python tools/bench.py load [--cases NAME,…] [--sides NAME,…] [--rounds N] [--workers W] [--quick]
 python tools/bench.py parity [--source DIR] [--workers W]
 python tools/bench.py accuracy --config PRESET [--data PATH] [--loaders NAME,…] [--seeds N,…]
+python tools/bench.py train [--cases NAME,…] [--sides NAME,…] [--rounds N] [--threads T] [--workers W] [--quick]
 
 `convert` packs the same photos with tools/convert.py and with FFCV's writer, in turns. `convert-scale` packs ever
 larger sets of tiny images. `load` runs our loaders and other people's over the same images. All write a page and a
 .json into docs/benchmarks/, and go on where they were interrupted. Let nothing else run beside them. `parity` compares
-pixels, not times. `accuracy` trains a preset with each loader and seed and compares what they reach.
+pixels, not times. `accuracy` trains a preset with each loader and seed and compares what they reach. `train`
+trains the same model by our loop, torchvision's and timm's, in turns.
 """
 
 import signal
@@ -37,6 +39,7 @@ from tools.benchmarks.arguments import Parser, names, positive, seconds, sizes
 from tools.benchmarks.loading import cases, compare, sides
 from tools.benchmarks.machine import describe
 from tools.benchmarks.rounds import remove, working_folder
+from tools.benchmarks.training import command as training
 
 _SIZES = (100_000, 325_000, 650_000, 1_300_000)
 
@@ -72,6 +75,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parity = _add(commands, "parity", "compare the pixels of all loaders with plain code")
     parity.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
     accuracy.add_options(_reporting(commands, "accuracy", "train a preset with each loader and seed"))
+    training.add_options(_add(commands, "train", "train beside torchvision's and timm's loops", rounds=3))
     chosen, others = parser.parse_known_args(arguments)
     if others:
         known = [word for action in commands.choices[chosen.command]._actions for word in action.option_strings]
@@ -98,7 +102,7 @@ def _add(commands: Any, name: str, text: str, rounds: int = 0) -> argparse.Argum
     work, shown = REPOSITORY / "data" / f"bench-{name}", f"data/bench-{name}"
     add = command.add_argument
     if rounds:
-        add("--rounds", type=positive, default=rounds, metavar="N", help=f"timed, after one that is not ({rounds})")
+        add("--rounds", type=positive, default=rounds, metavar="N", help=f"timed ({rounds})")
         add("--timeout-s", type=positive, default=3600, metavar="S", help="end a run that takes longer (3600)")
     add("--workers", type=positive, default=available_cpus(), metavar="W", help="of each side (as many as processors)")
     add("--work", type=Path, default=work, help=f"folder for images and packed files, removed at the end ({shown})")
@@ -184,6 +188,10 @@ def _accuracy(chosen: argparse.Namespace) -> None:
     _told(accuracy.execute(chosen, _head(), _say))
 
 
+def _train(chosen: argparse.Namespace) -> None:
+    _told(training.execute(chosen, _head(), _say))
+
+
 def _head() -> dict[str, Any]:
     return {"date": date.today().isoformat(), "machine": describe()}
 
@@ -203,6 +211,7 @@ _COMMANDS = {
     "load": _load,
     "parity": _parity,
     "accuracy": _accuracy,
+    "train": _train,
 }
 
 if __name__ == "__main__":

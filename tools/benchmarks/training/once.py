@@ -1,0 +1,58 @@
+"""Run in a process of its own: one side, on a resident batch and then from images. Its last line is JSON.
+
+python once.py JOB
+
+Either {"unavailable": why}, or of each feed the images and seconds of a window in the middle of training, and how many
+parameters the model has.
+"""
+
+import importlib
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[3])
+
+import torch
+
+from loaders.errors import FeedrateError
+from tools.benchmarks.training.job import Job
+from tools.benchmarks.training.sides import FEEDS, SIDES
+from tools.benchmarks.training.window import Window
+
+
+def main(path: str) -> None:
+    """Run the job and print what was measured."""
+    job = Job.read(path)
+    try:
+        measured: dict[str, Any] = measure(job)
+    except (ImportError, FeedrateError) as error:
+        measured = {"unavailable": " ".join(str(error).split())}
+    print(json.dumps(measured))
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """Of each feed {"num_images", "wall_s", "s_per_image"}, and once "num_parameters" and "peak_rss_bytes"."""
+    module, function = SIDES[job.side].trains.split(".")
+    train = getattr(importlib.import_module(f"tools.benchmarks.training.{module}"), function)
+    measured: dict[str, Any] = {}
+    for feed in FEEDS:
+        # workers deliver in groups; a batch that stays has none
+        window = Window(job.warm_s, job.seconds, job.num_workers if feed == "images" else 1, torch.device(job.device))
+        model = train(job, window, feed)
+        if not window.figures:
+            raise FeedrateError(f"{job.side} ended before its window did: it was stopped")
+        measured[feed] = window.figures
+        measured["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    measured["peak_rss_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return measured
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
+    sys.stdout.flush()
+    os._exit(0)  # worker processes that stay between epochs need not be waited for: their group is ended

@@ -1,0 +1,71 @@
+"""A window of time in the middle of training, the same for every loop: between the ends of two steps."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+
+_WARM_BATCHES = 2
+
+T = TypeVar("T")
+
+
+class WindowOver(Exception):
+    """Raised where a loop asks for a batch and the window has closed: ends the loop, whatever it is."""
+
+
+class Window:
+    """Stands between a loop and its batches, and measures from one time that the loop asks for a batch to another.
+
+    A loop asks when it is done with the batch before, so everything it does is within: waiting, step, and logging. The
+    window opens after at least two batches and `warm_s`, and lasts for at least `seconds`. Both its ends are after a
+    multiple of `group` batches, because worker processes deliver in groups; on a GPU both wait until it is done.
+    """
+
+    def __init__(
+        self,
+        warm_s: float,
+        seconds: float,
+        group: int,
+        device: torch.device,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._warm_s, self._seconds, self._group = warm_s, seconds, group
+        self._device, self._clock = device, clock
+        self._begun_s: float | None = None
+        self._opened_s: float | None = None
+        self._num_batches = self._num_images = 0
+        self.figures: dict[str, float] = {}
+
+    def over(self, batches: Iterable[T], num_images: Callable[[T], int]) -> Iterator[T]:
+        """The batches, and WindowOver in place of the one after the window. May be called again for another epoch."""
+        if self._begun_s is None:
+            self._begun_s = self._clock()
+        for batch in batches:
+            yield batch
+            self._trained_on(num_images(batch))
+
+    def _trained_on(self, num_images: int) -> None:
+        self._num_batches += 1
+        self._num_images += num_images
+        if self._num_batches % self._group:
+            return
+        if self._opened_s is None:
+            assert self._begun_s is not None
+            if self._num_batches >= _WARM_BATCHES and self._clock() - self._begun_s >= self._warm_s:
+                self._finish()
+                self._opened_s, self._num_batches, self._num_images = self._clock(), 0, 0
+        elif self._clock() - self._opened_s >= self._seconds:
+            self._finish()
+            wall_s = self._clock() - self._opened_s
+            self.figures = {
+                "num_images": self._num_images,
+                "wall_s": wall_s,
+                "s_per_image": wall_s / self._num_images,
+            }
+            raise WindowOver
+
+    def _finish(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
