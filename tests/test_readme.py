@@ -15,7 +15,7 @@ _LIGHTER = [
     *("--data.size-px", "32", "--data.eval-size-px", "32", "--data.eval-resize-px", "36"),
     *("--execution.device", "cpu", "--execution.precision", "fp32", "--data.expected-classes", "3"),
 ]
-_LIGHTER_PROFILE = ["--seconds", "0.1", "--rounds", "1"]
+_LIGHTER_PROFILE = ["--minutes", "0.02", "--rounds", "1"]
 
 
 def _commands() -> list[str]:

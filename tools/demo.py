@@ -27,6 +27,8 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 from rich.table import Table
 
+from engine.profiler.record import Profile
+from engine.profiler.record_json import read_profile
 from loaders.errors import FeedrateError
 from loaders.manifest import MANIFEST_NAME, read_manifest
 
@@ -109,7 +111,7 @@ def last_step(metrics: Path) -> int:
 def profile(loader: str) -> None:
     console.rule(f"3  Profile with the {loader} loader: what does the run wait for?")
     name = f"demo-{loader}"
-    run(["tools/profile.py", "--seconds", "3", "--config", "demo", "--loader", loader, "--name", name])
+    run(["tools/profile.py", "--minutes", "0.5", "--config", "demo", "--loader", loader, "--name", name])
 
 
 def run(command: list[str]) -> None:
@@ -124,7 +126,7 @@ def show(command: list[str]) -> None:
 def report(seconds: float) -> None:
     """What came out, for someone who has seen none of it before."""
     epochs = {loader: epoch_records(RUNS / f"demo-{loader}" / "metrics.jsonl") for loader in LOADERS}
-    profiles = {loader: json.loads((RUNS / f"demo-{loader}/profile/report.json").read_text()) for loader in LOADERS}
+    profiles = {loader: read_profile(RUNS / f"demo-{loader}/profile/report.json") for loader in LOADERS}
     console.rule("What came out")
     table = Table(show_edge=False)
     for heading in ("loader", "correct on unseen images", "training, img/s", "waiting for data"):
@@ -139,7 +141,7 @@ def report(seconds: float) -> None:
     what = "the same samples in the same order" if same else "DIFFERENT SAMPLES, which is a bug"
     console.print(f"Both loaders delivered {what}, although one run was interrupted in mid-epoch and taken up again.")
     for loader, content in profiles.items():
-        console.print(f"{loader}: {content['verdict']['sentence']}", markup=False)
+        console.print(f"{loader}: {content.verdict.sentence}", markup=False)
     plot = RUNS / "demo.png"
     draw(epochs, profiles, plot)
     console.print(f"\nphotos         {DATA.with_name(f'{DATA.name}-images')}")
@@ -155,7 +157,7 @@ def epoch_records(metrics: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line["kind"] == "epoch"]
 
 
-def draw(epochs: dict[str, list[dict[str, Any]]], profiles: dict[str, Any], path: Path) -> None:
+def draw(epochs: dict[str, list[dict[str, Any]]], profiles: dict[str, Profile], path: Path) -> None:
     """Accuracy by epoch, and what each part could reach alone."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for loader, records in epochs.items():
@@ -164,17 +166,15 @@ def draw(epochs: dict[str, list[dict[str, Any]]], profiles: dict[str, Any], path
         )
     left.set(xlabel="epoch", ylabel="top-1 on unseen images", ylim=(0, 1), title="Learning")
     left.legend()
-    parts = {"step alone": "step_alone", "loader alone": "loader_alone", "both together": "together"}
+    parts = ("step alone", "loader alone", "both together")
     for position, (loader, content) in enumerate(profiles.items()):
-        rates = [content["images_per_s"][key] for key in parts.values()]
-        medians = [rate["median"] for rate in rates]
-        errors = [
-            [m - r["lowest"] for m, r in zip(medians, rates, strict=True)],
-            [r["highest"] - m for m, r in zip(medians, rates, strict=True)],
-        ]
+        ceilings = content.ceilings
+        rates = [ceilings.step, ceilings.loader[content.subject.workers], ceilings.loop]
+        medians = [rate.median for rate in rates]
+        errors = [[rate.median - rate.low for rate in rates], [rate.high - rate.median for rate in rates]]
         places = [index + 0.4 * position for index in range(len(parts))]
         right.bar(places, medians, 0.38, yerr=errors, capsize=3, label=loader)
-    right.set_xticks([index + 0.2 for index in range(len(parts))], list(parts))
+    right.set_xticks([index + 0.2 for index in range(len(parts))], parts)
     right.set(ylabel="img/s", title="What each part could do alone")
     right.legend()
     figure.savefig(path, dpi=120)

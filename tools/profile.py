@@ -1,11 +1,13 @@
-"""Say what a run waits for.
+"""Say what a run waits for, which stage of it, what would help, and how much at most.
 
-python tools/profile.py [--seconds S] [--rounds N] [--config NAME] [--loader NAME] [--option value …]
+python tools/profile.py [--minutes M] [--rounds N] [--config NAME] [--loader NAME] [--option value …]
+torchrun --nproc-per-node=4 tools/profile.py …
 python tools/profile.py compare A B [--fail-if-slower 5%]
 
-Measures the training step alone, the loader alone and both together, in turns, and names the slower. All options of
-engine/train.py are understood. With no arguments it profiles the default configuration on data/imagenet, or where that
-is missing, on images it generates once in data/generated.
+Measures, in turns, the training step alone, the loader alone with several numbers of workers, both together, and the
+latter two with files dropped from memory before; then names the one stage that holds the run back, or says that none
+can be named. All options of engine/train.py are understood. With no arguments it profiles the default configuration on
+data/imagenet, or where that is missing, on images it generates once in data/generated.
 """
 
 import sys
@@ -20,6 +22,7 @@ if __name__ == "__main__":
         sys.path[0] = str(REPOSITORY)
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -27,9 +30,10 @@ from rich.console import Console
 from engine.command_line import OwnOptions
 from engine.config import Config
 from engine.data import packed_beside
-from engine.dist import start_ranks
-from engine.profiler.report import print_report, write_report
-from engine.profiler.session import profile
+from engine.dist import Ranks, end_process, start_ranks, stop_ranks
+from engine.profiler.reports.files import write_reports
+from engine.profiler.reports.terminal import print_profile
+from engine.profiler.session import Budget, profile
 from engine.reporting.run_folder import environment
 from loaders.api import FeedrateError
 from tools.profiling import compare
@@ -45,30 +49,32 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, and what else a command of COMMANDS says."""
     if arguments and arguments[0] in COMMANDS:
         return _other_command(arguments)
+    rank = int(os.environ.get("RANK", "0"))
+    default = Budget()
     own = OwnOptions(__doc__)
-    own.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default 5)")
-    own.add_argument("--rounds", type=int, default=3, help="of the three measurements (default 3)")
-    console = Console(highlight=False, soft_wrap=True)
+    own.add_argument("--minutes", type=float, default=default.minutes, help=f"for all (default {default.minutes:g})")
+    own.add_argument("--rounds", type=int, default=default.rounds, help=f"of everything (default {default.rounds})")
+    console = Console(highlight=False, soft_wrap=True, quiet=rank != 0)
     try:
         chosen, read_config = own.split(arguments)
-        if chosen.seconds <= 0 or chosen.rounds < 1:
-            raise FeedrateError("--seconds must be above 0 and --rounds 1 or more")
-        config = _with_data(read_config(), console)
+        budget = Budget(chosen.minutes, chosen.rounds)
+        config = read_config()
         ranks = start_ranks(config.execution.device)
-        if ranks.world_size > 1:
-            raise FeedrateError("tools/profile.py measures one rank: start it with python, not with torchrun")
+        config = _with_data(config, ranks, console)
         with console.status("profiling") as status:
-            measured, verdict = profile(config, ranks, chosen.seconds, chosen.rounds, _teller(console, status))
+            measured = profile(config, ranks, budget, environment(), _teller(console, status))
     except FeedrateError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error{f' (rank {rank})' if rank else ''}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
-    print_report(console, measured, verdict)
-    report = Path(config.run.folder) / config.name / "profile" / "report.json"
-    write_report(report, measured, verdict, {"config": dataclasses.asdict(config), "environment": environment()})
-    console.print(f"written to {report}", markup=False)
+    finally:
+        stop_ranks()
+    if rank == 0:
+        written = write_reports(Path(config.run.folder) / config.name / "profile", measured)
+        print_profile(console, measured)
+        console.print(f"written to {', '.join(map(str, written))}", markup=False)
     return 0
 
 
@@ -85,7 +91,7 @@ def _teller(console: Console, status):
     """Show each phase as it begins: in place on a terminal, as a line elsewhere."""
 
     def tell(text: str) -> None:
-        if console.is_terminal and text.startswith("round"):
+        if console.is_terminal and text.startswith(("round", "once")):
             status.update(text)
         else:
             console.print(text, markup=False)
@@ -93,7 +99,7 @@ def _teller(console: Console, status):
     return tell
 
 
-def _with_data(config: Config, console: Console) -> Config:
+def _with_data(config: Config, ranks: Ranks, console: Console) -> Config:
     """The configuration itself, or if its default data are missing, the same on generated images."""
     path = config.data.path
     if Path(packed_beside(path)).exists() or path != Config().data.path:
@@ -101,9 +107,11 @@ def _with_data(config: Config, console: Console) -> Config:
     from converters.generated.photos import write_photos
 
     console.print(f"{path} is missing: profiling on generated photos in {GENERATED} instead", markup=False)
-    write_photos(GENERATED, NUM_GENERATED, seed=0)
+    if ranks.local_rank == 0:
+        write_photos(GENERATED, NUM_GENERATED, seed=0)
+    ranks.gather(None)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(GENERATED)))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

@@ -1,131 +1,138 @@
-"""Three numbers, measured in turns: the step alone, the loader alone, and both together.
+"""Rates of several experiments, measured in turns, so that a machine that grows slower meanwhile slows all of them.
 
-The step alone runs on a synthetic batch of the same shape, so nothing is read or decoded; the loader alone is drained
-as fast as it delivers; together is the training loop. The three take turns for several rounds, so that a machine that
-grows slower meanwhile slows all of them.
+A turn is some warm-up batches, which no clock sees, and then a number of whole batches that all ranks agree on before:
+ranks that exchange gradients must all do the same number of steps.
 """
 
 import itertools
-import statistics
+import math
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field, replace
 
 import torch
 
-from loaders.api import Batch, Loader
+from loaders.api import Batch
 
-from ..step import TrainStep
-from .meter import Meter
+from ..dist import Ranks
+from .record import Rate
 
-_WARM_UP_BATCHES = 2
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Images per second, one number a round."""
-
-    rounds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.rounds)
-
-    @property
-    def low(self) -> float:
-        return min(self.rounds)
-
-    @property
-    def high(self) -> float:
-        return max(self.rounds)
-
-    @property
-    def spread(self) -> float:
-        """(highest - lowest) / median."""
-        return (self.high - self.low) / self.median
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The three rates of one configuration, and the share of time the loop waited for data when both ran."""
-
-    step_alone: Rate
-    loader_alone: Rate
-    together: Rate
-    data_wait_share: float
-
+_FIRST_COUNT = 2  # batches of the turn that finds out how long they take
+_MOST_BATCHES = 100_000
+_GROWTH = 10  # a turn takes at most so many times the batches of the one before, whatever that lets expect
 
 Tell = Callable[[str], None]
 
 
-def measure(step: TrainStep, loader: Loader, synthetic: Loader, seconds: float, rounds: int, tell: Tell) -> Measurement:
-    """Measure `rounds` times each, for about `seconds` a time and at least one batch, warm-up not counted.
+class Watch:
+    """Looks on while a turn is measured. This one sees nothing."""
 
-    `synthetic` delivers batches of the loader's shape at no cost. The model is trained meanwhile: pass a throwaway one.
+    def begin(self) -> None:
+        """The warm-up is over and the clock starts."""
+
+    def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches."""
+        return batches
+
+    def end(self, seconds: float) -> None:
+        """The clock stopped after so many seconds on this rank."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Something that takes batches.
+
+    batches   called with a number: a stream of at least so many of them, that ends what it opened when it is closed
+    work      done with each; None: they are only taken
+    warm_up   batches that no clock sees
+    most      batches a turn may take, warm-up included
+    every     a turn's batches are a multiple of this, where it has so many: workers that make a batch each hand
+              them out in bursts
+    around    what a turn runs in
     """
-    device = step.normalize.device
-    step.module.train()
 
-    numbers = itertools.cycle(range(step.windows.length_at(0)))
+    name: str
+    text: str
+    batches: Callable[[int], Generator[Batch]]
+    work: Callable[[Batch], None] | None
+    warm_up: int
+    most: int = _MOST_BATCHES
+    every: int = 1
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
+    watch: Watch = field(default_factory=Watch)
 
-    def train_on(batch: Batch) -> None:
-        # one window again and again, at the schedule's first rate, the smallest: the weights stay finite
-        step(batch.images, batch.labels, batch.ids, next(numbers))
 
-    rates: dict[str, list[float]] = {"step": [], "loader": [], "together": []}
-    waits = []
+def measure(
+    experiments: Sequence[Experiment], ranks: Ranks, seconds: float, rounds: int, tell: Tell
+) -> dict[str, Rate]:
+    """The rate of every experiment, `rounds` numbers each, in about `seconds` altogether.
+
+    A first turn of each is not counted: it meets what only happens once, and tells how many batches fit into the time.
+    All take at least a batch a turn, however long that takes.
+    """
+    started = time.perf_counter()
+    turns = {}
+    for experiment in experiments:
+        tell(f"once, uncounted: {experiment.text}")
+        first = _turn(experiment, _FIRST_COUNT, min(1, experiment.warm_up), ranks, Watch())
+        # with its start, since batches that were made meanwhile would seem to take no time
+        turns[experiment.name] = replace(first, s_per_batch=first.s_with_start)
+    (spent,) = ranks.largest([time.perf_counter() - started])
+    share_s = max(0.0, seconds - spent) / (rounds * len(experiments))
+    rates: dict[str, list[float]] = {experiment.name: [] for experiment in experiments}
     for number in range(rounds):
-        tell(f"round {number + 1} of {rounds}: the step alone")
-        rates["step"].append(_rate(_endless(synthetic), train_on, device, seconds)[0])
-        tell(f"round {number + 1} of {rounds}: the loader alone")
-        rates["loader"].append(_rate(_endless(loader), None, device, seconds)[0])
-        tell(f"round {number + 1} of {rounds}: both together")
-        together, wait_share = _rate(_endless(loader), train_on, device, seconds)
-        rates["together"].append(together)
-        waits.append(wait_share)
-    return Measurement(
-        Rate(tuple(rates["step"])),
-        Rate(tuple(rates["loader"])),
-        Rate(tuple(rates["together"])),
-        statistics.median(waits),
-    )
+        for experiment in experiments:
+            tell(f"round {number + 1} of {rounds}: {experiment.text}")
+            before = turns[experiment.name]
+            fitting = math.ceil(share_s / before.s_per_batch)
+            warm_up = min(experiment.warm_up, max(1, fitting))
+            count = max(1, min(fitting - warm_up, _GROWTH * before.count))
+            turns[experiment.name] = _turn(experiment, count, warm_up, ranks, experiment.watch)
+            rates[experiment.name].append(turns[experiment.name].images_per_s)
+    return {name: Rate(tuple(values)) for name, values in rates.items()}
 
 
-def _rate(
-    batches: Generator[Batch, None, None], work: Callable[[Batch], None] | None, device: torch.device, seconds: float
-) -> tuple[float, float]:
-    """(images per second, share of time waited for batches) of doing `work` on batches, once warm."""
-    with closing(batches):
-        warming = time.perf_counter()
-        for batch in itertools.islice(batches, _WARM_UP_BATCHES):
+@dataclass(frozen=True)
+class _Turn:
+    """The same on all ranks: images a second over all of them, batches, and seconds for each, by the clock or with
+    the start and the warm-up."""
+
+    images_per_s: float
+    count: int
+    s_per_batch: float
+    s_with_start: float
+
+
+def _turn(experiment: Experiment, count: int, warm_up: int, ranks: Ranks, watch: Watch) -> _Turn:
+    warm_up = min(warm_up, experiment.most - 1)
+    count = min(count, experiment.most - warm_up)
+    if count > experiment.every:
+        count -= count % experiment.every
+    work = experiment.work
+    num_images = 0
+    opened = time.perf_counter()
+    with experiment.around(), closing(experiment.batches(warm_up + count)) as batches:
+        for batch in itertools.islice(batches, warm_up):
             if work is not None:
                 work(batch)
-            if time.perf_counter() - warming > seconds:
-                break  # steps this long need no second one to be warm
-        _finish(device)
-        meter = Meter()
+        finish(ranks.device)
+        ranks.gather(None)
+        watch.begin()
         started = time.perf_counter()
-        for batch in meter.timed(batches):
+        for batch in watch.watched(itertools.islice(batches, count)):
+            num_images += batch.num_valid
             if work is not None:
                 work(batch)
-            if time.perf_counter() - started >= seconds:
-                break
-        _finish(device)
-        reading = meter.read()
-    return reading.images_per_s, reading.data_wait_share
+        finish(ranks.device)
+        ended = time.perf_counter()
+        watch.end(ended - started)
+    # ranks wait for each other in training, so the slowest counts
+    seconds, whole = ranks.largest([max(1e-9, ended - started), max(1e-9, ended - opened)])
+    return _Turn(sum(ranks.gather(num_images)) / seconds, count, seconds / count, whole / (warm_up + count))
 
 
-def _endless(loader: Loader) -> Generator[Batch, None, None]:
-    """Epoch after epoch, as a long run would have them."""
-    epoch = 0
-    while True:
-        with closing(loader.epoch(epoch)) as batches:
-            yield from batches
-        epoch += 1
-
-
-def _finish(device: torch.device) -> None:
+def finish(device: torch.device) -> None:
     """Wait for work given to a GPU, so that the clock reads when it was done and not when it was asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

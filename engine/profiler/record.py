@@ -4,12 +4,10 @@
 measured, never 0; where it needs a reason, a `note` beside it gives one.
 """
 
-import statistics
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
-import numpy as np
+from .rate import Rate as Rate
 
 SCHEMA_VERSION = 2
 
@@ -22,47 +20,13 @@ INCONCLUSIVE = "inconclusive"
 Where = Literal["worker", "loop", "device"]
 Side = Literal["data", "copy", "compute", "shared processors"]
 
-_RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Images per second over all ranks, one number a round."""
-
-    rounds: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.rounds)
-
-    @property
-    def low(self) -> float:
-        return min(self.rounds)
-
-    @property
-    def high(self) -> float:
-        return max(self.rounds)
-
-    @property
-    def spread(self) -> float:
-        """(highest - lowest) / median."""
-        return (self.high - self.low) / self.median
-
-    def interval(self) -> tuple[float, float]:
-        """The median's 95 % interval, by drawing rounds again and again; the same for the same rounds."""
-        return self._interval
-
-    @cached_property
-    def _interval(self) -> tuple[float, float]:
-        rounds = np.asarray(self.rounds)
-        drawn = np.random.default_rng(0).integers(len(rounds), size=(_RESAMPLES, len(rounds)))
-        low, high = np.percentile(np.median(rounds[drawn], axis=1), (2.5, 97.5))
-        return float(low), float(high)
-
 
 @dataclass(frozen=True)
 class Subject:
-    """What was profiled. `path` is the data's, `batch_size` global, `workers` those of one rank."""
+    """What was profiled. `path` is the data's, `batch_size` global, `workers` those of one rank.
+
+    stored_bytes  of all samples;  memory_bytes  what this machine had free for them, page cache included
+    """
 
     path: str
     split: str
@@ -76,6 +40,13 @@ class Subject:
     precision: str
     device: str
     world_size: int
+    stored_bytes: int | None = None
+    memory_bytes: int | None = None
+
+    @property
+    def fits_in_memory(self) -> bool:
+        """Whether from the second epoch on nothing need be read from storage; True, too, where nobody can tell."""
+        return self.stored_bytes is None or self.memory_bytes is None or self.stored_bytes <= self.memory_bytes
 
 
 @dataclass(frozen=True)
@@ -88,6 +59,7 @@ class StageRecord:
     ceiling         img/s of all ranks if nothing else took time, at the concurrency that was measured
     critical_share  of the loop's wall time, 0-1: all stages' together are 1
     note            why something is None
+    rounds_us       wall_us, one number a round of the warm loop
     """
 
     name: str
@@ -100,6 +72,7 @@ class StageRecord:
     ceiling: float | None = None
     critical_share: float | None = None
     note: str = ""
+    rounds_us: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,7 +86,7 @@ class Ceilings:
     loop         the training loop, page cache warm
     loop_cold    the training loop, files just dropped
     cold_share   of the files' bytes that were really gone from memory when cold rounds began, 0-1
-    no_sync      the loop without gradients being exchanged; None on one rank
+    no_sync      the warm loop without gradients being exchanged, its slowest rank counting; None on one rank
     data_wait_share  of the warm loop's time, 0-1: it stood still because no batch was ready
     """
 
@@ -173,6 +146,8 @@ class ResourceRecord:
 
     cpus_used       processors, mean;  cpus_available  what affinity and cgroup grant all ranks of this machine
     read_mb_per_s   from storage (what the page cache had does not count);  cold_...  the same in the cold loop
+    reads_per_s     calls that read, from wherever
+    shared_bytes    memory that processes of the family share, /dev/shm and anonymous
     copy_mb_per_s   pixels from host to device
     gpu_share       NVML's utilisation: the share of time in which at least one kernel ran, 0-1
     device_busy_share  of the loop's time, by events around the steps' stages
@@ -202,6 +177,7 @@ class RankRecord:
     own_us   microseconds an image that it needs without the others: its waiting for data and its compute, with no
              gradients exchanged. Ranks wait for the one with the most
     stages   in the order of STAGES
+    own_rounds_us  own_us, one number a round
     """
 
     rank: int
@@ -211,6 +187,11 @@ class RankRecord:
     stages: tuple[StageRecord, ...]
     queue: QueueRecord
     resources: ResourceRecord
+    own_rounds_us: tuple[float, ...] = ()
+
+    def stage(self, name: str) -> StageRecord | None:
+        """The stage of this name, if it is told."""
+        return next((stage for stage in self.stages if stage.name == name), None)
 
 
 @dataclass(frozen=True)

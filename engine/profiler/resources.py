@@ -37,7 +37,7 @@ class ResourceMeter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._gpu = _gpu_handle(device)
+        self._gpu = gpu_handle(device)
         self._process = psutil.Process()
         self._started = time.perf_counter()
         self._cpu_s = _cpu_seconds(self._family())
@@ -47,9 +47,8 @@ class ResourceMeter:
 
     def sample(self) -> None:
         """Note the GPU's utilisation of the last moment (NVML averages over up to a second). About a millisecond."""
-        if self._gpu is not None:
-            with contextlib.suppress(pynvml.NVMLError):
-                self._gpu_samples.append(pynvml.nvmlDeviceGetUtilizationRates(self._gpu).gpu / 100)
+        if (share := gpu_share(self._gpu)) is not None:
+            self._gpu_samples.append(share)
 
     def read(self) -> Resources:
         family = self._family()
@@ -87,7 +86,8 @@ def _memory_bytes(process: psutil.Process) -> int:
         return 0
 
 
-def _gpu_handle(device: torch.device) -> Any:
+def gpu_handle(device: torch.device) -> Any:
+    """NVML's handle of a device; None where there is none."""
     if device.type != "cuda" or pynvml is None:
         return None
     try:
@@ -96,3 +96,21 @@ def _gpu_handle(device: torch.device) -> Any:
         return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
     except (pynvml.NVMLError, AttributeError):
         return None
+
+
+def gpu_share(handle: Any) -> float | None:
+    """NVML's utilisation of the last moment, up to a second: the share in which at least one kernel ran, 0-1."""
+    if handle is None:
+        return None
+    with contextlib.suppress(pynvml.NVMLError):
+        return float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
+    return None
+
+
+def gpu_power_w(handle: Any) -> float | None:
+    """What the GPU draws now, in watts."""
+    if handle is None:
+        return None
+    with contextlib.suppress(pynvml.NVMLError):
+        return float(pynvml.nvmlDeviceGetPowerUsage(handle) / 1e3)
+    return None

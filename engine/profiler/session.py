@@ -1,38 +1,213 @@
 """A profile of one configuration, from opening its data to the verdict."""
 
+import itertools
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
 import torch
 
+from loaders.api import Batch, FeedrateError
 from loaders.choose import choose_loader, open_loader, slower_because
-from loaders.records import open_records
+from loaders.memory_limit import available_memory_bytes
+from loaders.records import Records, open_records
 
 from ..build import build_step
 from ..config import Config
 from ..data import channels_of, keep_in_memory, loader_options, packed_beside, plan_of
 from ..dist import Ranks
-from .measure import Measurement, Tell, measure
-from .verdict import Verdict, judge
+from ..step import TrainStep
+from .family import Family
+from .feeds import RealFeed, Source, fed_from_the_host, on_the_device
+from .loop_watch import LoopWatch
+from .measure import Experiment, Tell, measure
+from .record import SCHEMA_VERSION, Ceilings, Profile, RankRecord, Subject, Verdict
+from .stage_table import Setting, rank_record
+from .stored_batches import StoredBatches
+from .verdict import judge
+
+_UNJUDGED = Verdict("inconclusive", None, None, None, 0.0, "", None, "")
 
 
-def profile(config: Config, ranks: Ranks, seconds: float, rounds: int, tell: Tell) -> tuple[Measurement, Verdict]:
-    """Measure and judge `config` on this one rank, for about 3 × `rounds` × `seconds`; no evaluation, nothing saved."""
+@dataclass(frozen=True)
+class Budget:
+    """How long to measure: all rounds of everything in about `minutes`."""
+
+    minutes: float = 2.0
+    rounds: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.minutes > 0 or self.rounds < 1:
+            raise FeedrateError("--minutes must be above 0 and --rounds 1 or more")
+
+
+def profile(config: Config, ranks: Ranks, budget: Budget, environment: dict[str, Any], tell: Tell) -> Profile:
+    """Measure and judge `config`, the same answer on every rank; no evaluation, nothing saved."""
+    with _opened(config, ranks, tell) as bench:
+        rates = measure(bench.experiments(), ranks, 60 * budget.minutes, budget.rounds, tell)
+        records = ranks.gather(bench.record())
+        notes = sorted({note for notes in ranks.gather(bench.notes()) for note in notes})
+        gone = [share for shares in ranks.gather(bench.stored.gone_shares) for share in shares]
+        ceilings = Ceilings(
+            rates["step"],
+            rates.get("fed"),
+            {workers: rates[f"loader {workers}"] for workers in bench.sweep},
+            rates.get("cold"),
+            rates["loop"],
+            rates.get("loop cold"),
+            min(gone) if gone else None,
+            rates.get("no sync"),
+            sum(record.data_wait_share for record in records) / len(records),
+            tuple(notes),
+        )
+        measured = Profile(
+            SCHEMA_VERSION,
+            bench.subject,
+            ceilings,
+            tuple(records),
+            _UNJUDGED,
+            (),
+            None,
+            (),
+            asdict(config),
+            environment,
+        )
+    return replace(measured, verdict=judge(measured))
+
+
+class _Bench:
+    """Everything that is measured, open."""
+
+    def __init__(self, config: Config, ranks: Ranks, source: Source, step: TrainStep, stored: StoredBatches) -> None:
+        self._config = config
+        self._ranks = ranks
+        self._step = step
+        self._source = source
+        self._workers = source.options.num_workers or 1
+        self.stored = stored
+        self.feed = RealFeed(source, stored)
+        # a synthetic loader knows no resizing on the device, and needs none
+        plain = replace(source.options, resize=None)
+        self._synthetic = open_loader("synthetic", source.records, source.plan, plain)
+        self._host = open_loader("synthetic", source.records, source.plan, replace(plain, device=torch.device("cpu")))
+        self._numbers = itertools.count()
+        family = Family(ranks.device)
+        self._loop, self._alone, self._cold = (LoopWatch(self.feed, lambda: step.clock, family) for _ in range(3))
+        self.sweep = self._sweep()
+        self.subject = self._subject()
+
+    def experiments(self) -> list[Experiment]:
+        """All of a round, in turn."""
+        train, depth, workers = self._train, self._source.options.num_ahead, self._workers
+        queue = depth + 2  # batches that were made before the clock started are used up by then
+        synthetic, warm = partial(on_the_device, self._synthetic), partial(self.feed.warm, workers)
+        found = [Experiment("step", "the step alone", synthetic, train, 2)]
+        if self._ranks.device.type != "cpu":
+            fed = partial(fed_from_the_host, self._host, self._ranks.device)
+            found.append(Experiment("fed", "the step fed from the host", fed, train, 3))
+        for number in self.sweep:
+            text = f"the loader alone, {number} worker{'s' * (number > 1)}"
+            stream = partial(self.feed.warm, number)
+            found.append(Experiment(f"loader {number}", text, stream, None, max(2, min(queue, number)), every=number))
+        found.append(Experiment("loop", "the loop", warm, train, queue, watch=self._loop))
+        if self._ranks.world_size > 1:
+            alone = Experiment("no sync", "the loop without exchange", warm, train, queue, watch=self._alone)
+            found.append(replace(alone, around=self._step.unsynchronised))
+        if self.feed.reads_files and self._config.data.page_cache == "system":
+            cold, most = partial(self.feed.cold, workers), self.stored.num_batches
+            queue = min(queue, most // 3)
+            found.append(Experiment("cold", "the loader alone, cold", cold, None, queue, most))
+            found.append(Experiment("loop cold", "the loop, cold", cold, train, queue, most, watch=self._cold))
+        return found
+
+    def record(self) -> RankRecord:
+        """This rank's."""
+        ranks, options = self._ranks, self._source.options
+        images = self._config.data.batch_size // ranks.world_size
+        in_workers = bool(getattr(self.feed.loader, "collates_in_workers", False))
+        setting = Setting(
+            ranks.rank, ranks.world_size, ranks.device, self._workers, options.num_ahead, images, in_workers
+        )
+        turns = (self._loop.turns, self._alone.turns, self._cold.turns)
+        return rank_record(setting, *turns, self.feed.first_batch_s)
+
+    def notes(self) -> list[str]:
+        """What whoever reads the rates must know."""
+        notes = self.stored.remarks()
+        if not self.stored.are_files:
+            notes.append("the samples lie in memory and not in files: there is no cold rate")
+        elif not self.feed.has_workers:
+            notes.append(f"loader '{self._source.name}' keeps the set decoded: no workers, and no cold rate")
+        elif self._config.data.page_cache != "system":
+            notes.append("--data.page-cache memory keeps the set in memory: there is no cold rate")
+        return notes
+
+    def close(self) -> None:
+        for loader in (self.feed, self._synthetic, self._host):
+            loader.close()
+
+    def _sweep(self) -> list[int]:
+        """1, 2, 4 … the processors a rank may use, and the configured number."""
+        if not self.feed.has_workers:
+            return [self._workers]
+        most = self._ranks.cpus
+        doubled = itertools.takewhile(lambda number: number < most, (2**power for power in itertools.count()))
+        return sorted({*doubled, most, self._workers})
+
+    def _subject(self) -> Subject:
+        config, records = self._config, self._source.records
+        return Subject(
+            config.data.path,
+            config.data.train_split,
+            len(records),
+            self._source.name,
+            config.data.resize,
+            self._workers,
+            config.data.batch_size,
+            config.data.train_view().size_at(0),
+            config.model.name,
+            config.execution.precision,
+            self._ranks.device.type,
+            self._ranks.world_size,
+            self.stored.set_bytes if self.feed.has_workers else None,
+            available_memory_bytes(),
+        )
+
+    def _train(self, batch: Batch) -> None:
+        # one window again and again, at the schedule's first rate, the smallest: the weights stay finite
+        number = next(self._numbers) % self._step.windows.length_at(0)
+        self._step(batch.images, batch.labels, batch.ids, number)
+
+
+@contextmanager
+def _opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[_Bench]:
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     path = packed_beside(config.data.path)
-    records = open_records(path, config.data.train_split)
-    tell(f"data: {path}, {len(records):,} samples")
-    keep_in_memory([records], config.data, ranks, tell)
-    options = loader_options(config.data, ranks)
-    plan = plan_of(records, config)
-    name, reason = choose_loader(config.loader, [(records, plan)])
-    tell(f"loader: {name} ({reason})")
-    if slower := slower_because(name, config.data.resize):
-        tell(slower)
-    loader = open_loader(name, records, plan, options)
-    synthetic = open_loader("synthetic", records, plan, options)
-    try:
-        torch.set_num_threads(config.execution.threads or ranks.cpus)
-        step = build_step(config, ranks, len(records.classes), channels_of(records), len(loader))
-        measured = measure(step, loader, synthetic, seconds, rounds, tell)
-    finally:
-        synthetic.close()
-        loader.close()
-    return measured, judge(measured, shares_processors=ranks.device.type == "cpu")
+    with closing(_records(path, config, ranks)) as records:
+        tell(f"data: {path}, {len(records):,} samples")
+        keep_in_memory([records], config.data, ranks, tell)
+        plan = plan_of(records, config)
+        plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
+        name, reason = choose_loader(config.loader, [(records, plan)])
+        tell(f"loader: {name} ({reason})")
+        if slower := slower_because(name, config.data.resize):
+            tell(slower)
+        source = Source(name, records, plan, loader_options(config.data, ranks))
+        num_classes = len(records.classes)
+        step = build_step(config, ranks, num_classes, channels_of(records), plan.num_batches(ranks.world_size))
+        step.module.train()
+        size_px = config.data.train_view().size_at(0)
+        step.warm_up(torch.Size((config.data.batch_size // ranks.world_size, 3, size_px, size_px)), num_classes)
+        with closing(_Bench(config, ranks, source, step, StoredBatches(records, plan, ranks))) as bench:
+            torch.set_num_threads(config.execution.threads or ranks.cpus)  # opening loaders may change it
+            yield bench
+
+
+def _records(path: str, config: Config, ranks: Ranks) -> Records:
+    """Those of training. One rank of a machine scans and caches an image folder's sizes, the others find the cache."""
+    if ranks.local_rank == 0:
+        records = open_records(path, config.data.train_split)
+    ranks.gather(None)
+    return records if ranks.local_rank == 0 else open_records(path, config.data.train_split)

@@ -1,58 +1,258 @@
-"""From three rates to one sentence: what does this run wait for?"""
+"""From a profile's numbers to one stage and one sentence: what does this run wait for? Nothing is measured here."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from .measure import Measurement
+from .advice import advise, rate_without
+from .record import INCONCLUSIVE, LOADER_STAGES, Advice, Profile, Rate, Side, Verdict
+from .resampling import chance_above
+from .slow_rank import SlowRank, find_slow_rank
+from .stage_costs import (
+    CLOSE,
+    SURE,
+    Choice,
+    heaviest_of_computing,
+    heaviest_of_loading,
+    heaviest_on_processors,
+)
 
-Bottleneck = Literal["data", "compute", "shared processors", "inconclusive"]
-
-_CLOSE = 0.10  # a share two rates must differ by, beside their own spread, before one is called the slower
-_LOSS = 0.15  # a share together may fall below the slower of the two before sharing processors is named
+_LOSS = 0.15  # a share the loop may fall below the lower ceiling before sharing processors is named
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """`headroom` is loader rate / step rate: above 1 the loader can feed more than the step takes."""
+class _Side:
+    """A ceiling that may be the lowest."""
 
-    bottleneck: Bottleneck
-    headroom: float
-    sentence: str
+    name: Side
+    rate: Rate
 
 
-def judge(measured: Measurement, shares_processors: bool) -> Verdict:
-    """Name the bottleneck of `measured`, or none where the rates lie too close together for a name.
+def judge(profile: Profile) -> Verdict:
+    """Name the one stage that holds the loop back, or none where numbers lie too close together for a name.
 
-    `shares_processors` says that loading and computing use the same ones, as they do without a GPU: the two then slow
-    each other down, and neither alone explains the rate of both together.
+    Where the set does not fit into memory the cold loop counts, which is what training then does; else the warm one.
     """
-    step, loader, together = measured.step_alone, measured.loader_alone, measured.together
-    headroom = loader.median / step.median
-    slower = min(step.median, loader.median)
-    lost = 1 - together.median / slower
-    facts = f"the loader alone gives {loader.median:,.0f} img/s, the step alone takes {step.median:,.0f}"
+    slow = find_slow_rank(profile)
+    if slow is not None:
+        return _of_slow_rank(profile, slow)
+    if _waits_for_storage(profile):
+        return _of_storage(profile)
+    sides = _sides(profile)
+    if profile.subject.device == "cpu":
+        lower = min(sides, key=lambda side: side.rate.median)
+        lost = chance_above(lower.rate.rounds, profile.ceilings.loop.rounds, 1 / (1 - _LOSS))
+        if lost >= SURE:
+            return _of_shared_processors(profile, lost)
+    first, second = sorted(sides, key=lambda side: side.rate.median)[:2]
+    confidence = chance_above(second.rate.rounds, first.rate.rounds, 1 + CLOSE)
+    if confidence < SURE:
+        return _of_neither(profile, first, second, confidence)
+    return _of_side(profile, first, second, confidence)
 
-    if together.high < slower and lost > _LOSS and shares_processors:
-        loading = step.median / (step.median + loader.median)
-        sentence = (
-            f"Shared processors: {facts}, but on the same cores both reach {together.median:,.0f};"
-            f" about {loading:.0%} of the processor time an image costs goes into loading it, so cheaper loading"
-            f" can bring at most {step.median / together.median:.2f}×."
+
+def _sides(profile: Profile) -> list[_Side]:
+    """What may limit. Feeding from the host counts as a side of its own where it takes something from the step."""
+    ceilings = profile.ceilings
+    sides = [_Side("data", ceilings.loader[profile.subject.workers]), _Side("compute", ceilings.step)]
+    if ceilings.fed and chance_above(ceilings.step.rounds, ceilings.fed.rounds, 1 + CLOSE) >= SURE:
+        # what computes cannot be the slower of the two then, and is no rival of the loader's
+        sides[1] = _Side("copy", ceilings.fed)
+    return sides
+
+
+def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -> Verdict:
+    choice = _stage_of(profile, first.name)
+    loop = profile.ceilings.loop.median
+    margin = second.rate.median / first.rate.median
+    facts = f"{_told(profile, first)}, and the next ceiling, {_named(second)}, is {second.rate.median:,.0f}"
+    if choice.stage is None:
+        why = "its two heaviest stages weigh alike" if choice.next_one else "its stages cannot be seen"
+        sentence = f"{_bound(first.name)}: {facts}; the loop reaches {loop:,.0f}. No stage is named, since {why}."
+        advice = advise(profile, [choice.next_one] if choice.next_one else [], False, loop)
+        return Verdict(
+            INCONCLUSIVE, first.name, first.rate.median, margin, confidence, choice.next_one, None, sentence, advice
         )
-        return Verdict("shared processors", headroom, sentence)
-    if loader.high < step.low and headroom < 1 - _CLOSE:
-        sentence = (
-            f"Data-bound: {facts}, so the model waits for images ({measured.data_wait_share:.0%} of the time);"
-            f" a faster loader or smaller files can bring up to {step.median / together.median:.2f}×."
-        )
-        return Verdict("data", headroom, sentence)
-    if loader.low > step.high and headroom > 1 + _CLOSE:
-        sentence = (
-            f"Compute-bound: {facts}, {headroom:.1f} times what is needed; loading faster would bring nothing,"
-            " a cheaper step would."
-        )
-        return Verdict("compute", headroom, sentence)
+    stage = choice.stage
+    runner_up = _next_limit(profile, stage, choice, second)
     sentence = (
-        f"Inconclusive: {facts}, which lie within {_CLOSE:.0%} of each other or within the noise of this machine."
+        f"{_bound(stage)}: {facts}, {margin:.1f} times as high; the loop reaches {loop:,.0f}{_share(profile, stage)}."
     )
-    return Verdict("inconclusive", headroom, sentence)
+    return Verdict(
+        stage,
+        first.name,
+        first.rate.median,
+        margin,
+        min(confidence, choice.confidence),
+        runner_up,
+        None,
+        sentence + _first_epoch(profile),
+        advise(profile, [name for name in dict.fromkeys((stage, choice.next_one)) if name], False, loop),
+    )
+
+
+def _of_shared_processors(profile: Profile, confidence: float) -> Verdict:
+    ceilings = profile.ceilings
+    loader, step, loop = ceilings.loader[profile.subject.workers], ceilings.step, ceilings.loop
+    choice = heaviest_on_processors(profile.told)
+    lower = min(loader.median, step.median)
+    facts = (
+        f"the loader alone gives {loader.median:,.0f} img/s, the step alone takes {step.median:,.0f}, but on the same"
+        f" cores both reach {loop.median:,.0f}"
+    )
+    known = {stage.name: stage.cpu_us for stage in profile.told.stages if stage.cpu_us is not None}
+    total = sum(known.values())
+    if choice.stage is None:
+        why = "of its processor time no stage takes clearly the most" if choice.next_one else "stages are not seen"
+        stage, sentence = INCONCLUSIVE, f"Shared processors: {facts}; {why}."
+    else:
+        share = known[choice.stage] / total
+        stage = choice.stage
+        sentence = f"{_bound(stage)}, on shared processors: {facts}; {stage} takes {share:.0%} of their time."
+    heavy = sorted(known, key=lambda name: -known[name])[:2]
+    return Verdict(
+        stage,
+        "shared processors",
+        loop.median,
+        lower / loop.median,
+        min(confidence, choice.confidence) if choice.stage else confidence,
+        choice.next_one,
+        None,
+        sentence + _first_epoch(profile),
+        advise(profile, heavy, True, loop.median) if total > 0 else (),
+    )
+
+
+def _of_neither(profile: Profile, first: _Side, second: _Side, confidence: float) -> Verdict:
+    stages = [_stage_of(profile, side.name) for side in (first, second)]
+    sentence = (
+        f"Inconclusive: {_named(first)} at {first.rate.median:,.0f} img/s and {_named(second)} at"
+        f" {second.rate.median:,.0f} lie within {CLOSE:.0%} of each other or within the noise of this machine; the loop"
+        f" reaches {profile.ceilings.loop.median:,.0f}. Only both together would make it faster."
+    )
+    names = [choice.stage or choice.next_one for choice in stages]
+    advice = advise(profile, [name for name in names if name], False, profile.ceilings.loop.median)
+    return Verdict(
+        INCONCLUSIVE,
+        None,
+        first.rate.median,
+        second.rate.median / first.rate.median,
+        confidence,
+        names[0],
+        None,
+        sentence,
+        tuple(Advice(item.text, None) for item in advice),  # the one without the other brings nothing
+    )
+
+
+def _waits_for_storage(profile: Profile) -> bool:
+    """Whether training reads from storage in every epoch, and is surely slower for it."""
+    ceilings = profile.ceilings
+    if profile.subject.fits_in_memory or ceilings.loop_cold is None:
+        return False
+    return chance_above(ceilings.loop.rounds, ceilings.loop_cold.rounds, 1 + CLOSE) >= SURE
+
+
+def _of_storage(profile: Profile) -> Verdict:
+    ceilings, subject = profile.ceilings, profile.subject
+    assert ceilings.loop_cold is not None and subject.stored_bytes and subject.memory_bytes is not None
+    cold, warm = ceilings.loop_cold.median, ceilings.loop.median
+    limit = (ceilings.cold or ceilings.loop_cold).median
+    sentence = (
+        f"Read-bound: the set takes {subject.stored_bytes / 1e9:,.1f} GB, more than the"
+        f" {subject.memory_bytes / 1e9:,.1f} GB of memory that are free, so every epoch reads from storage, where the"
+        f" loop reaches {cold:,.0f} img/s; from memory it is {warm:,.0f}."
+    )
+    advice = advise(profile, ["read"], False, cold)
+    advice = tuple(Advice(item.text, warm / cold) if item.text.startswith("read") else item for item in advice)
+    confidence = chance_above(ceilings.loop.rounds, ceilings.loop_cold.rounds, 1 + CLOSE)
+    first, _ = sorted(_sides(profile), key=lambda side: side.rate.median)[:2]
+    runner_up = _stage_of(profile, first.name)
+    return Verdict(
+        "read",
+        "data",
+        limit,
+        warm / cold,
+        confidence,
+        runner_up.stage or runner_up.next_one,
+        None,
+        sentence,
+        advice,
+    )
+
+
+def _of_slow_rank(profile: Profile, slow: SlowRank) -> Verdict:
+    world_size = profile.subject.world_size
+    others = 1e6 * world_size / slow.others_us
+    own = others / slow.margin
+    where = f"{slow.stage} takes it {slow.excess_us / 1e3:,.2f} ms an image more" if slow.stage else "it waits for data"
+    title = f"{_bound(slow.stage)} on rank {slow.rank}" if slow.stage else f"Rank {slow.rank} is slow"
+    sentence = (
+        f"{title}: by itself this rank would keep the run at {own:,.0f} img/s, the others reach {others:,.0f}; {where}."
+        " All ranks wait for it, whatever their own stages say."
+    )
+    advice: tuple[Advice, ...] = ()
+    if slow.stage:
+        host = profile.ranks[slow.rank].host
+        text = (
+            f"see what differs on rank {slow.rank} ({host}): another user of its processors, disk or GPU; {slow.stage}"
+        )
+        advice = (Advice(text, slow.margin),)
+    side: Side = "data" if slow.stage is None or slow.stage in LOADER_STAGES else "compute"
+    return Verdict(
+        slow.stage or INCONCLUSIVE,
+        "copy" if slow.stage == "copy" else side,
+        own,
+        slow.margin,
+        slow.confidence,
+        slow.next_one,
+        slow.rank,
+        sentence,
+        advice,
+    )
+
+
+def _stage_of(profile: Profile, side: Side) -> Choice:
+    if side == "copy":
+        return Choice("copy", "", 1.0)
+    if side == "data":
+        return heaviest_of_loading(profile.told, profile.subject.world_size)
+    return heaviest_of_computing(profile.told)
+
+
+def _next_limit(profile: Profile, stage: str, choice: Choice, second: _Side) -> str:
+    """The stage that holds the loop back once `stage` takes no time: one of the same side, or the other side's."""
+    if stage != "copy" and rate_without(profile, stage) < second.rate.median:
+        return choice.next_one
+    following = _stage_of(profile, second.name)
+    return following.stage or following.next_one
+
+
+def _bound(name: str) -> str:
+    return f"{name[:1].upper()}{name[1:]}-bound"
+
+
+def _named(side: _Side) -> str:
+    return {"data": "the loader", "copy": "feeding the device", "compute": "the step"}[side.name]
+
+
+def _told(profile: Profile, side: _Side) -> str:
+    workers = profile.subject.workers
+    text = {
+        "data": f"the loader alone gives {side.rate.median:,.0f} img/s with {workers} worker{'s' * (workers > 1)}",
+        "copy": f"fed from the host the step takes {side.rate.median:,.0f} img/s",
+        "compute": f"the step alone takes {side.rate.median:,.0f} img/s",
+    }
+    return text[side.name]
+
+
+def _share(profile: Profile, name: str) -> str:
+    stage = profile.told.stage(name)
+    share = None if stage is None else stage.critical_share
+    return "" if share is None else f", {name} is {share:.0%} of its time"
+
+
+def _first_epoch(profile: Profile) -> str:
+    """Of a set that memory holds, what its first epoch is like, where that is slower."""
+    ceilings = profile.ceilings
+    if ceilings.loop_cold is None or chance_above(ceilings.loop.rounds, ceilings.loop_cold.rounds, 1 + CLOSE) < SURE:
+        return ""
+    return f" While files are not in memory, in the first epoch, it is {ceilings.loop_cold.median:,.0f}."

@@ -1,35 +1,56 @@
 """tools/profile.py as a user runs it."""
 
 import importlib.util
-import json
 
 import pytest
 from commands import REPOSITORY, python, short_options
 
+from engine.profiler.record import STAGES
+from engine.profiler.record_json import read_profile
+from loaders.cpus import available_cpus
+
 PROFILE = str(REPOSITORY / "tools" / "profile.py")
 
 
-def test_it_measures_three_rates_and_says_one_sentence(image_folder, tmp_path):
-    options = short_options(image_folder, tmp_path)
-    result = python("tools/profile.py", "--seconds", "0.2", "--rounds", "2", *options)
+def test_it_measures_every_ceiling_and_says_one_sentence(image_folder, tmp_path):
+    options = short_options(image_folder, tmp_path, **{"data.workers": 3})
+    result = python("tools/profile.py", "--minutes", "0.02", "--rounds", "2", *options)
     # a real optimizer was built: had torch met this script as the standard library's `profile`, it would end here
     assert result.returncode == 0, result.stderr
-    for row in ("step alone", "loader alone", "both together", "headroom of the loader"):
-        assert row in result.stdout
-    report = json.loads((tmp_path / "ddp" / "profile" / "report.json").read_text())
-    rates = report["images_per_s"]
-    for name in ("step_alone", "loader_alone", "together"):
-        assert len(rates[name]["rounds"]) == 2
-        assert 0 < rates[name]["lowest"] <= rates[name]["median"] <= rates[name]["highest"]
-    assert report["verdict"]["headroom"] == rates["loader_alone"]["median"] / rates["step_alone"]["median"]
-    assert report["verdict"]["sentence"] in result.stdout.replace("\n", " ")
-    assert 0 <= report["data_wait_share"] <= 1
+    report = read_profile(tmp_path / "ddp" / "profile" / "report.json")
+    ceilings = report.ceilings
+    assert {1, available_cpus(), 3} <= set(ceilings.loader)
+    for rate in (ceilings.step, *ceilings.loader.values(), ceilings.cold, ceilings.loop, ceilings.loop_cold):
+        assert len(rate.rounds) == 2 and rate.low > 0
+    assert ceilings.fed is None and ceilings.no_sync is None  # one rank, on a CPU
+    assert ceilings.cold_share is None or 0 <= ceilings.cold_share <= 1
+    assert report.verdict.sentence in " ".join(result.stdout.split())
+    assert report.config["data"]["workers"] == 3 and report.environment["cpus"] == available_cpus()
+
+
+def test_every_stage_has_its_row_and_shares_are_those_of_the_whole_loop(image_folder, tmp_path):
+    result = python("tools/profile.py", "--minutes", "0.02", "--rounds", "2", *short_options(image_folder, tmp_path))
+    assert result.returncode == 0, result.stderr
+    (rank,) = read_profile(tmp_path / "ddp" / "profile" / "report.json").ranks
+    assert tuple(stage.name for stage in rank.stages) == STAGES
+    assert sum(stage.critical_share or 0 for stage in rank.stages) == pytest.approx(1, abs=0.02)
+    for name in ("collate", "prepare", "forward", "backward", "optimizer"):
+        stage = rank.stage(name)
+        assert stage.wall_us > 0 and stage.p50_us <= stage.p90_us <= stage.p99_us
+        assert stage.ceiling == pytest.approx(1e6 / stage.wall_us)
+        assert len(stage.rounds_us) == 2
+    for stage in rank.stages:
+        assert stage.wall_us is not None or stage.note, stage.name
+    used = rank.resources
+    assert used.cpus_used > 0 and used.memory_bytes > 10**7 and used.processes[0].rss_bytes > 10**7
+    assert used.gpu_memory_peak_bytes is None  # no GPU: not seen, so not 0
+    assert rank.queue.first_batch_s > 0 and 0 <= rank.queue.get_block_share <= 1
 
 
 def test_without_arguments_and_data_it_says_that_it_generates_images(tmp_path):
     """The default configuration is too heavy for a test: a smaller model, and nothing else, is asked for."""
     lighter = ["--data.size-px", "32", "--data.batch-size", "64", "--model.name", "cifar_resnet20"]
-    result = python(PROFILE, "--seconds", "0.1", "--rounds", "1", *lighter, cwd=tmp_path)
+    result = python(PROFILE, "--minutes", "0.01", "--rounds", "1", *lighter, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "data/imagenet is missing: profiling on generated photos in data/generated" in result.stdout
     assert (tmp_path / "data" / "generated").is_dir()
@@ -40,7 +61,8 @@ def test_without_arguments_and_data_it_says_that_it_generates_images(tmp_path):
     [
         (["--round", "2"], "unknown option --round: did you mean --rounds"),
         (["--rounds", "0"], "--rounds 1 or more"),
-        (["--seconds", "soon"], "'soon'"),
+        (["--minutes", "soon"], "'soon'"),
+        (["--minutes", "0"], "--minutes must be above 0"),
         (["--data.path", "no/such"], "no/such does not exist"),
     ],
 )

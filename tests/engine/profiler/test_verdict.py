@@ -1,42 +1,237 @@
-import pytest
+"""The verdict over made-up numbers: for every side and stage, above and below the slack, on one rank and on several."""
 
-from engine.profiler.measure import Measurement, Rate
+from dataclasses import replace
+
+import pytest
+from made_profiles import SUBJECT, ceilings, profile, rank, rate, stage
+
+from engine.profiler.record import COMPUTE_STAGES, STAGES
+from engine.profiler.resampling import chance_above
 from engine.profiler.verdict import judge
 
-
-def _rate(value, spread=0.02):
-    return Rate((value * (1 - spread / 2), value, value * (1 + spread / 2)))
-
-
-@pytest.mark.parametrize(
-    ("step", "loader", "together", "shares", "expected"),
-    [
-        (1000, 400, 395, False, "data"),
-        (400, 1000, 395, False, "compute"),
-        (400, 1000, 395, True, "compute"),
-        (1000, 400, 390, True, "data"),
-        (1000, 1000, 500, True, "shared processors"),
-        (1000, 2000, 660, True, "shared processors"),
-        (1000, 1030, 990, False, "inconclusive"),
-    ],
-)
-def test_the_slower_side_is_named(step, loader, together, shares, expected):
-    verdict = judge(Measurement(_rate(step), _rate(loader), _rate(together), 0.3), shares)
-    assert verdict.bottleneck == expected
-    assert verdict.headroom == pytest.approx(loader / step)
-    assert verdict.sentence.count("\n") == 0
+WORKERS = SUBJECT.workers
+# of an image, µs: in a worker, of which there are 2; in the loop
+IN_WORKERS = {"read": 40.0, "decode": 90.0, "augment": 60.0}
+IN_LOOP = {"collate": 3.0, "hand-off": 2.0, "pin": 4.0, "copy": 5.0}
+COMPUTED = {"prepare": 10.0, "forward": 30.0, "backward": 50.0, "sync": 8.0, "clip": 2.0, "optimizer": 7.0}
 
 
-def test_rates_that_overlap_in_noise_get_no_name():
-    noisy = Measurement(_rate(1000, spread=0.9), _rate(700, spread=0.9), _rate(650, spread=0.9), 0.3)
-    assert judge(noisy, shares_processors=False).bottleneck == "inconclusive"
+def stages(**us):
+    """Every stage, the times of some changed: "hand_off" stands for "hand-off"."""
+    changed = {name.replace("_", "-"): value for name, value in us.items()}
+    rows = []
+    for where, times in (("worker", IN_WORKERS), ("loop", IN_LOOP), ("device", COMPUTED)):
+        for name, usual in times.items():
+            wall = changed.get(name, usual)
+            at_once = WORKERS if where == "worker" else 1
+            rounds = tuple(wall * factor for factor in (0.98, 1.0, 1.02))
+            rows.append(stage(name, where, wall, ceiling=1e6 * at_once / wall, cpu_us=wall, rounds_us=rounds))
+    return rows
 
 
-def test_two_equal_costs_on_the_same_cores_leave_half_the_time_to_each():
-    verdict = judge(Measurement(_rate(1000), _rate(1000), _rate(500), 0.5), shares_processors=True)
-    assert "about 50% of the processor time" in verdict.sentence and "at most 2.00×" in verdict.sentence
+def loading(rows):
+    """What a loader of these stages gives alone, img/s."""
+    in_workers = sum(row.wall_us for row in rows if row.name in IN_WORKERS) / WORKERS
+    return 1e6 / max(in_workers, sum(row.wall_us for row in rows if row.name in IN_LOOP))
 
 
-def test_the_gain_promised_is_the_steps_own_rate():
-    verdict = judge(Measurement(_rate(1000), _rate(400), _rate(400), 0.6), shares_processors=False)
-    assert "up to 2.50×" in verdict.sentence
+def computing(rows):
+    return 1e6 / sum(row.wall_us for row in rows if row.name in COMPUTED)
+
+
+def on_gpu(rows, **changes):
+    """A loop in which loading and computing hide behind each other."""
+    load, step = loading(rows), computing(rows)
+    return profile(ceilings(step, load, min(load, step) * 0.99, **changes), rank(stages=rows))
+
+
+def on_cpu(rows, loop, **changes):
+    measured = profile(ceilings(computing(rows), loading(rows), loop, **changes), rank(stages=rows))
+    return replace(measured, subject=replace(SUBJECT, device="cpu"))
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name not in ("copy", "other")])
+def test_a_stage_that_is_slow_beyond_the_slack_is_named(name):
+    verdict = judge(on_gpu(stages(**{name.replace("-", "_"): 1000.0})))
+    assert verdict.bottleneck == name
+    assert verdict.side == ("compute" if name in COMPUTE_STAGES else "data")
+    assert verdict.sentence.startswith(f"{name[0].upper()}{name[1:]}-bound: ")
+    assert verdict.confidence >= 0.95 and verdict.margin > 2 and verdict.slow_rank is None
+    assert "\n" not in verdict.sentence
+
+
+@pytest.mark.parametrize("name", sorted({**IN_WORKERS, **IN_LOOP}))
+def test_a_delay_that_hides_behind_the_step_changes_nothing(name):
+    usual = stages(forward=300.0)  # the step takes 377 µs, the loader 95
+    slower = stages(forward=300.0, **{name.replace("-", "_"): 150.0})
+    assert loading(slower) > 1.3 * computing(slower)
+    assert judge(on_gpu(usual)).bottleneck == judge(on_gpu(slower)).bottleneck == "forward"
+
+
+@pytest.mark.parametrize("name", [name for name in COMPUTED if name != "backward"])
+def test_a_delay_that_hides_behind_the_loader_changes_nothing(name):
+    usual, slower = stages(decode=900.0), stages(decode=900.0, **{name: 150.0})
+    assert computing(slower) > 1.3 * loading(slower)
+    assert judge(on_gpu(usual)).bottleneck == judge(on_gpu(slower)).bottleneck == "decode"
+
+
+def test_feeding_is_named_where_it_alone_holds_the_step_back():
+    rows = stages()
+    step, load = computing(rows), loading(rows)
+    fed = profile(ceilings(10 * step, load, 0.5 * load, fed=rate(0.5 * load)), rank(stages=rows))
+    verdict = judge(fed)
+    assert (verdict.bottleneck, verdict.side) == ("copy", "copy")
+    assert verdict.ceiling == pytest.approx(0.5 * load)
+    assert judge(replace(fed, ceilings=replace(fed.ceilings, fed=rate(10 * step)))).bottleneck == "decode"
+
+
+def test_two_ceilings_that_are_close_or_noisy_get_no_name():
+    rows = stages()
+    for step, load, spread in ((1000, 1030, 0.02), (1030, 1000, 0.02), (1000, 700, 0.9), (700, 1000, 0.9)):
+        bounds = ceilings(step, load, 650, step=rate(step, spread), loader={2: replace(rate(load, spread))})
+        reversed_rounds = replace(bounds.step, rounds=bounds.step.rounds[::-1])
+        verdict = judge(profile(replace(bounds, step=reversed_rounds), rank(stages=rows)))
+        assert (verdict.bottleneck, verdict.side) == ("inconclusive", None)
+        assert all(advice.gain is None for advice in verdict.advice)
+
+
+def test_rounds_that_slow_down_together_are_compared_in_pairs():
+    slowing = (1000.0, 700.0, 500.0, 350.0, 250.0)
+    faster = tuple(1.2 * value for value in slowing)
+    assert chance_above(faster, slowing, 1.05) == 1
+    assert chance_above(faster[::-1], slowing, 1.05) < 0.95
+    assert chance_above(faster, slowing, 1.25) == 0
+
+
+def test_two_stages_that_weigh_alike_leave_the_side_without_a_stage():
+    verdict = judge(on_gpu(stages(decode=400.0, augment=405.0)))
+    assert (verdict.bottleneck, verdict.side) == ("inconclusive", "data")
+    assert verdict.runner_up in ("decode", "augment")
+
+
+def test_workers_share_their_stages_and_the_loop_does_not():
+    """100 µs in the loop's one thread hold it back more than 150 in each of 2 workers."""
+    rows = stages(read=10.0, decode=100.0, augment=40.0, hand_off=100.0)
+    assert loading(rows) == pytest.approx(1e6 / 112)
+    assert judge(on_gpu(rows, step=rate(90_000))).bottleneck == "hand-off"
+
+
+def test_a_loader_that_shows_no_stages_is_still_told_to_be_the_slower():
+    measured = profile(ceilings(1000, 400, 395), rank(stages=[stage("decode", wall_us=None, note="opaque")]))
+    verdict = judge(measured)
+    assert (verdict.bottleneck, verdict.side, verdict.margin) == ("inconclusive", "data", pytest.approx(2.5))
+    assert verdict.sentence.startswith("Data-bound: ") and "cannot be seen" in verdict.sentence
+
+
+@pytest.mark.parametrize("name", ["read", "decode", "augment", "forward", "backward", "optimizer"])
+def test_on_shared_processors_the_stage_with_the_most_processor_time_is_named(name):
+    rows = stages(**{name: 500.0})
+    load, step = loading(rows), computing(rows)
+    both = 1 / (1 / load + 1 / step)
+    verdict = judge(on_cpu(stages(**{name: 500.0}), min(both, 0.8 * min(load, step))))
+    assert (verdict.bottleneck, verdict.side) == (name, "shared processors")
+
+
+def test_on_a_cpu_whose_loader_only_waits_the_loader_is_named():
+    """Reading that sleeps takes no processor from the step: the loop is as fast as the loader alone."""
+    rows = [replace(row, cpu_us=1.0) if row.name == "read" else row for row in stages(read=3000.0)]
+    assert judge(on_cpu(rows, 0.99 * loading(rows))).bottleneck == "read"
+
+
+def test_two_equal_costs_on_the_same_cores_get_no_stage_but_the_side():
+    rows = stages(decode=200.0, forward=205.0)
+    verdict = judge(on_cpu(rows, 0.5 * min(loading(rows), computing(rows))))
+    assert (verdict.bottleneck, verdict.side) == ("inconclusive", "shared processors")
+
+
+def cold(rows, stored_gb, loop_cold):
+    measured = on_gpu(rows, loop_cold=rate(loop_cold), cold=rate(loop_cold), cold_share=1.0)
+    return replace(measured, subject=replace(SUBJECT, stored_bytes=round(stored_gb * 1e9), memory_bytes=10**10))
+
+
+def test_a_set_larger_than_memory_waits_for_reading_where_the_cold_loop_is_slower():
+    rows = stages(decode=900.0)
+    slow, same = loading(rows) / 3, loading(rows)
+    assert judge(cold(rows, 20, same)).bottleneck == "decode"
+    verdict = judge(cold(rows, 20, slow))
+    assert (verdict.bottleneck, verdict.side, verdict.runner_up) == ("read", "data", "decode")
+    assert verdict.advice[0].gain == pytest.approx(0.99 * 3, rel=0.01)
+
+
+def test_of_a_set_that_memory_holds_only_the_first_epoch_reads():
+    rows = stages(decode=900.0)
+    verdict = judge(cold(rows, 5, loading(rows) / 3))
+    assert verdict.bottleneck == "decode"
+    assert f"in the first epoch, it is {loading(rows) / 3:,.0f}" in verdict.sentence
+
+
+def ranks_of(slow_stage, slower_us, data_wait_us=(0.0, 0.0)):
+    """Two ranks alike but for one stage of rank 1, and for what each waits for data."""
+    found = []
+    for number in range(2):
+        rows = [
+            row for row in stages(**({slow_stage: slower_us} if number and slow_stage else {})) if row.name != "sync"
+        ]
+        own = sum(row.wall_us for row in rows if row.name in COMPUTED) + data_wait_us[number]
+        rows.append(stage("sync", "device", 500.0))
+        one = rank(number, own, rows)
+        found.append(
+            replace(one, data_wait_share=data_wait_us[number] / own, own_rounds_us=(own * 0.99, own, own * 1.01))
+        )
+    return found
+
+
+def together(ranks):
+    rows = ranks[0].stages
+    slowest = max(one.own_us for one in ranks)
+    bounds = ceilings(2e6 / slowest, 2 * loading(stages()) * 5, 2e6 / slowest, no_sync=rate(2e6 / slowest))
+    return replace(profile(bounds, *ranks), subject=replace(SUBJECT, world_size=2)), rows
+
+
+@pytest.mark.parametrize("name", ["prepare", "forward", "backward", "optimizer"])
+def test_a_slow_rank_is_named_by_its_own_stage_and_not_called_sync(name):
+    measured, _ = together(ranks_of(name, 400.0))
+    verdict = judge(measured)
+    assert (verdict.slow_rank, verdict.bottleneck, verdict.side) == (1, name, "compute")
+    assert "on rank 1" in verdict.sentence and verdict.margin > 3
+
+
+def test_a_rank_with_slow_data_is_named_by_the_loaders_stage():
+    measured, _ = together(ranks_of("read", 900.0, (2.0, 400.0)))
+    verdict = judge(measured)
+    assert (verdict.slow_rank, verdict.bottleneck, verdict.side) == (1, "read", "data")
+
+
+def test_ranks_that_are_alike_are_not_told_apart_and_their_exchange_is():
+    measured, _ = together(ranks_of(None, 0.0))
+    verdict = judge(measured)
+    assert (verdict.slow_rank, verdict.bottleneck, verdict.side) == (None, "sync", "compute")
+
+
+def test_a_rank_that_is_slow_in_some_rounds_only_is_not_called_slow():
+    measured, _ = together(ranks_of(None, 0.0))
+    noisy = replace(measured.ranks[1], own_us=160.0, own_rounds_us=(60.0, 160.0, 99.0))
+    assert judge(replace(measured, ranks=(measured.ranks[0], noisy))).slow_rank is None
+
+
+def test_advice_stands_in_order_of_what_the_next_ceiling_allows():
+    rows = stages(decode=900.0, augment=300.0)
+    verdict = judge(on_gpu(rows, loader={2: rate(loading(rows)), 4: rate(1.5 * loading(rows))}))
+    step, load = computing(rows), loading(rows)
+    without_decode = min(step, load * (900 + 300 + 40) / (300 + 40))
+    without_augment = min(step, load * (900 + 300 + 40) / (900 + 40))
+    gains = [advice.gain * 0.99 * load for advice in verdict.advice]
+    assert gains == pytest.approx(sorted([without_decode, 1.5 * load, without_augment], reverse=True), rel=0.001)
+    assert verdict.advice[1].text == "4 workers in place of 2 (--data.workers 4)"
+    assert verdict.advice[0].text.startswith("decode: ")
+
+
+def test_more_workers_are_not_advised_where_they_bring_nothing():
+    rows = stages(decode=900.0)
+    verdict = judge(on_gpu(rows, loader={2: rate(loading(rows)), 4: rate(1.02 * loading(rows))}))
+    assert not any("workers in place" in advice.text for advice in verdict.advice)
+
+
+def test_what_would_limit_next_is_the_runner_up():
+    assert judge(on_gpu(stages(decode=900.0))).runner_up == "backward"  # the loader would then outrun the step
+    assert judge(on_gpu(stages(decode=900.0, augment=800.0))).runner_up == "augment"

@@ -1,0 +1,90 @@
+"""Which stage weighs most within a side, and what the loop would reach without a stage."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord, StageRecord
+from .resampling import chance_above
+
+CLOSE = 0.05  # two numbers must differ by this share, beside their noise, before one is called the larger
+SURE = 0.95
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The stage that weighs most among some, the next one, and how sure that is, 0-1.
+
+    stage  None where nothing is known of any, or where two weigh the same within the noise
+    """
+
+    stage: str | None
+    next_one: str
+    confidence: float
+
+
+def loading_cost_us(stage: StageRecord, world_size: int) -> float | None:
+    """Microseconds of the loader's time an image costs here, workers sharing it; None where it cannot be seen."""
+    return 1e6 * world_size / stage.ceiling if stage.ceiling and stage.name in LOADER_STAGES else None
+
+
+def heaviest_of_loading(rank: RankRecord, world_size: int) -> Choice:
+    """Workers go through their stages one after the other, and so does the loop's thread through its own; both at
+    the same time. Of the slower group the stage that takes longest."""
+    costs = {stage.name: loading_cost_us(stage, world_size) for stage in rank.stages}
+    groups: dict[str, list[StageRecord]] = {}
+    for stage in rank.stages:
+        if costs[stage.name] is not None:
+            groups.setdefault("worker" if stage.where == "worker" else "loop", []).append(stage)
+    if not groups:
+        return Choice(None, "", 0.0)
+    slower = max(groups.values(), key=lambda group: sum(costs[stage.name] or 0.0 for stage in group))
+    return _heaviest(slower)
+
+
+def heaviest_of_computing(rank: RankRecord) -> Choice:
+    """Of the step's stages the one that takes longest."""
+    return _heaviest([stage for stage in rank.stages if stage.name in COMPUTE_STAGES and stage.wall_us is not None])
+
+
+def heaviest_on_processors(rank: RankRecord) -> Choice:
+    """Of all stages the one with the most processor time; none where of either side nothing is known."""
+    known = [stage for stage in rank.stages if stage.cpu_us is not None]
+    if not all(any(stage.name in side for stage in known) for side in (LOADER_STAGES, COMPUTE_STAGES)):
+        return Choice(None, "", 0.0)
+    return _heaviest([replace(stage, wall_us=stage.cpu_us, rounds_us=()) for stage in known])
+
+
+def loading_without(profile: Profile, stage: str) -> float:
+    """What the loader alone would reach, img/s, if a stage of it took no time."""
+    alone = profile.ceilings.loader[profile.subject.workers].median
+    rank, world_size = profile.told, profile.subject.world_size
+    sums = {"worker": 0.0, "loop": 0.0}
+    without = dict(sums)
+    for one in rank.stages:
+        cost = loading_cost_us(one, world_size)
+        if cost is not None:
+            group = "worker" if one.where == "worker" else "loop"
+            sums[group] += cost
+            without[group] += 0.0 if one.name == stage else cost
+    now, then = max(sums.values()), max(without.values())
+    return alone * now / then if then > 0 else float("inf")
+
+
+def computing_without(profile: Profile, stage: str) -> float:
+    """What the step alone would reach, img/s, if a stage of it took no time."""
+    known = [one for one in profile.told.stages if one.name in COMPUTE_STAGES and one.wall_us is not None]
+    total = sum(one.wall_us or 0.0 for one in known)
+    left = sum(one.wall_us or 0.0 for one in known if one.name != stage)
+    return profile.ceilings.step.median * total / left if left > 0 else float("inf")
+
+
+def _heaviest(stages: Sequence[StageRecord]) -> Choice:
+    ordered = sorted(stages, key=lambda stage: -(stage.wall_us or 0.0))
+    if not ordered:
+        return Choice(None, "", 0.0)
+    if len(ordered) == 1:
+        return Choice(ordered[0].name, "", 1.0)
+    first, second = ordered[:2]
+    rounds = [stage.rounds_us or (stage.wall_us or 0.0,) for stage in (first, second)]
+    confidence = chance_above(rounds[0], rounds[1], 1 + CLOSE)
+    return Choice(first.name if confidence >= SURE else None, second.name, confidence)
