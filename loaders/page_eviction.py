@@ -73,12 +73,12 @@ def evict(stored: StoredBytes) -> Eviction:
     for path, ranges in _by_file(stored):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)  # what is not written yet cannot be dropped
-            for start, stop in ranges:
-                os.posix_fadvise(descriptor, start, stop - start, os.POSIX_FADV_DONTNEED)
             if not _may_ask(descriptor):
                 return Eviction(None, f"the system tells only the owner of {path.name} what of it is in memory")
-            resident, pages = _residency(descriptor, ranges)
+            resident, pages = _forget(descriptor, ranges)
+            if resident:
+                os.fsync(descriptor)  # what is not written yet cannot be dropped; it takes long, so not unasked
+                resident, pages = _forget(descriptor, ranges)
             num_resident, num_pages = num_resident + resident, num_pages + pages
         finally:
             os.close(descriptor)
@@ -133,6 +133,13 @@ def _by_file(stored: StoredBytes) -> Iterator[tuple[Path, list[tuple[int, int]]]
 def _may_ask(descriptor: int) -> bool:
     """Linux since 5.2 answers "in memory" of every page of a file that one neither owns nor may write to."""
     return os.fstat(descriptor).st_uid == os.geteuid() or os.geteuid() == 0
+
+
+def _forget(descriptor: int, ranges: list[tuple[int, int]]) -> tuple[int, int]:
+    """(pages still in memory, pages) after the system was asked to forget them."""
+    for start, stop in ranges:
+        os.posix_fadvise(descriptor, start, stop - start, os.POSIX_FADV_DONTNEED)
+    return _residency(descriptor, ranges)
 
 
 def _residency(descriptor: int, ranges: list[tuple[int, int]]) -> tuple[int, int]:

@@ -142,6 +142,8 @@ class _Bench:
             notes.append(f"loader '{self._source.name}' keeps the set decoded: no workers, and no cold rate")
         elif self._config.data.page_cache != "system":
             notes.append("--data.page-cache memory keeps the set in memory: there is no cold rate")
+        if notes and self._ranks.device.type == "cpu":
+            notes.append("a CPU is not fed from page-locked memory")
         return notes
 
     def close(self) -> None:
