@@ -70,20 +70,21 @@ def evict(stored: StoredBytes) -> Eviction:
     """
     let_go(stored)
     num_resident = num_pages = 0
+    untold = ""
     for path, ranges in _by_file(stored):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if not _may_ask(descriptor):
-                return Eviction(None, f"the system tells only the owner of {path.name} what of it is in memory")
             resident, pages = _forget(descriptor, ranges)
-            if resident:
+            if not _may_ask(descriptor):
+                untold = f"the system tells only the owner of {path.name} what of it is in memory"
+            elif resident:
                 os.fsync(descriptor)  # what is not written yet cannot be dropped; it takes long, so not unasked
                 resident, pages = _forget(descriptor, ranges)
             num_resident, num_pages = num_resident + resident, num_pages + pages
         finally:
             os.close(descriptor)
-    if not num_pages:
-        return Eviction(None, "no bytes are stored")
+    if untold or not num_pages:
+        return Eviction(None, untold or "no bytes are stored")
     return Eviction(1 - num_resident / num_pages)
 
 

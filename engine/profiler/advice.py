@@ -1,8 +1,8 @@
 """What would help, and how much at most: the loop's rate once a stage takes no time, which is then the next ceiling."""
 
 from .record import COMPUTE_STAGES, LOADER_STAGES, Advice, Profile
-from .resampling import chance_above
-from .stage_costs import CLOSE, SURE, computing_without, loading_without
+from .resampling import SURE, chance_clearly_above
+from .stage_costs import computing_without, loading_without
 
 REMEDIES = {
     "read": "keep the packed set in memory (--data.page-cache memory), read it in long runs (--data.order block), or"
@@ -68,7 +68,7 @@ def _of_workers(profile: Profile, loop: float) -> list[Advice]:
     """The number of workers in the sweep that loads fastest, where it is surely faster than the configured one."""
     loader, workers = profile.ceilings.loader, profile.subject.workers
     best = max(loader, key=lambda number: loader[number].median)
-    if best == workers or chance_above(loader[best].rounds, loader[workers].rounds, 1 + CLOSE) < SURE:
+    if best == workers or chance_clearly_above(loader[best].rounds, loader[workers].rounds) < SURE:
         return []
     limit = min(loader[best].median, fed_limit(profile))
     gain = limit / loop

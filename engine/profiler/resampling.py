@@ -4,7 +4,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
+CLOSE = 0.05  # two numbers must differ by this share, beside their noise, before one is called the larger
+SURE = 0.95  # a chance from which on it is
+_ROUNDS = 5  # of fewer the difference must be larger: two or three soon agree by accident
+
 _RESAMPLES = 2000
+
+
+def chance_clearly_above(high: Sequence[float], low: Sequence[float], by: float = CLOSE) -> float:
+    """The chance, 0-1, that `high` is above `low` by more than a share `by`, or by more than that of few rounds."""
+    few = max(1.0, _ROUNDS / min(len(high), len(low)))
+    return chance_above(high, low, 1 + by * few**2)
 
 
 def chance_above(high: Sequence[float], low: Sequence[float], factor: float = 1.0) -> float:

@@ -4,8 +4,8 @@ import statistics
 from dataclasses import dataclass
 
 from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord
-from .resampling import chance_above
-from .stage_costs import SURE, loading_cost_us
+from .resampling import SURE, chance_clearly_above
+from .stage_costs import loading_cost_us
 
 _SLOWER = 0.15  # a rank's own time must be above the others' by this share, beside the noise, to be called slow
 
@@ -34,7 +34,7 @@ def find_slow_rank(profile: Profile) -> SlowRank | None:
     others_us = statistics.median(rank.own_us for rank in others)
     rounds = [rank.own_rounds_us or (rank.own_us,) for rank in others]
     of_others = [statistics.median(values) for values in zip(*rounds, strict=True)]
-    confidence = chance_above(slow.own_rounds_us or (slow.own_us,), of_others, 1 + _SLOWER)
+    confidence = chance_clearly_above(slow.own_rounds_us or (slow.own_us,), of_others, _SLOWER)
     if confidence < SURE:
         return None
     excess = _excess(slow, others, profile.subject.world_size)

@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord, StageRecord
-from .resampling import chance_above
-
-CLOSE = 0.05  # two numbers must differ by this share, beside their noise, before one is called the larger
-SURE = 0.95
+from .resampling import SURE, chance_clearly_above
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,7 @@ def _heaviest(stages: Sequence[StageRecord]) -> Choice:
     if len(ordered) == 1:
         return Choice(ordered[0].name, "", 1.0)
     first, second = ordered[:2]
-    rounds = [stage.rounds_us or (stage.wall_us or 0.0,) for stage in (first, second)]
-    confidence = chance_above(rounds[0], rounds[1], 1 + CLOSE)
+    # where rounds are not known one by one, as if they had all been like their mean
+    rounds = [stage.rounds_us or (stage.wall_us or 0.0,) * 5 for stage in (first, second)]
+    confidence = chance_clearly_above(rounds[0], rounds[1])
     return Choice(first.name if confidence >= SURE else None, second.name, confidence)

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 
 from .advice import advise, rate_without
 from .record import INCONCLUSIVE, LOADER_STAGES, Advice, Profile, Rate, Side, Verdict
-from .resampling import chance_above
+from .resampling import CLOSE, SURE, chance_above, chance_clearly_above
 from .slow_rank import SlowRank, find_slow_rank
 from .stage_costs import (
-    CLOSE,
-    SURE,
     Choice,
     heaviest_of_computing,
     heaviest_of_loading,
@@ -43,7 +41,7 @@ def judge(profile: Profile) -> Verdict:
         if lost >= SURE:
             return _of_shared_processors(profile, lost)
     first, second = sorted(sides, key=lambda side: side.rate.median)[:2]
-    confidence = chance_above(second.rate.rounds, first.rate.rounds, 1 + CLOSE)
+    confidence = chance_clearly_above(second.rate.rounds, first.rate.rounds)
     if confidence < SURE:
         return _of_neither(profile, first, second, confidence)
     return _of_side(profile, first, second, confidence)
@@ -53,7 +51,7 @@ def _sides(profile: Profile) -> list[_Side]:
     """What may limit. Feeding from the host counts as a side of its own where it takes something from the step."""
     ceilings = profile.ceilings
     sides = [_Side("data", ceilings.loader[profile.subject.workers]), _Side("compute", ceilings.step)]
-    if ceilings.fed and chance_above(ceilings.step.rounds, ceilings.fed.rounds, 1 + CLOSE) >= SURE:
+    if ceilings.fed and chance_clearly_above(ceilings.step.rounds, ceilings.fed.rounds) >= SURE:
         # what computes cannot be the slower of the two then, and is no rival of the loader's
         sides[1] = _Side("copy", ceilings.fed)
     return sides
@@ -148,7 +146,7 @@ def _waits_for_storage(profile: Profile) -> bool:
     ceilings = profile.ceilings
     if profile.subject.fits_in_memory or ceilings.loop_cold is None:
         return False
-    return chance_above(ceilings.loop.rounds, ceilings.loop_cold.rounds, 1 + CLOSE) >= SURE
+    return chance_clearly_above(ceilings.loop.rounds, ceilings.loop_cold.rounds) >= SURE
 
 
 def _of_storage(profile: Profile) -> Verdict:
@@ -163,7 +161,7 @@ def _of_storage(profile: Profile) -> Verdict:
     )
     advice = advise(profile, ["read"], False, cold)
     advice = tuple(Advice(item.text, warm / cold) if item.text.startswith("read") else item for item in advice)
-    confidence = chance_above(ceilings.loop.rounds, ceilings.loop_cold.rounds, 1 + CLOSE)
+    confidence = chance_clearly_above(ceilings.loop.rounds, ceilings.loop_cold.rounds)
     first, _ = sorted(_sides(profile), key=lambda side: side.rate.median)[:2]
     runner_up = _stage_of(profile, first.name)
     return Verdict(
@@ -253,6 +251,6 @@ def _share(profile: Profile, name: str) -> str:
 def _first_epoch(profile: Profile) -> str:
     """Of a set that memory holds, what its first epoch is like, where that is slower."""
     ceilings = profile.ceilings
-    if ceilings.loop_cold is None or chance_above(ceilings.loop.rounds, ceilings.loop_cold.rounds, 1 + CLOSE) < SURE:
+    if ceilings.loop_cold is None or chance_clearly_above(ceilings.loop.rounds, ceilings.loop_cold.rounds) < SURE:
         return ""
     return f" While files are not in memory, in the first epoch, it is {ceilings.loop_cold.median:,.0f}."

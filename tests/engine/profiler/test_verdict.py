@@ -103,6 +103,13 @@ def test_rounds_that_slow_down_together_are_compared_in_pairs():
     assert chance_above(faster, slowing, 1.25) == 0
 
 
+def test_of_few_rounds_the_difference_must_be_larger_since_they_soon_agree_by_accident():
+    few = {"step": rate(1000, 0.01, rounds=2)}
+    for times, named in ((1.1, False), (1.5, True)):
+        bounds = ceilings(0, 0, 650, **few, loader={2: rate(1000 / times, 0.01, rounds=2)})
+        assert (judge(profile(bounds, rank(stages=stages()))).side == "data") is named
+
+
 def test_two_stages_that_weigh_alike_leave_the_side_without_a_stage():
     verdict = judge(on_gpu(stages(decode=400.0, augment=405.0)))
     assert (verdict.bottleneck, verdict.side) == ("inconclusive", "data")
