@@ -1,0 +1,110 @@
+"""A rank's record from turns of the loop as they might have been seen."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine.profiler.family import Used
+from engine.profiler.loop_watch import WatchedTurn
+from engine.profiler.record import STAGES
+from engine.profiler.stage_table import Setting, rank_record
+from engine.profiler.step_clock import StageSpan
+from loaders.stage_times import StageReading
+
+CPU = Setting(0, 1, torch.device("cpu"), workers=2, depth=3, images=10, collates_in_workers=False)
+USED = Used(1.0, 1.6, 10**9, None, 5_000_000, 300, None, None, ())
+
+
+def reading(count, wall_s, cpu_s):
+    return StageReading(count, wall_s, count, cpu_s, (0,) * 100 + (count,) + (0,) * 155)
+
+
+def turn(seconds=1.0, waits_s=(0.3, 0.0), ready=(0, 3), **stages):
+    """100 images in 10 steps: a second, in which 0.3 s passed waiting and 0.6 s computing."""
+    loader = {"read": reading(100, 0.2, 0.02), "decode": reading(100, 0.9, 0.8), "collate": reading(100, 0.01, 0.01)}
+    step = {name: StageSpan(10, wall_s, (wall_s / 10,) * 3) for name, wall_s in (("forward", 0.2), ("backward", 0.4))}
+    return WatchedTurn(seconds, 100, 10**6, waits_s, ready, loader, {**step, **stages}, USED)
+
+
+def record(*turns, setting=CPU, alone=(), cold=(), first=(0.5,)):
+    return rank_record(setting, turns, alone, cold, first)
+
+
+def test_shares_are_of_the_whole_loop_and_waiting_is_split_by_what_loading_costs():
+    rank = record(turn(), turn())
+    assert [stage.name for stage in rank.stages] == list(STAGES)
+    shares = {stage.name: stage.critical_share for stage in rank.stages}
+    assert sum(share or 0 for share in shares.values()) == pytest.approx(1)
+    assert (shares["forward"], shares["backward"], shares["other"]) == pytest.approx((0.2, 0.4, 0.1))
+    # an image costs 1 and 4.5 ms of two workers, and 0.1 of the loop's thread
+    assert shares["decode"] / shares["read"] == pytest.approx(4.5)
+    assert shares["decode"] / shares["collate"] == pytest.approx(45)
+    assert shares["read"] + shares["decode"] + shares["collate"] == pytest.approx(0.3)
+
+
+def test_times_are_of_an_image_and_ceilings_at_the_workers_there_are():
+    rank = record(turn(), turn())
+    decode, forward = rank.stage("decode"), rank.stage("forward")
+    assert (decode.wall_us, decode.cpu_us, decode.ceiling) == pytest.approx((9000, 8000, 2 * 1e6 / 9000))
+    assert (forward.wall_us, forward.p50_us, forward.ceiling) == pytest.approx((2000, 2000, 500))
+    assert decode.rounds_us == pytest.approx((9000, 9000)) and decode.where == "worker"
+    # 1.6 s of processor time for 100 images, 8.3 ms each in the loader; what is left is the step's, 1 to 2
+    assert forward.cpu_us == pytest.approx((16_000 - 8_300) / 3)
+
+
+def test_what_was_not_seen_is_none_with_a_reason_and_never_0():
+    for stage in record(turn()).stages:
+        if stage.name not in ("read", "decode", "collate", "forward", "backward", "other"):
+            assert (stage.wall_us, stage.ceiling, stage.critical_share) == (None, None, None)
+            assert stage.note
+
+
+def test_waiting_for_a_loader_that_shows_nothing_is_other_and_said():
+    rank = record(replace(turn(), loader={}))
+    other = rank.stage("other")
+    assert other.critical_share == pytest.approx(0.4) and "shows no stages" in other.note
+    assert rank.stage("forward").cpu_us is None  # the loader's processor time cannot be taken off
+
+
+def test_on_a_gpu_waiting_that_hides_behind_computing_costs_nothing():
+    """The host runs ahead: it stands still for data while the device works."""
+    gpu = replace(CPU, device=torch.device("cuda", 0))
+    busy = replace(turn(), step={"forward": StageSpan(10, 0.9, (0.09,) * 3)})
+    from engine.profiler import stage_table
+
+    stages = stage_table._stages(gpu, [busy], 1.0)
+    shares = {stage.name: stage.critical_share or 0 for stage in stages}
+    assert shares["forward"] == pytest.approx(0.9) and sum(shares.values()) == pytest.approx(1)
+    assert shares["read"] + shares["decode"] + shares["collate"] == pytest.approx(0.1)
+
+
+def test_the_exchange_is_what_the_loop_takes_longer_with_it():
+    two = replace(CPU, world_size=2)
+    rank = record(turn(seconds=2.0), setting=two, alone=(turn(), turn()))
+    sync = rank.stage("sync")
+    assert (rank.own_us, sync.wall_us, sync.critical_share) == pytest.approx((10_000, 10_000, 0.5))
+    assert sum(stage.critical_share or 0 for stage in rank.stages) == pytest.approx(1)
+    assert rank.own_rounds_us == pytest.approx((10_000, 10_000))
+    assert record(turn()).stage("sync").wall_us is None
+
+
+def test_the_queue_tells_how_often_it_was_empty_and_full():
+    queue = record(turn(), turn(ready=(3, 3), waits_s=(0.0, 0.1)), first=(0.4, 0.6, 0.5)).queue
+    assert queue.ready == (0, 3, 3, 3)
+    assert (queue.mean_ready, queue.empty_share, queue.full_share) == (2.25, 0.25, 0.75)
+    assert queue.get_block_share == pytest.approx(0.2)
+    # a batch of 10 images at 11 ms in two workers takes 55 ms
+    assert (queue.first_batch_s, queue.worker_start_s) == pytest.approx((0.5, 0.445))
+    unseen = record(turn(ready=(None, None))).queue
+    assert (unseen.ready, unseen.mean_ready, unseen.empty_share) == (None, None, None) and unseen.note
+
+
+def test_resources_are_a_second_and_none_where_they_were_not_read():
+    used = record(turn(), cold=(turn(seconds=1.0),)).resources
+    assert (used.cpus_used, used.read_mb_per_s, used.reads_per_s, used.cold_read_mb_per_s) == pytest.approx(
+        (1.6, 5, 300, 5)
+    )
+    assert (used.copy_mb_per_s, used.gpu_share, used.gpu_memory_peak_bytes) == (None, None, None)
+    unread = record(replace(turn(), used=replace(USED, read_bytes=None, reads=None))).resources
+    assert (unread.read_mb_per_s, unread.reads_per_s, unread.cold_read_mb_per_s) == (None, None, None)
