@@ -22,7 +22,9 @@ from .native.restart_markers import cut_to_window
 from .pixels import Decoder, Renderer, load_rgb
 from .plan import Plan, PlanRows
 from .records import Records
+from .stage_writer import StageWriter
 from .thread_team import Part, ThreadTeam
+from .timed_reading import read_timed
 
 _MAX_CHUNK = 16  # samples a thread fetches at once
 _COLOURS = ("YCbCr", "Gray")  # JPEGs of other colours are turned into RGB differently by DALI and by Pillow
@@ -36,6 +38,9 @@ class DaliLoader(EpochLoader):
     DALI decodes JPEGs, and cuts what is stored raw if all of the set is. Any other row (PNG and the like, CMYK, a raw
     sample among JPEGs, bytes that are cut short, what DALI turns out not to read) is made by our threads as loader
     `turbo` makes it in mode `exact`, and put into DALI's batch: pixels may then differ from DALI's own by a level.
+
+    Of its stages only reading can be seen: what DALI does with the bytes nobody else can time, and to time the few rows
+    that our threads make would say nothing of the others.
 
     Each epoch has a pipeline of its own: starting one takes milliseconds on a CPU, and nothing stays when it is over.
     Memory: the encoded bytes of `num_ahead` + 1 batches and the pixels of as many, beside what DALI's threads need.
@@ -68,7 +73,7 @@ class DaliLoader(EpochLoader):
             return fetched[job].ingredients.rows
 
         def fetcher(number: int) -> _Fetcher:
-            return _Fetcher(self, fetched)
+            return _Fetcher(self, fetched, self._writer(number))
 
         def push(job: int) -> None:
             team.finished(job)
@@ -126,12 +131,12 @@ class DaliLoader(EpochLoader):
 
         self._or_substitute(batch.rows, row, deliver)
 
-    def _sample_for_dali(self, index: int) -> NDArray[np.uint8] | None:
+    def _sample_for_dali(self, index: int, rect: list[int], times: StageWriter) -> NDArray[np.uint8] | None:
         """What is stored, if DALI will make of it the pixels that it should; else None."""
         width, height = int(self._records.widths[index]), int(self._records.heights[index])
+        data = read_timed(self._records, index, rect, times)
         if index in self._unreadable or bool(self._records.is_raw[index]) != self._raw:
             return None
-        data = self._records.read(index)
         if self._raw:
             return data.reshape(height, width, 3) if data.size == 3 * width * height else None
         return data if _is_plain_jpeg(data, width, height) else None
@@ -156,7 +161,8 @@ class _Fetched:
 class _Fetcher:
     """One thread's work: read what DALI will decode, paint what it shall not."""
 
-    def __init__(self, loader: DaliLoader, fetched: dict[int, _Fetched]) -> None:
+    def __init__(self, loader: DaliLoader, fetched: dict[int, _Fetched], times: StageWriter) -> None:
+        self._times = times
         self._loader = loader
         self._fetched = fetched
         self._decode = Decoder()
@@ -172,7 +178,7 @@ class _Fetcher:
 
     def _fetch(self, batch: Ingredients, row: int, index: int) -> None:
         try:
-            sample = self._loader._sample_for_dali(index)
+            sample = self._loader._sample_for_dali(index, batch.rows.rects[row].tolist(), self._times)
         except LoaderError:
             sample = None  # painting fails in the same way, and says what then happens
         if sample is not None:

@@ -46,7 +46,7 @@ class FfcvLoader(EpochLoader):
         self._slabs = Slabs(num_slabs, options.device.type == "cuda")
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
-        return to_device(self._host_batches(epoch, start), self._options.device)
+        return to_device(self._host_batches(epoch, start), self._options.device, self._caller)
 
     def _host_batches(self, epoch: int, start: int) -> Generator[Batch]:
         if start == len(self):

@@ -16,7 +16,8 @@ from .pixels import Pixels, cut
 from .plan import PADDING_ID, PlanRows
 from .records import Records
 from .slabs import allocate
-from .stage_writer import UNTIMED, StageWriter
+from .stage_writer import StageWriter
+from .stream_spans import spanning
 from .thread_team import Part, ThreadTeam, Worker
 from .timed_reading import read_timed
 from .transfer import to_device
@@ -79,12 +80,13 @@ class RawWindows:
 
     def batches(self, jobs: Jobs) -> Generator[Batch]:
         """The batches on the device, each valid until the next is asked for."""
-        # elsewhere this only asks the device for it
-        times = jobs.writer_of(0) if self._device.type == "cpu" else UNTIMED
-        copied = to_device(self.host_batches(jobs), self._device)
+        caller = jobs.writer_of(0)
+        resizing = spanning(caller, "augment", self._device)
+        copied = to_device(self.host_batches(jobs), self._device, caller)
         try:
             for batch in copied:
-                with times.stage("augment", 0):
+                # the images have been counted when they were cut
+                with resizing(0):
                     images = cut_and_resize(batch.images, batch.cuts).permute(0, 3, 1, 2)
                 yield Batch(images, batch.labels, batch.ids, batch.num_valid, batch.substitutions)
         finally:

@@ -21,6 +21,7 @@ from .memory_limit import available_memory_bytes
 from .plan import Plan, PlanRows
 from .records import Records
 from .resident_pixels import DecodedRecords, Layout, ResidentPixels, load_pixels
+from .stream_spans import spanning
 from .turbo_loader import TurboLoader
 
 _SHARE_TO_TAKE = 0.8  # of free memory; a fifth stays for all else
@@ -59,6 +60,7 @@ class ResidentLoader(EpochLoader):
         self._pixels: ResidentPixels | None = None
         self._copier: _Copier | None = None
         self._turbo: TurboLoader | None = None
+        self._augmenting = spanning(self._caller, "augment", options.device)
         _waiting.add(self)
         try:
             self._refuse_unless_it_fits()
@@ -80,14 +82,22 @@ class ResidentLoader(EpochLoader):
         for index in range(start, len(self)):
             rows = self._rows(epoch, index)
             self._replace_bad(rows, resident)
-            ids = rows.ids
-            if self._copier is not None:
-                images = self._copier(rows)
-            else:
-                cuts = Cuts.of(rows, resident.starts[ids], resident.widths[ids], resident.heights[ids])
-                images = cut_and_resize(resident.pixels, cuts)
+            with self._augmenting(rows.num_valid):
+                images = self._images(rows, resident)
             batch = self._batch(images, rows)
             yield replace(batch, labels=batch.labels.to(self._options.device))
+
+    def _images(self, rows: PlanRows, resident: ResidentPixels) -> torch.Tensor:
+        """uint8 [B, S, S, 3] on the device."""
+        if self._copier is not None:
+            return self._copier(rows)
+        ids = rows.ids
+        return cut_and_resize(
+            resident.pixels, Cuts.of(rows, resident.starts[ids], resident.widths[ids], resident.heights[ids])
+        )
+
+    def num_ready(self) -> int | None:
+        return self._turbo.num_ready() if self._turbo is not None else None
 
     def _loaded(self) -> ResidentPixels:
         if self._pixels is None:

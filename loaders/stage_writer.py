@@ -115,6 +115,11 @@ class StageSpan:
         self._begun_ns = time.perf_counter_ns()
         return self
 
+    @property
+    def delay_ns(self) -> int:
+        """The delay asked for now, as `Delay.cell`; 0: none."""
+        return int(self._cells[self._delay_at])
+
     def not_before(self, moment_ns: int) -> None:
         """The time until this moment of `time.perf_counter_ns`, in any process, was spent waiting for others."""
         self._begun_ns = max(self._begun_ns, moment_ns)

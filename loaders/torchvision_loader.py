@@ -48,7 +48,7 @@ class TorchvisionLoader(EpochLoader):
     _slabs: tuple[Pixels, ...] = ()
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
-        return to_device(self._host_batches(epoch, start), self._options.device)
+        return to_device(self._host_batches(epoch, start), self._options.device, self._caller)
 
     def _host_batches(self, epoch: int, start: int) -> Generator[Batch]:
         """Batch j lies in slab j modulo their number.

@@ -7,31 +7,39 @@ from typing import TypeVar
 import torch
 
 from .api import Batch
+from .stage_writer import UNTIMED, StageWriter
+from .stream_spans import StreamSpans
 
 SomeBatch = TypeVar("SomeBatch", bound=Batch)
 
 
-def to_device(batches: Generator[SomeBatch], device: torch.device) -> Generator[SomeBatch]:
+def to_device(
+    batches: Generator[SomeBatch], device: torch.device, times: StageWriter = UNTIMED
+) -> Generator[SomeBatch]:
     """The same batches on `device`; closing the result closes `batches`.
+
+    times  notes stages "pin", where batches do not lie in page-locked memory already, and "copy"; on the CPU neither is
 
     A batch taken from `batches` may be overwritten once the next one is asked for. On the CPU batches are handed
     through as they are; on CUDA they are copied one batch ahead, beside the computation.
     """
     if device.type == "cpu":
         return batches
-    return _copied_ahead(batches, device) if device.type == "cuda" else _copied(batches, device)
+    return _copied_ahead(batches, device, times) if device.type == "cuda" else _copied(batches, device, times)
 
 
-def _copied(batches: Generator[SomeBatch], device: torch.device) -> Generator[SomeBatch]:
+def _copied(batches: Generator[SomeBatch], device: torch.device, times: StageWriter) -> Generator[SomeBatch]:
     """For devices without side streams: a plain copy that has ended when the batch is handed out."""
     try:
         for host in batches:
-            yield replace(host, images=host.images.to(device), labels=host.labels.to(device))
+            with times.stage("copy", host.num_valid):
+                batch = replace(host, images=host.images.to(device), labels=host.labels.to(device))
+            yield batch
     finally:
         batches.close()
 
 
-def _copied_ahead(batches: Generator[SomeBatch], device: torch.device) -> Generator[SomeBatch]:
+def _copied_ahead(batches: Generator[SomeBatch], device: torch.device, times: StageWriter) -> Generator[SomeBatch]:
     """Hand out batch k while batch k + 1 is copied on a stream of its own.
 
     Who owns which memory, and until when:
@@ -44,16 +52,18 @@ def _copied_ahead(batches: Generator[SomeBatch], device: torch.device) -> Genera
       copy before that stream's work, as submitted when the tensor is dropped, has ended.
     """
     copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    staging = _Staging()
+    copies = StreamSpans(times, "copy")
+    staging = _Staging(times)
     ahead: tuple[SomeBatch, torch.cuda.Event] | None = None
     try:
         while True:
             if ahead:
                 ahead[1].synchronize()  # from here on `batches` and `staging` may overwrite what was copied
+                copies.collect()
             host, failure = _next_or_failure(batches)
             current, ahead = ahead, None
             if host is not None:
-                ahead = _start_copy(host, staging, copying, device)
+                ahead = _start_copy(host, staging, copying, copies)
             if current is not None:
                 yield _ready(*current, device)
             if failure is not None:
@@ -75,18 +85,19 @@ def _next_or_failure(batches: Generator[SomeBatch]) -> tuple[SomeBatch | None, E
 
 
 def _start_copy(
-    host: SomeBatch, staging: "_Staging", copying: torch.cuda.Stream, device: torch.device
+    host: SomeBatch, staging: "_Staging", copying: torch.cuda.Stream, copies: StreamSpans
 ) -> tuple[SomeBatch, torch.cuda.Event]:
-    images = host.images if host.images.is_pinned() else staging.pinned_copy(host.images)
-    with torch.cuda.stream(copying):
+    device = copying.device
+    images = host.images if host.images.is_pinned() else staging.pinned_copy(host.images, host.num_valid)
+    with torch.cuda.stream(copying), copies.span(host.num_valid):
         # labels are few and pageable: the driver has taken its own copy of such when the call returns
         batch = replace(
             host,
             images=images.to(device, non_blocking=True),
             labels=host.labels.to(device, non_blocking=True),
         )
-        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        copied.record(copying)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record(copying)
     return batch, copied
 
 
@@ -102,10 +113,12 @@ def _ready(batch: SomeBatch, copied: torch.cuda.Event, device: torch.device) -> 
 class _Staging:
     """Page-locked memory for loaders without any of their own. One slab is enough: see who waits for the copy above."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: StageWriter) -> None:
+        self._times = times
         self._slab: torch.Tensor | None = None
 
-    def pinned_copy(self, images: torch.Tensor) -> torch.Tensor:
-        if self._slab is None or self._slab.shape != images.shape:
-            self._slab = torch.empty_like(images, pin_memory=True)  # keeps channels-last strides
-        return self._slab.copy_(images)
+    def pinned_copy(self, images: torch.Tensor, num_valid: int) -> torch.Tensor:
+        with self._times.stage("pin", num_valid):
+            if self._slab is None or self._slab.shape != images.shape:
+                self._slab = torch.empty_like(images, pin_memory=True)  # keeps channels-last strides
+            return self._slab.copy_(images)

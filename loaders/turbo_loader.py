@@ -49,7 +49,7 @@ class TurboLoader(EpochLoader):
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
         if self._windows is not None:
             return self._windows.batches(self._jobs(epoch, start))
-        return to_device(self._host_batches(epoch, start), self._options.device)
+        return to_device(self._host_batches(epoch, start), self._options.device, self._caller)
 
     def _jobs(self, epoch: int, start: int) -> Jobs:
         return Jobs(

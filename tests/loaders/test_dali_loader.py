@@ -17,6 +17,7 @@ from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
 from loaders.errors import LoaderError
 from loaders.plan import Sequential, Shuffled, View
 from loaders.records import open_records
+from loaders.stage_writer import UNTIMED
 
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
@@ -148,7 +149,7 @@ def test_a_picture_is_not_turned_by_its_exif_data(image_folder, tmp_path, open_o
 
     records = changed(image_folder, tmp_path, dict.fromkeys(range(37), lying_down))
     loader = open_one(records, "dali", order=WHOLE, view=View(RandomResizedCrop(), 32))
-    assert loader._sample_for_dali(3) is not None
+    assert loader._sample_for_dali(3, [0, 0, 1, 1], UNTIMED) is not None
     assert np.abs(delivered(loader)[0].astype(int) - plain(records, loader))[:, 1:-1, 1:-1].max() <= 2
 
 

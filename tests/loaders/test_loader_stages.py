@@ -48,10 +48,14 @@ def test_noting_what_stages_take_changes_no_pixel(samples, name, resize, times, 
 
 def stages_of(case, kind):
     """Those that can be seen of a loader over this kind of records, of whose images each is counted once."""
-    if case.name not in ("turbo", "torchvision", "ffcv"):
-        return ["collate"]
     read = [] if kind == "cifar" else ["read"]
     decode = [] if kind in ("cifar", "raw") else ["decode"]
+    if case.name == "synthetic":
+        return ["collate"]
+    if case.name == "dali":
+        return [*read, "collate"]
+    if case.name == "resident":  # all is decoded before; on a CPU threads resize, which hand their batches over
+        return ["augment", "collate", *(["hand-off"] if case.resize != "device" else [])]
     return [*read, *decode, "augment", "collate", "hand-off"]
 
 

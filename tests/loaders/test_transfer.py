@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from loaders.api import Batch, LoaderError, Substitution
+from loaders.stage_times import Delay, StageTimes
+from loaders.stage_writer import UNTIMED
 from loaders.transfer import _copied, to_device
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -37,6 +39,22 @@ def test_on_the_cpu_batches_are_handed_through():
     assert source.closed
 
 
+def test_on_the_cpu_there_is_no_stage_pin_and_no_stage_copy():
+    times = StageTimes(1)
+    for _ in to_device(Source(3, pinned=False).batches(), torch.device("cpu"), times.writer(0)):
+        pass
+    assert times.read() == {}
+
+
+def test_a_plain_copy_to_a_device_is_timed_and_delayed():
+    times = StageTimes(1, {"copy": Delay("sleep", 0.002)})
+    for batch in to_device(Source(3, pinned=False).batches(), torch.device("meta"), times.writer(0)):
+        assert batch.images.device.type == "meta"
+    reading = times.read()
+    assert list(reading) == ["copy"] and reading["copy"].count == 3 * 64
+    assert reading["copy"].wall_s >= 3 * 64 * 0.002 > reading["copy"].cpu_s
+
+
 @dataclass(frozen=True, kw_only=True)
 class Noted(Batch):
     """A batch with something more."""
@@ -62,7 +80,9 @@ def assert_whole(batches: list[Noted]) -> None:
 
 
 def test_what_else_a_batch_carries_stays_with_it():
-    copied = _copied(noted(3, pinned=False), torch.device("cpu"))  # a plain copy, as for devices without streams
+    copied = _copied(
+        noted(3, pinned=False), torch.device("cpu"), UNTIMED
+    )  # a plain copy, as for devices without streams
     assert_whole([replace(batch, images=batch.images.clone()) for batch in copied])
 
 
@@ -115,3 +135,19 @@ def test_on_cuda_leaving_early_closes_the_source():
     next(batches)
     batches.close()
     assert source.closed
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("pinned", [True, False])
+@pytest.mark.parametrize("stage", ["pin", "copy"])
+def test_on_cuda_pinning_and_copying_are_told_apart(pinned, stage):
+    times = StageTimes(1, {stage: Delay("sleep", 0.001)})
+    for _ in to_device(Source(20, pinned).batches(), torch.device("cuda"), times.writer(0)):
+        pass
+    reading = times.read()
+    assert list(reading) == (["copy"] if pinned else ["pin", "copy"])
+    assert all(figures.count == 20 * 64 for figures in reading.values())
+    for name, figures in reading.items():
+        assert (figures.quantile_s(0) >= 0.0008) == (name == stage)
+        assert figures.cpu_s < 20 * 64 * 0.001
