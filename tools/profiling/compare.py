@@ -65,12 +65,13 @@ def print_comparison(console: Console, compared: Comparison) -> None:
         medians = [rate_text(None if rate is None else rate.median) for rate in (row.a, row.b)]
         rates.add_row(row.label, *medians, *_ratio_cells(row.ratio))
     console.print(rates)
-    stages = _table("µs an image", "of the loop: A", "B", "B − A", "itself: A", "B", "CPU: A", "B")
+    stages = _table("µs an image", "of the loop: A", "B", "B − A", "wall: A", "B", "95% of B ÷ A", "CPU: A", "B")
     for stage in compared.stages:
         difference = stage.difference_us
         change = NOT_SEEN if difference is None else f"{difference:+,.1f}".replace("-", "−")
-        cells = [*map(rate_text, stage.loop_us), change, *map(rate_text, (*stage.wall_us, *stage.cpu_us))]
-        stages.add_row(stage.name, *cells)
+        interval = _ratio_cells(stage.wall_ratio)[1] or NOT_SEEN
+        times = [rate_text(us) for us in (*stage.loop_us, *stage.wall_us, *stage.cpu_us)]
+        stages.add_row(stage.name, *times[:2], change, *times[2:4], interval, *times[4:])
     console.print(stages)
     for name, of_a, of_b in compared.settings:
         console.print(Text(f"  {name}: {of_a} → {of_b}", style="dim"), soft_wrap=False)

@@ -1,6 +1,7 @@
 """Two profiles of the same data and model side by side: what became slower beyond noise, and in which stage."""
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ _MACHINE = ("platform", "cpus", "gpus")
 
 @dataclass(frozen=True)
 class Ratio:
-    """B's rate / A's, by medians, and its 95 % interval; no interval where a side has too few rounds for one."""
+    """B's number / A's, by medians, and its 95 % interval; no interval where a side has too few rounds for one."""
 
     value: float
     low: float | None
@@ -58,12 +59,16 @@ class RateRow:
 
 @dataclass(frozen=True)
 class StageRow:
-    """One stage of both: what it takes of the loop's time, and itself, in microseconds an image."""
+    """One stage of both: what it takes of the loop's time, and itself, in microseconds an image.
+
+    `wall_ratio` is B's wall time / A's, None where a side lacks rounds of it.
+    """
 
     name: str
     loop_us: tuple[float | None, float | None]
     wall_us: tuple[float | None, float | None]
     cpu_us: tuple[float | None, float | None]
+    wall_ratio: Ratio | None
 
     @property
     def difference_us(self) -> float | None:
@@ -114,24 +119,23 @@ def compare(a: Profile, b: Profile) -> Comparison:
     for name, label in _RATES.items():
         of_a, of_b = _rate(a, name), _rate(b, name)
         if of_a is not None or of_b is not None:
-            rates.append(RateRow(label, of_a, of_b, None if of_a is None or of_b is None else ratio(of_a, of_b)))
+            rates.append(
+                RateRow(label, of_a, of_b, None if of_a is None or of_b is None else ratio(of_a.rounds, of_b.rounds))
+            )
     stages = _stage_rows(a, b)
     settings = (*_differing(a.config, b.config), *_differing(_machine(a), _machine(b)))
-    loop = ratio(a.ceilings.loop, b.ceilings.loop)
+    loop = ratio(a.ceilings.loop.rounds, b.ceilings.loop.rounds)
     return Comparison(tuple(rates), stages, settings, loop, _sentence(a, b, loop, stages))
 
 
-def ratio(a: Rate, b: Rate) -> Ratio:
-    """B / A, its interval by drawing the rounds of each again and again; the same for the same rounds."""
-    value = b.median / a.median
-    if min(len(a.rounds), len(b.rounds)) < FEWEST_ROUNDS:
+def ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
+    """B / A of rounds, its interval by drawing the rounds of each again and again; the same for the same rounds."""
+    value = statistics.median(b) / statistics.median(a)
+    if min(len(a), len(b)) < FEWEST_ROUNDS:
         return Ratio(value, None, None)
     generator = np.random.default_rng(0)
-    medians = [
-        np.median(np.asarray(rate.rounds)[generator.integers(len(rate.rounds), size=(_RESAMPLES, len(rate.rounds)))], 1)
-        for rate in (a, b)
-    ]
-    low, high = np.percentile(medians[1] / medians[0], (2.5, 97.5))
+    drawn = [generator.choice(np.asarray(rounds), size=(_RESAMPLES, len(rounds))) for rounds in (a, b)]
+    low, high = np.percentile(np.median(drawn[1], axis=1) / np.median(drawn[0], axis=1), (2.5, 97.5))
     return Ratio(value, float(low), float(high))
 
 
@@ -158,14 +162,14 @@ def _stage_rows(a: Profile, b: Profile) -> tuple[StageRow, ...]:
     names = [name for name in STAGES if any(name in known for _, known in sides)]
     rows = []
     for name in names:
-        shares, walls, cpus = [], [], []
-        for loop_us, known in sides:
-            stage = known.get(name)
-            share = None if stage is None else stage.critical_share
-            shares.append(None if share is None else share * loop_us)
-            walls.append(None if stage is None else stage.wall_us)
-            cpus.append(None if stage is None else stage.cpu_us)
-        rows.append(StageRow(name, (shares[0], shares[1]), (walls[0], walls[1]), (cpus[0], cpus[1])))
+        found = [known.get(name) for _, known in sides]
+        shares = [None if stage is None else stage.critical_share for stage in found]
+        times = [None if share is None else share * loop_us for share, (loop_us, _) in zip(shares, sides, strict=True)]
+        walls, cpus = ([getattr(stage, field, None) for stage in found] for field in ("wall_us", "cpu_us"))
+        rounds = [() if stage is None else stage.rounds_us for stage in found]
+        known_well = all(rounds) and min(map(min, rounds)) > 0
+        wall_ratio = ratio(*rounds) if known_well else None
+        rows.append(StageRow(name, (times[0], times[1]), (walls[0], walls[1]), (cpus[0], cpus[1]), wall_ratio))
     return tuple(rows)
 
 

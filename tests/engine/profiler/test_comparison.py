@@ -27,14 +27,14 @@ def test_the_ratios_interval_is_that_of_all_ways_to_draw_the_rounds_again():
     medians = [[np.median(drawn) for drawn in itertools.product(rate.rounds, repeat=3)] for rate in (a, b)]
     exact = [of_b / of_a for of_a in medians[0] for of_b in medians[1]]
     low, high = np.percentile(exact, (2.5, 97.5))
-    got = ratio(a, b)
+    got = ratio(a.rounds, b.rounds)
     assert got.value == 91 / 100
     assert (got.low, got.high) == (pytest.approx(low), pytest.approx(high))
     assert got.differs and got.slower_than(0.01) and not got.slower_than(0.05)
 
 
 def test_two_rounds_have_no_interval_and_never_count_as_slower():
-    got = ratio(Rate((100.0, 101.0)), Rate((50.0, 51.0, 52.0)))
+    got = ratio((100.0, 101.0), (50.0, 51.0, 52.0))
     assert (got.low, got.high, got.differs, got.slower_than(0.1)) == (None, None, False, False)
 
 
@@ -42,7 +42,7 @@ def test_noise_alone_is_rarely_called_slower_and_a_real_loss_nearly_always():
     generator = np.random.default_rng(1)
 
     def rounds(mean):
-        return Rate(tuple(mean * (1 + 0.02 * generator.standard_normal(5))))
+        return tuple(mean * (1 + 0.02 * generator.standard_normal(5)))
 
     same = [ratio(rounds(1000), rounds(1000)).slower_than(0) for _ in range(200)]
     at_the_limit = [ratio(rounds(1000), rounds(950)).slower_than(0.05) for _ in range(200)]
@@ -72,6 +72,20 @@ def test_the_stage_that_grew_is_named_and_stages_add_up_to_the_loops_time():
         assert total == pytest.approx(1e6 / profile.ceilings.loop.median)
     back = compare(b, a)
     assert "10% faster" in back.sentence and back.sentence.endswith("less an image, forward has 19.8 µs.")
+
+
+def test_a_stages_own_time_is_compared_by_its_rounds_where_both_have_some():
+    def with_rounds(profile, rounds):
+        rank = profile.ranks[0]
+        stages = tuple(replace(s, rounds_us=rounds if s.name == "decode" else ()) for s in rank.stages)
+        return replace(profile, ranks=(replace(rank, stages=stages), *profile.ranks[1:]))
+
+    rounds = (100.0, 104.0, 99.0), (150.0, 152.0, 149.0)
+    rows = {row.name: row for row in compare(*(with_rounds(full(), own) for own in rounds)).stages}
+    assert rows["decode"].wall_ratio == ratio(*rounds) and rows["decode"].wall_ratio.differs
+    assert rows["read"].wall_ratio is None
+    one_sided = compare(with_rounds(full(), rounds[0]), full()).stages
+    assert all(row.wall_ratio is None for row in one_sided)
 
 
 def test_what_one_side_lacks_is_none_and_not_0():
