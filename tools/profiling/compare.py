@@ -65,7 +65,7 @@ def print_comparison(console: Console, compared: Comparison) -> None:
         medians = [rate_text(None if rate is None else rate.median) for rate in (row.a, row.b)]
         rates.add_row(row.label, *medians, *_ratio_cells(row.ratio))
     console.print(rates)
-    stages = _table("µs an image", "of the loop: A", "B", "B − A", "wall: A", "B", "95% of B ÷ A", "CPU: A", "B")
+    stages = _table("µs/img", "loop: A", "B", "B − A", "wall: A", "B", "95% of B ÷ A", "CPU: A", "B")
     for stage in compared.stages:
         difference = stage.difference_us
         change = NOT_SEEN if difference is None else f"{difference:+,.1f}".replace("-", "−")
@@ -87,7 +87,7 @@ def _ratio_cells(ratio: Ratio | None) -> tuple[str, str]:
 
 
 def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     return table

@@ -14,6 +14,8 @@ def rate_text(images_per_s: float | None) -> str:
     """Images a second, or any other number, to about three digits and whole above 100."""
     if images_per_s is None:
         return NOT_SEEN
+    if 0 < images_per_s < 0.005:
+        return "<0.01"
     digits = 0 if images_per_s == 0 or abs(images_per_s) >= 99.95 else 1 if abs(images_per_s) >= 9.995 else 2
     return f"{images_per_s:,.{digits}f}"
 
