@@ -14,6 +14,7 @@ from torch import nn
 
 from loaders.api import FeedrateError
 from loaders.records import ChannelStatistics, ScanProgress
+from loaders.stage_times import StageTimes
 
 from .augment import Normalize
 from .augment.batch_transform import build_augmentation
@@ -22,7 +23,7 @@ from .checkpointing.checkpoint import clean_leftovers, newest_checkpoint, refuse
 from .checkpointing.saving import Saver
 from .checkpointing.state import restore
 from .config import Config
-from .data import Data, open_data
+from .data import Data, MakeStageTimes, open_data
 from .dist import Ranks
 from .loop import Run
 from .meeting import lost_machines_need
@@ -32,6 +33,7 @@ from .optimisation.optim import build_optimizer
 from .optimisation.plateau import Unlowered, build_plateau
 from .optimisation.schedule import build_schedule
 from .optimisation.windows import Windows
+from .profiler.time_book import TimeBook
 from .progress import Progress
 from .recompute import recompute_activations
 from .reporting.display import Display
@@ -44,10 +46,17 @@ from .step import TrainStep
 
 
 @contextmanager
-def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest) -> Iterator[Run]:
+def build_run(
+    config: Config,
+    ranks: Ranks,
+    display: Display,
+    stop: StopRequest,
+    make_stage_times: MakeStageTimes = StageTimes,
+) -> Iterator[Run]:
     """A run, fresh or taken up from its newest checkpoint; its loaders are closed when the block ends.
 
-    While the block lasts a watchdog ends the process if nothing moves.
+    While the block lasts a watchdog ends the process if nothing moves. `make_stage_times` makes that in which the
+    training loader notes what its stages take.
     """
     path = Path(config.run.folder) / config.name
     folder = RunFolder(path, ranks.is_main, build_loggers(config.run, path))
@@ -56,7 +65,7 @@ def build_run(config: Config, ranks: Ranks, display: Display, stop: StopRequest)
         threads = _threads(config, ranks, checkpoint)
         if config.execution.deterministic:
             _be_deterministic()
-        data = open_data(config, ranks, display.say, _scan_progress(display, watchdog))
+        data = open_data(config, ranks, display.say, _scan_progress(display, watchdog), make_stage_times)
         try:
             torch.set_num_threads(threads)  # after the loaders: some libraries they open set it
             model = start_model(config, data, ranks, display.say, fresh=checkpoint is None)
@@ -117,7 +126,10 @@ def _assemble(
         train=WatchedLoader(data.train, "of an epoch", watchdog),
         evaluation=WatchedLoader(data.evaluation, "of an evaluation", watchdog, obey),
     )
-    return Run(config, ranks, watched, step, averages, watch, folder, display, stop, lookout, progress, saver, plateau)
+    time = TimeBook(lambda: step.clock, data.stage_times)
+    return Run(
+        config, ranks, watched, step, averages, watch, folder, display, stop, lookout, progress, saver, plateau, time
+    )
 
 
 def _identity(config: Config, ranks: Ranks, data: Data) -> dict[str, Any]:

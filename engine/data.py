@@ -10,6 +10,7 @@ from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.page_cache import WholeSet
 from loaders.plan import BlockShuffled, Plan, Sequential
 from loaders.records import ChannelStatistics, Records, ScanProgress, open_records
+from loaders.stage_times import StageTimes
 
 from .augment import IMAGENET_CHANNELS
 from .config import Config, DataConfig
@@ -17,6 +18,7 @@ from .dist import Ranks
 from .sampling import evaluation_sampling, training_order, training_sampling
 
 Say = Callable[[str], None]
+MakeStageTimes = Callable[[int], StageTimes | None]  # from how many write them
 
 _SYNTHETIC_SAMPLES = {"train": 51_200, "val": 5_120}
 _SYNTHETIC_CLASSES = 1000
@@ -24,12 +26,13 @@ _SYNTHETIC_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Data:
-    """Both loaders, and what the model must know of the set."""
+    """Both loaders, and what the model must know of the set. `stage_times` are what the training loader notes."""
 
     train: Loader
     evaluation: Loader
     classes: tuple[str, ...]
     channels: ChannelStatistics
+    stage_times: StageTimes | None = None
 
     @property
     def num_classes(self) -> int:
@@ -40,7 +43,13 @@ class Data:
         self.evaluation.close()
 
 
-def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | None = None) -> Data:
+def open_data(
+    config: Config,
+    ranks: Ranks,
+    say: Say,
+    progress: ScanProgress | None = None,
+    make_stage_times: MakeStageTimes = StageTimes,
+) -> Data:
     """Open what `config` names, for this rank. `say` hears what was chosen and why."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     train_records, eval_records = _open_both(config, ranks, say, progress)
@@ -56,7 +65,8 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
     _say_of_order_and_classes(config.data, train_plan, ranks, say)
     keep_in_memory([train_records, eval_records], config.data, ranks, say)
     options = loader_options(config.data, ranks)
-    train = open_loader(name, train_records, train_plan, options)
+    stage_times = make_stage_times(1 + (options.num_workers or ranks.cpus))
+    train = open_loader(name, train_records, train_plan, replace(options, stage_times=stage_times))
     try:
         # an evaluation counts every sample, whatever training does about bad ones
         evaluation = open_loader(name, eval_records, eval_plan, replace(options, on_bad="error"))
@@ -65,7 +75,7 @@ def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | N
         raise
     channels = channels_of(train_records)
     say(f"normalised by the mean and deviation of {channels.source}")
-    return Data(train, evaluation, train_records.classes, channels)
+    return Data(train, evaluation, train_records.classes, channels, stage_times)
 
 
 def refuse_classes(train: Records, evaluation: Records, data: DataConfig) -> None:

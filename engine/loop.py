@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -15,8 +15,10 @@ from .dist import Ranks
 from .evaluate import Evaluation, answer_of, evaluate
 from .optimisation.average import Averages
 from .optimisation.plateau import Unlowered
+from .profiler.data_bound import DataBoundWatch, Loading, warning
 from .profiler.meter import Meter, Reading
 from .profiler.resources import ResourceMeter
+from .profiler.time_book import TimeBook
 from .progress import Progress
 from .reporting.display import Display
 from .reporting.prediction_sample import PredictionSample
@@ -43,6 +45,8 @@ class Run:
     progress: Progress
     saver: Saver
     plateau: Unlowered
+    time: TimeBook
+    data_bound: DataBoundWatch = field(default_factory=DataBoundWatch)
 
 
 def train(run: Run) -> bool:
@@ -52,21 +56,35 @@ def train(run: Run) -> bool:
     started again sees exactly the batches it had not seen.
     """
     run.stop.end_start()
+    run.time.begin()
+    is_done = _train_epochs(run)
+    run.display.show_time_spent(run.time, run.ranks.world_size)
+    return is_done
+
+
+def _train_epochs(run: Run) -> bool:
     while run.progress.epoch < run.config.epochs:
-        warm_up_s = _warm_up(run)
-        meter, resources = Meter(), ResourceMeter(run.ranks.device)
-        if not _train_epoch(run, meter, resources):
+        with run.time.around("warm-up"):
+            warm_up_s = _warm_up(run)
+        meter, resources = Meter(run.step.clock.total_s), ResourceMeter(run.ranks.device)
+        with run.time.training(meter):
+            is_whole = _train_epoch(run, meter, resources)
+        if not is_whole:
             return False
         reading = meter.read()
         used = asdict(resources.read())
         try:
-            evaluations = _evaluate(run)
+            with run.time.around("evaluation"):
+                evaluations = _evaluate(run)
         except Stopped:
-            run.saver.save()  # after the epoch's last batch: going on evaluates anew
+            with run.time.around("checkpoint"):
+                run.saver.save()  # after the epoch's last batch: going on evaluates anew
             return False
         record = _finish_epoch(run, reading, {"warm_up_s": warm_up_s, "resources": used}, evaluations)
-        run.saver.end_epoch(record, is_last=run.progress.epoch == run.config.epochs)
-    run.saver.save_weights()
+        with run.time.around("checkpoint"):
+            run.saver.end_epoch(record, is_last=run.progress.epoch == run.config.epochs)
+    with run.time.around("checkpoint"):
+        run.saver.save_weights()
     return True
 
 
@@ -140,6 +158,7 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
                     _log_step(run, loss, step, now.since(last))
                     run.display.step(now.since(last))
                     resources.sample()
+                    _warn_if_data_bound(run, now.since(last), resources)
                     last = now
                 else:
                     run.display.step(None)
@@ -156,8 +175,18 @@ def _obey(run: Run) -> bool:
     """Write a checkpoint if one is due or a signal asks for it. False if the run must stop. All ranks agree."""
     stop, due_by_time = run.lookout.ask(run.stop.is_up, run.saver.is_due_by_time)
     if stop or due_by_time or run.saver.is_due_by_steps:
-        run.saver.save()
+        with run.time.around("checkpoint"):
+            run.saver.save()
     return not stop
+
+
+def _warn_if_data_bound(run: Run, recent: Reading, resources: ResourceMeter) -> None:
+    """Once a run, as soon as it waits for images much of its time, by this rank's clock."""
+    found = run.data_bound.note(recent, run.time.loader_s())
+    if found is not None:
+        num_workers = run.config.data.workers or run.ranks.cpus
+        loading = Loading(run.data.train.name, num_workers, resources.read().cpu_share)
+        run.display.say(warning(found, loading))
 
 
 def _log_step(run: Run, loss: torch.Tensor, step: int, recent: Reading) -> None:
@@ -178,7 +207,9 @@ def _finish_epoch(
     run: Run, reading: Reading, used: dict[str, Any], evaluations: dict[str, Evaluation]
 ) -> dict[str, Any]:
     """Log and show the epoch, and move to the next. Returns its record."""
-    totals = run.progress.totals(run.ranks)
+    spent = run.time.lap()
+    totals = run.progress.totals(run.ranks, {"time_of_ranks_s": spent.own_s})
+    run.time.note_ranks(totals["time_of_ranks_s"])
     metrics: dict[str, Any] = {}
     for prefix, evaluation in evaluations.items():
         metrics |= evaluation.scores(prefix)
@@ -193,6 +224,8 @@ def _finish_epoch(
         **reading.figures(run.ranks.world_size),
         "inference_s_per_image": evaluations["eval_"].inference_s_per_image,
         "first_inference_s": evaluations["eval_"].first_inference_s,
+        "time_wall_s": spent.wall_s,
+        "time_shares": spent.shares(),
         **used,
     }
     run.folder.log(record)

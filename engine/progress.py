@@ -65,18 +65,23 @@ class Progress:
         self.batch = 0
         self._zero()
 
-    def totals(self, ranks: Ranks) -> dict[str, Any]:
-        """The epoch's sums over all ranks, as they are logged."""
+    def totals(self, ranks: Ranks, beside: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The epoch's sums over all ranks, as they are logged. Every rank must call it.
+
+        beside  what else each rank tells, plain data by name: of each the list of all ranks' is in the answer
+        """
         on_host = torch.tensor([self.num_images, self.num_substituted]).to(self.loss_sum)
         counts = torch.cat([torch.stack([self.loss_sum, self.num_correct.double()]), on_host])
         loss_sum, num_correct, num_images, num_substituted = ranks.sum(counts).tolist()
-        digests = ranks.gather(self.ids_digest)
+        told = ranks.gather((self.ids_digest, beside or {}))
+        digests = [digest for digest, _ in told]
         return {
             "train_loss": loss_sum / num_images,
             "train_top1": num_correct / num_images,
             "num_images": int(num_images),
             "num_substituted": int(num_substituted),
             "ids_sha256": digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest(),
+            **{name: [of_rank[name] for _, of_rank in told] for name in beside or {}},
         }
 
     def all_substitutions(self, ranks: Ranks) -> list[Substitution]:

@@ -1,7 +1,7 @@
 """The always-on meter: how long the training loop waited for its batches, and how many images it trained on."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from loaders.api import Batch
@@ -18,6 +18,7 @@ class Reading:
     first_step_s     what the host then did until it asked for the second batch: in a run's first epoch, warming up and
                      compiling
     num_first_images images of first batches
+    step_s           what the step took by its own clock
     """
 
     seconds: float
@@ -26,6 +27,7 @@ class Reading:
     first_batch_s: float
     first_step_s: float = 0.0
     num_first_images: int = 0
+    step_s: float = 0.0
 
     @property
     def images_per_s(self) -> float:
@@ -40,8 +42,17 @@ class Reading:
 
     @property
     def data_wait_share(self) -> float:
-        """Waiting as a share of all time, 0-1."""
-        return min(1.0, self.wait_s / self.seconds) if self.seconds > 0 else 0.0
+        """Waiting as a share of all time, 0-1. Where a GPU worked on steps meanwhile, nothing was lost by it."""
+        return lost_by_waiting_s(self.seconds, self.wait_s, self.step_s) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def steady_data_wait_share(self) -> float | None:
+        """The same without the first batch and the first step; None where there was no other."""
+        seconds = self.seconds - self.first_batch_s - self.first_step_s
+        if self.num_images == self.num_first_images or seconds <= 0:
+            return None
+        step_s = max(0.0, self.step_s - self.first_step_s)
+        return lost_by_waiting_s(seconds, self.wait_s - self.first_batch_s, step_s) / seconds
 
     def figures(self, world_size: int) -> dict[str, float | None]:
         """Times on this rank, and images a second on so many that do alike, as they are logged."""
@@ -64,17 +75,24 @@ class Reading:
             self.first_batch_s - earlier.first_batch_s,
             self.first_step_s - earlier.first_step_s,
             self.num_first_images - earlier.num_first_images,
+            self.step_s - earlier.step_s,
         )
+
+
+def lost_by_waiting_s(seconds: float, wait_s: float, step_s: float) -> float:
+    """Of `seconds`, what waiting for batches cost: ahead of a GPU the host may wait while steps are computed."""
+    return max(0.0, min(wait_s, seconds - step_s))
 
 
 class Meter:
     """Wraps a loader's iterator: two clock readings a batch, nothing else.
 
-    On a GPU the host runs ahead of the device, and waiting for a batch overlaps computing until the device runs dry;
-    the share is then an upper bound on what the data costs.
+    step_s  what steps took so far, by their own clock
     """
 
-    def __init__(self) -> None:
+    def __init__(self, step_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._step_s = step_s
+        self._step_before_s = step_s()
         self._started = time.perf_counter()
         self._num_images = 0
         self._wait_s = 0.0
@@ -112,4 +130,5 @@ class Meter:
             self._first_batch_s,
             self._first_step_s,
             self._num_first_images,
+            self._step_s() - self._step_before_s,
         )

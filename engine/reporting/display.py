@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from loaders.api import Substitution
 
 from ..profiler.meter import Reading
+from ..profiler.time_book import TimeBook
+from .time_table import show_time_spent, slow_rank_line
 
 _NUM_BAD_NAMED = 3
 
@@ -58,6 +60,15 @@ class Display:
     def summarize(self, record: dict[str, Any], num_epochs: int) -> None:
         """The epoch's line, from its metrics record."""
         self.say(summary_line(record, num_epochs))
+
+    def show_time_spent(self, book: TimeBook, world_size: int) -> None:
+        """Where the run's time went, and which rank kept the others waiting; nothing where nothing was trained."""
+        spent = book.read()
+        if not (self._is_main and spent.train_s):
+            return
+        show_time_spent(self.console, spent, world_size)
+        if line := slow_rank_line(book.of_ranks_s, spent.train_s):
+            self.say(line)
 
     def name_bad_samples(self, num_substituted: int, bad: list[Substitution], listed_in: Path) -> None:
         """What of the epoch was substituted: how many rows, and the first few of the samples."""

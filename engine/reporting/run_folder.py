@@ -47,6 +47,7 @@ _PACKAGES = ("feedrate", "torch", "torchvision", "numpy", "simplejpeg", "opencv-
 CLOCK_FIELDS = (
     *("seconds", "images_per_s", "steady_images_per_s", "data_wait_share", "first_batch_s", "first_step_s"),
     *("warm_up_s", "inference_s_per_image", "first_inference_s", "resources"),
+    *("time_wall_s", "time_shares", "time_of_ranks_s"),
 )
 
 

@@ -250,3 +250,12 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(make, says):
     with pytest.raises(FeedrateError, match=says) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_elapsed_time_is_the_workers_mean_and_all_of_whoever_asks():
+    times = StageTimes(4)
+    for number, seconds in enumerate((4, 1, 2, 6)):
+        times.writer(number).stage("decode").record(3, seconds * 10**9, None)
+    times.writer(0).stage("collate").record(8, 5 * 10**9, None)
+    assert times.elapsed_s() == {"decode": 4 + (1 + 2 + 6) / 3, "collate": 5.0}
+    assert StageTimes(1).elapsed_s() == {}

@@ -77,3 +77,26 @@ def test_a_span_is_the_difference_of_two_readings(clock):
 def test_nothing_measured_is_zero_not_a_division_by_zero(clock):
     reading = Meter().read()
     assert reading.images_per_s == 0 and reading.data_wait_share == 0
+
+
+def test_waiting_while_the_step_goes_on_elsewhere_costs_only_what_the_step_leaves(clock):
+    step_s = 100.0  # of whoever used its clock before
+    meter = Meter(lambda: step_s)
+    for _ in meter.timed(_batches(clock, [5.0, 3.0, 3.0])):
+        clock.now += 1.0
+        step_s += 4.0
+    reading = meter.read()
+    assert (reading.seconds, reading.wait_s, reading.step_s) == (14.0, 11.0, 12.0)
+    assert reading.data_wait_share == 2 / 14
+    assert Meter(lambda: step_s).read().step_s == 0
+
+
+def test_waiting_without_an_epochs_start(clock):
+    meter = Meter()
+    for _ in meter.timed(_batches(clock, [5.0, 1.0, 1.0])):
+        clock.now += 3.0
+    assert meter.read().steady_data_wait_share == 2 / 8
+    only_first = Meter()
+    for _ in only_first.timed(_batches(clock, [5.0])):
+        clock.now += 3.0
+    assert only_first.read().steady_data_wait_share is None

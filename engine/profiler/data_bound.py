@@ -1,0 +1,103 @@
+"""Noticing, while a run trains, that it waits for its data; and what to say then."""
+
+from dataclasses import dataclass
+
+from .meter import Reading
+
+SHARE = 0.2  # of an interval's time: without waiting, the run would be 1.25 times as fast
+NUM_INTERVALS = 3  # of logging, one after the other
+
+_IDLE = 0.2  # share of the processors from which on more workers may help
+_SMALLER = "smaller images (tools/convert.py --preset 256)"
+_RAW = "raw ones, which need no decoding (--write-mode raw)"
+_TURBO = "--loader turbo"
+_REMEDIES = {
+    "read": (
+        "keeping the packed set in memory (--data.page-cache memory)",
+        "reading it in long runs (--data.order block)",
+        "a faster disk",
+    ),
+    "decode": (_TURBO, f"packing {_SMALLER}", f"or {_RAW}"),
+    "augment": (_TURBO, f"packing {_SMALLER}", "--data.resize area or device"),
+    "collate": (_TURBO,),
+    "hand-off": (_TURBO, "--data.batches-ahead"),
+    "pin": (_TURBO,),
+    "copy": ("a smaller --data.size-px", "--loader resident, if the set fits on the device"),
+}
+
+
+@dataclass(frozen=True)
+class DataBound:
+    """A run that has become so.
+
+    wait_share  of the time of the intervals in which it was noticed
+    loader_s    what the loader's stages took in them; empty where it shows none
+    """
+
+    wait_share: float
+    loader_s: dict[str, float]
+
+    @property
+    def stage(self) -> str | None:
+        """The loader's costliest; None where it shows none."""
+        return max(self.loader_s, key=lambda stage: self.loader_s[stage]) if sum(self.loader_s.values()) > 0 else None
+
+    @property
+    def stage_share(self) -> float:
+        """What of the loader's work that stage is."""
+        return self.loader_s[self.stage] / sum(self.loader_s.values()) if self.stage else 0.0
+
+
+class DataBoundWatch:
+    """Looks at each interval of logging; speaks once."""
+
+    def __init__(self) -> None:
+        self._shares: list[float] = []
+        self._loader_before: dict[str, float] = {}
+        self._has_spoken = False
+
+    def note(self, recent: Reading, loader_s: dict[str, float]) -> DataBound | None:
+        """`recent`: the newest interval; `loader_s`: what the loader's stages took up to its end.
+
+        An epoch's first batch and first step do not count; what is then left of an interval may be nothing.
+        """
+        share = recent.steady_data_wait_share
+        if self._has_spoken or share is None:
+            return None
+        if share < SHARE:
+            self._shares = []
+            self._loader_before = loader_s
+            return None
+        self._shares.append(share)
+        if len(self._shares) < NUM_INTERVALS:
+            return None
+        self._has_spoken = True
+        meanwhile = {stage: taken - self._loader_before.get(stage, 0.0) for stage, taken in loader_s.items()}
+        return DataBound(sum(self._shares) / len(self._shares), meanwhile)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a run loads: with which loader and how many workers, and what share of the processors all of it uses."""
+
+    loader: str
+    num_workers: int
+    cpu_share: float
+
+
+def warning(found: DataBound, loading: Loading) -> str:
+    """What is the matter and what to try, in a few sentences."""
+    bound = f"warning: this run is data-bound: it waits for images {found.wait_share:.0%} of its time"
+    if found.stage is None:
+        return (
+            f"{bound}; loader '{loading.loader}' shows no stages, so which of them it is cannot be told here:"
+            " tools/profile.py measures what would help"
+        )
+    remedies = [remedy for remedy in _REMEDIES[found.stage] if remedy != f"--loader {loading.loader}"]
+    idle = 1 - loading.cpu_share
+    if idle >= _IDLE and found.stage != "copy":
+        workers = f"more --data.workers than {loading.num_workers}, since {idle:.0%} of the processors are idle"
+        remedies.insert(0, workers)
+    advice = f"; try {', '.join(remedies)}" if remedies else ""
+    costliest = f"of what loader '{loading.loader}' does, {found.stage} takes most ({found.stage_share:.0%})"
+    return f"{bound}; {costliest}{advice}; tools/profile.py predicts what each would bring"
