@@ -6,12 +6,14 @@ python tools/bench.py load [--cases NAME,…] [--sides NAME,…] [--rounds N] [-
 python tools/bench.py parity [--source DIR] [--workers W]
 python tools/bench.py accuracy --config PRESET [--data PATH] [--loaders NAME,…] [--seeds N,…]
 python tools/bench.py train [--cases NAME,…] [--sides NAME,…] [--rounds N] [--threads T] [--workers W] [--quick]
+python tools/bench.py profiler-overhead [--cases NAME,…] [--rounds N] [--epochs E] [--quick]
 
 `convert` packs the same photos with tools/convert.py and with FFCV's writer, in turns. `convert-scale` packs ever
 larger sets of tiny images. `load` runs our loaders and other people's over the same images. All write a page and a
 .json into docs/benchmarks/, and go on where they were interrupted. Let nothing else run beside them. `parity` compares
 pixels, not times. `accuracy` trains a preset with each loader and seed and compares what they reach. `train`
-trains the same model by our loop, torchvision's and timm's, in turns.
+trains the same model by our loop, torchvision's and timm's, in turns. `profiler-overhead` trains with the clocks that
+every run has and without them, in turns.
 """
 
 import signal
@@ -38,6 +40,8 @@ from tools.benchmarks.accuracy import command as accuracy
 from tools.benchmarks.arguments import Parser, names, positive, seconds, sizes
 from tools.benchmarks.loading import cases, compare, sides
 from tools.benchmarks.machine import describe
+from tools.benchmarks.overhead import compare as overhead
+from tools.benchmarks.overhead.page import page as overhead_page
 from tools.benchmarks.rounds import remove, working_folder
 from tools.benchmarks.training import command as training
 
@@ -74,6 +78,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _load_options(_add(commands, "load", "load beside other people's loaders", rounds=5))
     parity = _add(commands, "parity", "compare the pixels of all loaders with plain code")
     parity.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
+    overhead.add_options(_add(commands, "profiler-overhead", "train with the profiler's clocks and without", rounds=10))
     accuracy.add_options(_reporting(commands, "accuracy", "train a preset with each loader and seed"))
     training.add_options(_add(commands, "train", "train beside torchvision's and timm's loops", rounds=3))
     chosen, others = parser.parse_known_args(arguments)
@@ -184,6 +189,16 @@ def _parity(chosen: argparse.Namespace) -> None:
     _told(paths)
 
 
+def _overhead(chosen: argparse.Namespace) -> None:
+    paths = report.free_paths(chosen.report, "profiler_overhead", ["json", "md"], chosen.overwrite)
+    with working_folder(chosen.work):
+        measured = {**_head(), **overhead.measure(overhead.settings_of(chosen), chosen.work, _say)}
+        report.write_json(paths["json"], measured)
+        paths["md"].write_text(overhead_page(measured))
+        remove(chosen.work)
+    _told(paths)
+
+
 def _accuracy(chosen: argparse.Namespace) -> None:
     _told(accuracy.execute(chosen, _head(), _say))
 
@@ -210,6 +225,7 @@ _COMMANDS = {
     "convert-scale": _convert_scale,
     "load": _load,
     "parity": _parity,
+    "profiler-overhead": _overhead,
     "accuracy": _accuracy,
     "train": _train,
 }

@@ -1,0 +1,74 @@
+"""One run of `bench.py profiler-overhead`, and the JSON by which it is handed to a process of its own."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.generated.photos import write_photos
+
+from ..shards import tiny_jpegs
+
+_TINY_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained on: `write` makes it, of so many training images.
+
+    title  for people;  size_px  of what the model is given
+    """
+
+    title: str
+    size_px: int
+    batch_size: int
+    num_images: int
+    write: Callable[[Path, int], None]
+
+
+def _write_generated(folder: Path, num_images: int) -> None:
+    write_photos(folder, {"train": num_images, "val": 32}, num_classes=10)
+
+
+def _write_tiny(folder: Path, num_images: int) -> None:
+    """JPEGs of 16 px in class folders: nearly all of an image's time is what every image costs."""
+    jpegs = tiny_jpegs()
+    for split, count in {"train": num_images, "val": 32}.items():
+        for number in range(count):
+            path = folder / split / f"class-{number % _TINY_CLASSES}" / f"{number:06d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(jpegs[number % len(jpegs)])
+
+
+CASES: Mapping[str, Case] = {
+    "photos": Case("generated photos, ResNet-20 at 64 px, batches of 64", 64, 64, 1024, _write_generated),
+    "tiny": Case("JPEGs of 16 px, ResNet-20 at 16 px, batches of 32: many steps a second", 16, 32, 8192, _write_tiny),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Train for `epochs` on `data`, timed by the profiler or not; the first epoch warms up.
+
+    data, folder  of the images, and for the run, which is made anew
+    """
+
+    is_timed: bool
+    data: str
+    folder: str
+    size_px: int
+    batch_size: int
+    epochs: int
+    num_workers: int
+    num_threads: int
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Job":
+        """What `write` wrote."""
+        content: dict[str, Any] = json.loads(Path(path).read_text())
+        return cls(**content)
