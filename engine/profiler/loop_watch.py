@@ -1,16 +1,18 @@
 """What can be seen of the training loop while a turn of it is measured."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from loaders.api import Batch, num_ready
 from loaders.stage_times import StageReading
 
+from ..step import TrainStep
 from .family import Family, Used
 from .feeds import RealFeed
 from .measure import Watch
-from .step_clock import StageSpan, StepClock
+from .step_clock import StageSpan
+from .timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -39,19 +41,24 @@ class WatchedTurn:
 class LoopWatch(Watch):
     """Notes a `WatchedTurn` of every turn it is given to."""
 
-    def __init__(self, feed: RealFeed, clock: Callable[[], StepClock], family: Family) -> None:
+    def __init__(self, feed: RealFeed, step: TrainStep, family: Family, rank: int) -> None:
         self._feed = feed
-        self._clock = clock
+        self._step = step
         self._family = family
+        self.timeline = Timeline(rank)
         self.turns: list[WatchedTurn] = []
 
     def begin(self) -> None:
         self._loader_before = self._feed.stage_times.read()
-        self._step_before = self._clock().read()
+        self._clock = self._step.clock
+        self._step_before = self._clock.read()
         self._waits_s: list[float] = []
         self._ready: list[int | None] = []
         self._num_images = self._num_bytes = 0
         self._family.begin()
+        self.timeline.start()
+        if self._step.normalize.device.type == "cpu":
+            self._step.clock = self.timeline.listening(self._clock)
 
     def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
@@ -62,12 +69,14 @@ class LoopWatch(Watch):
                 self._ready.pop()
                 return
             self._waits_s.append(time.perf_counter() - asked)
+            self.timeline.waited(self._waits_s[-1])
             self._num_images += batch.num_valid
             self._num_bytes += batch.images.nbytes
             yield batch
 
     def end(self, seconds: float) -> None:
-        loader, step = self._feed.stage_times.read(), self._clock().read()
+        self._step.clock = self._clock
+        loader, step = self._feed.stage_times.read(), self._clock.read()
         self.turns.append(
             WatchedTurn(
                 seconds,

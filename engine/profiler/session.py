@@ -23,7 +23,7 @@ from .family import Family
 from .feeds import RealFeed, Source, fed_from_the_host, on_the_device
 from .loop_watch import LoopWatch
 from .measure import Experiment, Tell, measure
-from .record import SCHEMA_VERSION, Ceilings, Profile, RankRecord, Subject, Verdict
+from .record import SCHEMA_VERSION, Ceilings, Profile, RankRecord, Span, Subject, Verdict
 from .stage_table import Setting, rank_record
 from .stored_batches import StoredBatches
 from .verdict import judge
@@ -49,6 +49,7 @@ def profile(config: Config, ranks: Ranks, budget: Budget, environment: dict[str,
         rates = measure(bench.experiments(), ranks, 60 * budget.minutes, budget.rounds, tell)
         records = ranks.gather(bench.record())
         notes = sorted({note for notes in ranks.gather(bench.notes()) for note in notes})
+        spans = tuple(span for spans in ranks.gather(bench.timeline()) for span in spans)
         gone = [share for shares in ranks.gather(bench.stored.gone_shares) for share in shares]
         ceilings = Ceilings(
             rates["step"],
@@ -68,11 +69,11 @@ def profile(config: Config, ranks: Ranks, budget: Budget, environment: dict[str,
             ceilings,
             tuple(records),
             _UNJUDGED,
-            (),
-            None,
-            (),
-            asdict(config),
-            environment,
+            what_if=(),
+            overhead=None,
+            timeline=spans,
+            config=asdict(config),
+            environment=environment,
         )
     return replace(measured, verdict=judge(measured))
 
@@ -94,7 +95,7 @@ class _Bench:
         self._host = open_loader("synthetic", source.records, source.plan, replace(plain, device=torch.device("cpu")))
         self._numbers = itertools.count()
         family = Family(ranks.device)
-        self._loop, self._alone, self._cold = (LoopWatch(self.feed, lambda: step.clock, family) for _ in range(3))
+        self._loop, self._alone, self._cold = (LoopWatch(self.feed, step, family, ranks.rank) for _ in range(3))
         self.sweep = self._sweep()
         self.subject = self._subject()
 
@@ -132,6 +133,10 @@ class _Bench:
         )
         turns = (self._loop.turns, self._alone.turns, self._cold.turns)
         return rank_record(setting, *turns, self.feed.first_batch_s)
+
+    def timeline(self) -> list[Span]:
+        """The first steps of the loop's last turn on this rank."""
+        return self._loop.timeline.spans
 
     def notes(self) -> list[str]:
         """What whoever reads the rates must know."""

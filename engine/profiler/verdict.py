@@ -14,6 +14,7 @@ from .stage_costs import (
 )
 
 _LOSS = 0.15  # a share the loop may fall below the lower ceiling before sharing processors is named
+_BUSY = 0.5  # a share of a machine's processors that the run must use itself for that, or it is others who use them
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,10 @@ def judge(profile: Profile) -> Verdict:
     if _waits_for_storage(profile):
         return _of_storage(profile)
     sides = _sides(profile)
-    if profile.subject.device == "cpu":
+    if profile.subject.device == "cpu" and _busiest(profile) >= _BUSY:
         lower = min(sides, key=lambda side: side.rate.median)
-        lost = chance_above(lower.rate.rounds, profile.ceilings.loop.rounds, 1 / (1 - _LOSS))
+        loop = profile.ceilings.no_sync or profile.ceilings.loop  # waiting for other ranks is another matter
+        lost = chance_above(lower.rate.rounds, loop.rounds, 1 / (1 - _LOSS))
         if lost >= SURE:
             return _of_shared_processors(profile, lost)
     first, second = sorted(sides, key=lambda side: side.rate.median)[:2]
@@ -55,6 +57,15 @@ def _sides(profile: Profile) -> list[_Side]:
         # what computes cannot be the slower of the two then, and is no rival of the loader's
         sides[1] = _Side("copy", ceilings.fed)
     return sides
+
+
+def _busiest(profile: Profile) -> float:
+    """The share of its processors that the run uses itself, of the machine where that is most."""
+    shares: dict[str, float] = {}
+    for rank in profile.ranks:
+        share = rank.resources.cpus_used / rank.resources.cpus_available
+        shares[rank.host] = shares.get(rank.host, 0.0) + share
+    return max(shares.values())
 
 
 def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -> Verdict:

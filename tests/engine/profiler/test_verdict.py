@@ -145,6 +145,16 @@ def test_on_a_cpu_whose_loader_only_waits_the_loader_is_named():
     assert judge(on_cpu(rows, 0.99 * loading(rows))).bottleneck == "read"
 
 
+def test_processors_that_others_use_are_not_called_shared():
+    """The loop falls below both ceilings, but not because of what the run itself asks of the processors."""
+    rows = stages(decode=500.0)
+    measured = on_cpu(rows, 0.6 * loading(rows))
+    assert judge(measured).side == "shared processors"
+    idle = replace(measured.ranks[0], resources=replace(measured.ranks[0].resources, cpus_used=0.4))
+    verdict = judge(replace(measured, ranks=(idle,)))
+    assert (verdict.bottleneck, verdict.side) == ("decode", "data")
+
+
 def test_two_equal_costs_on_the_same_cores_get_no_stage_but_the_side():
     rows = stages(decode=200.0, forward=205.0)
     verdict = judge(on_cpu(rows, 0.5 * min(loading(rows), computing(rows))))
