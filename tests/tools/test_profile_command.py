@@ -51,7 +51,7 @@ def test_every_stage_has_its_row_and_shares_are_those_of_the_whole_loop(image_fo
 
 def test_without_arguments_and_data_it_says_that_it_generates_images(tmp_path):
     """The default configuration is too heavy for a test: a smaller model, and nothing else, is asked for."""
-    lighter = ["--data.size-px", "32", "--data.batch-size", "64", "--model.name", "cifar_resnet20"]
+    lighter = ["--data.size-px", "32", "--data.batch-size", "8", "--model.name", "cifar_resnet20"]
     result = python(PROFILE, "--minutes", "0.01", "--rounds", "1", *lighter, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "data/imagenet is missing: profiling on generated photos in data/generated" in result.stdout
