@@ -1,27 +1,9 @@
 """What would help, and how much at most: the loop's rate once a stage takes no time, which is then the next ceiling."""
 
 from .record import COMPUTE_STAGES, LOADER_STAGES, Advice, Profile
+from .remedies import remedies
 from .resampling import SURE, chance_clearly_above
 from .stage_costs import computing_without, loading_without
-
-REMEDIES = {
-    "read": "keep the packed set in memory (--data.page-cache memory), read it in long runs (--data.order block), or"
-    " move it to faster storage",
-    "decode": "pack the set smaller (tools/convert.py --preset 256, or --to raw with no decoding at all), or take"
-    " --loader turbo, which decodes only what a crop needs",
-    "augment": "resize less: smaller stored images (tools/convert.py --preset 256) or --data.resize area or device",
-    "collate": "take --loader turbo, whose workers write straight into the batch",
-    "hand-off": "take --loader turbo, whose threads hand nothing over between processes, or more --data.batches-ahead",
-    "pin": "take --loader turbo, which makes batches in page-locked memory",
-    "copy": "send fewer bytes (smaller --data.size-px), or keep a small set on the device (--loader resident)",
-    "prepare": "fewer operations on the device under --augment",
-    "forward": "mixed precision (--execution.precision bf16), --execution.compile, or a smaller model",
-    "backward": "mixed precision (--execution.precision bf16), --execution.compile, or a smaller model",
-    "sync": "exchange gradients less often (--optim.accumulate), or more images a rank at a time",
-    "clip": "no clipping (--optim.clip-norm 0), or fewer updates (--optim.accumulate)",
-    "optimizer": "a cheaper optimizer (--optim.name sgd), or fewer updates (--optim.accumulate)",
-    "other": "log and save less often (--run.log-every-steps, --run.checkpoint-every-epochs)",
-}
 
 
 def fed_limit(profile: Profile) -> float:
@@ -58,7 +40,8 @@ def advise(profile: Profile, stages: list[str], shared: bool, loop: float) -> tu
     for stage in stages:
         limit = (rate_without_on_shared if shared else rate_without)(profile, stage)
         gain = limit / loop
-        advice.append(Advice(f"{stage}: {REMEDIES[stage]}", gain if 1 < gain < float("inf") else None))
+        text = f"{stage}: {', or '.join(remedies(stage, profile.subject.loader)) or 'nothing that is known'}"
+        advice.append(Advice(text, gain if 1 < gain < float("inf") else None))
     if not shared and any(stage in LOADER_STAGES for stage in stages):
         advice += _of_workers(profile, loop)
     return tuple(sorted(advice, key=lambda item: -(item.gain or 0.0)))

@@ -3,27 +3,12 @@
 from dataclasses import dataclass
 
 from .meter import Reading
+from .remedies import remedies
 
 SHARE = 0.2  # of an interval's time: without waiting, the run would be 1.25 times as fast
 NUM_INTERVALS = 3  # of logging, one after the other
 
 _IDLE = 0.2  # share of the processors from which on more workers may help
-_SMALLER = "smaller images (tools/convert.py --preset 256)"
-_RAW = "raw ones, which need no decoding (--write-mode raw)"
-_TURBO = "--loader turbo"
-_REMEDIES = {
-    "read": (
-        "keeping the packed set in memory (--data.page-cache memory)",
-        "reading it in long runs (--data.order block)",
-        "a faster disk",
-    ),
-    "decode": (_TURBO, f"packing {_SMALLER}", f"or {_RAW}"),
-    "augment": (_TURBO, f"packing {_SMALLER}", "--data.resize area or device"),
-    "collate": (_TURBO,),
-    "hand-off": (_TURBO, "--data.batches-ahead"),
-    "pin": (_TURBO,),
-    "copy": ("a smaller --data.size-px", "--loader resident, if the set fits on the device"),
-}
 
 
 @dataclass(frozen=True)
@@ -93,11 +78,11 @@ def warning(found: DataBound, loading: Loading) -> str:
             f"{bound}; loader '{loading.loader}' shows no stages, so which of them it is cannot be told here:"
             " tools/profile.py measures what would help"
         )
-    remedies = [remedy for remedy in _REMEDIES[found.stage] if remedy != f"--loader {loading.loader}"]
+    worth_trying = remedies(found.stage, loading.loader)
     idle = 1 - loading.cpu_share
     if idle >= _IDLE and found.stage != "copy":
         workers = f"more --data.workers than {loading.num_workers}, since {idle:.0%} of the processors are idle"
-        remedies.insert(0, workers)
-    advice = f"; try {', '.join(remedies)}" if remedies else ""
+        worth_trying.insert(0, workers)
+    advice = f"; try {', or '.join(worth_trying)}" if worth_trying else ""
     costliest = f"of what loader '{loading.loader}' does, {found.stage} takes most ({found.stage_share:.0%})"
     return f"{bound}; {costliest}{advice}; tools/profile.py predicts what each would bring"

@@ -7,12 +7,13 @@ measured, never 0; where it needs a reason, a `note` beside it gives one.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from loaders.stage_times import LOADER_STAGES as LOADER_STAGES
+
 from .rate import Rate as Rate
 
 SCHEMA_VERSION = 2
 
 # one vocabulary, in the order an image meets them, wherever stages are named
-LOADER_STAGES = ("read", "decode", "augment", "collate", "hand-off", "pin", "copy")
 COMPUTE_STAGES = ("prepare", "forward", "backward", "sync", "clip", "optimizer")
 STAGES = (*LOADER_STAGES, *COMPUTE_STAGES, "other")
 INCONCLUSIVE = "inconclusive"

@@ -64,7 +64,7 @@ def test_the_costliest_stage_is_that_of_the_row():
         ("decode", "turbo", 0.5, ["more --data.workers than 3, since 50% of the processors are idle"], []),
         ("read", "turbo", 0.95, ["--data.page-cache memory", "--data.order block", "faster disk"], ["--loader turbo"]),
         ("copy", "turbo", 0.1, ["--loader resident"], ["--data.workers"]),
-        ("collate", "turbo", 0.95, ["collate takes most (80%)"], ["try"]),
+        ("collate", "turbo", 0.95, ["collate takes most (80%)"], ["; try"]),
     ],
 )
 def test_the_warning_names_the_stage_and_what_would_help_there(stage, loader, cpu_share, named, not_named):
@@ -78,9 +78,10 @@ def test_the_warning_names_the_stage_and_what_would_help_there(stage, loader, cp
 def test_what_the_warning_proposes_are_options_that_there_are():
     from engine.command_line import option_names
     from engine.config import Config
-    from engine.profiler.data_bound import _REMEDIES
+    from engine.profiler.record import STAGES
+    from engine.profiler.remedies import remedies
 
-    words = [word for remedies in _REMEDIES.values() for remedy in remedies for word in remedy.split()]
+    words = [word for stage in STAGES for remedy in remedies(stage, "any") for word in remedy.split()]
     options = {word.strip("(),") for word in words if word.strip("(").startswith("--")}
     of_convert = {"--preset", "--write-mode"}
     assert options >= of_convert and options - of_convert <= set(option_names(Config))
