@@ -106,12 +106,14 @@ def test_where_the_launcher_is_lost_at_which_all_meet_the_others_end_and_both_co
     assert outcome(tmp_path / "ddp") == expected
 
 
-def test_a_stopped_rank_is_noticed_by_the_others_and_nothing_is_left(image_folder, tmp_path, expected):
+def test_a_stopped_rank_is_noticed_by_the_others_and_nothing_is_left(image_folder, tmp_path, expected, measured):
     """SIGSTOP: that rank cannot say anything, and SIGTERM does not reach it."""
-    silent = command_for(image_folder, tmp_path, "--shutdown-timeout=2", **{"run.hang-timeout-s": 4})
+    silent = command_for(image_folder, tmp_path, "--shutdown-timeout=2", **{"run.hang-timeout-s": 15})
     with in_mid_epoch(silent, tmp_path) as (process, ranks):
         ranks[1].suspend()
+        stopped = time.monotonic()
         output, _ = process.communicate(timeout=TIMEOUT_S)
+        measured["seconds_until_all_ended"] = round(time.monotonic() - stopped, 1)
     assert process.returncode != 0
     assert "Rank 1 is SILENT (stopped, dead or out of reach)" in output, output
     assert ".pt: the same command goes on from there" in output
@@ -120,12 +122,13 @@ def test_a_stopped_rank_is_noticed_by_the_others_and_nothing_is_left(image_folde
     assert outcome(tmp_path / "ddp") == expected
 
 
-def test_a_run_that_was_suspended_and_woken_was_not_hanging(image_folder, tmp_path, expected):
-    command = command_for(image_folder, tmp_path, **{"run.hang-timeout-s": 3})
+def test_a_run_that_was_suspended_and_woken_was_not_hanging(image_folder, tmp_path, expected, measured):
+    command = command_for(image_folder, tmp_path, **{"run.hang-timeout-s": 15})
     with in_mid_epoch(command, tmp_path) as (process, ranks):
         for rank in ranks:
             rank.suspend()
-        time.sleep(8)
+        time.sleep(25)
+        measured["seconds_suspended"] = 25
         for rank in ranks:
             rank.resume()
         output, _ = process.communicate(timeout=TIMEOUT_S)
