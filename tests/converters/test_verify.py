@@ -365,7 +365,8 @@ def test_an_interrupt_ends_it_and_all_its_processes(tmp_path):
         (source / f"{number:03d}.jpg").hardlink_to(source / "000.jpg")
     pack(listed(tmp_path / "in"), tmp_path / "out", PackSettings(Encoding(check="structure")), 0)
     program = (
-        f"import sys, time; sys.path.insert(0, {str(REPOSITORY)!r}); from pathlib import Path\n"
+        f"import signal, sys, time; sys.path.insert(0, {str(REPOSITORY)!r}); from pathlib import Path\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # else ignored, if so by who started these tests\n"
         "from converters.progress import silent_phase; from converters.inspection.verify import verify\n"
         "class Told:\n"
         "    def __enter__(self): return lambda samples, size: print('going', flush=True) or time.sleep(0.2)\n"

@@ -21,7 +21,7 @@ def packed(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
-@pytest.mark.parametrize("row", rows(), ids=str)
+@pytest.mark.parametrize("row", list(rows()), ids=str)
 def test_nothing_that_befalls_a_run_changes_its_bits(row: Row, packed: Path, tmp_path: Path, measured: dict) -> None:
     try:
         choose_loader(row.loader)
