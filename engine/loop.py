@@ -155,11 +155,11 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
                     run.watch.refuse_alarm(run.ranks)
                 if is_logged:
                     now = meter.read()
-                    _log_step(run, loss, step, now.since(last))
-                    run.display.step(now.since(last))
+                    recent, last = now.since(last), now
+                    _log_step(run, loss, step, recent)
+                    run.display.step(recent)
                     resources.sample()
-                    _warn_if_data_bound(run, now.since(last), resources)
-                    last = now
+                    _warn_if_data_bound(run, recent, resources)
                 else:
                     run.display.step(None)
                 if not _obey(run):

@@ -197,7 +197,7 @@ class TrainStep:
 
     def _exchange(self, closes: bool) -> AbstractContextManager[Any]:
         """What forward and backward run in: ranks exchange gradients once a window, where it closes."""
-        return nullcontext() if closes or self._distributed is None else self._distributed.no_sync()
+        return nullcontext() if closes else self.unsynchronised()
 
     def _update(self, step: int) -> None:
         for group in self.optimizer.param_groups:

@@ -145,6 +145,13 @@ def populate(view: NDArray[np.uint8]) -> bool:
     return bool(_libc.madvise(*_pages(view), _POPULATE_READ) == 0)
 
 
+def bring_in(data: NDArray[np.uint8]) -> None:
+    """Wait until all of `data`, uint8 [n], is in memory: without the interpreter's lock, but on old systems."""
+    if len(data) and not (data.flags.c_contiguous and populate(data)):
+        data[:: mmap.PAGESIZE].max()
+        data[-1:].max()
+
+
 class _Mapping:
     """Owns one map. NumPy keeps it alive for as long as there are arrays that lie in it."""
 

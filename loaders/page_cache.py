@@ -7,15 +7,13 @@ from typing import Literal
 import numpy as np
 
 from .errors import FeedrateError
-from .mapped_file import MappedFile
+from .mapped_file import MappedFile, bring_in
 from .memory_limit import available_memory_bytes
 from .read_ahead import Mapped, stored_ranges
 from .records import Records
 
-_POPULATE_READ = 22  # MADV_POPULATE_READ, Linux 5.14: reads and maps pages without touching each
 _PIECE_BYTES = 32 << 20
 _USABLE_SHARE = 0.9  # of what is available: the rest is for the process itself
-_PAGE_BYTES = 4096
 
 # leave the page cache to the system, or fill it with the whole set
 PageCache = Literal["system", "memory"]
@@ -64,8 +62,7 @@ class WholeSet:
         done, said, locked_bytes = 0, 0, 0
         may_lock = True
         for file, start, stop in self._pieces(first, last):
-            if not file.advise(start, stop, _POPULATE_READ):
-                file.view(start, stop - start)[::_PAGE_BYTES].max()  # an older system: touch each page
+            bring_in(file.view(start, stop - start))
             may_lock = may_lock and file.lock(start, stop)
             locked_bytes += (stop - start) * may_lock
             done += stop - start

@@ -1,11 +1,9 @@
 """Stage "read" of a sample, told apart from the decoding that, of a mapped file, would do the reading."""
 
-import mmap
-
 import numpy as np
 from numpy.typing import NDArray
 
-from .mapped_file import populate
+from .mapped_file import bring_in
 from .records import Records
 from .stage_writer import StageWriter
 
@@ -30,13 +28,6 @@ def read_timed(
         needed = _rows(records, index, rect, data) if rect is not None and records.is_raw[index] else data
         bring_in(needed)
         return data
-
-
-def bring_in(data: NDArray[np.uint8]) -> None:
-    """Wait until all of `data`, uint8 [n], is in memory: without the interpreter's lock, but on old systems."""
-    if len(data) and not (data.flags.c_contiguous and populate(data)):
-        data[:: mmap.PAGESIZE].max()
-        data[-1:].max()
 
 
 def _rows(records: Records, index: int, rect: list[int], data: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cached_pages import forget, in_memory
 
-from loaders import timed_reading
+from loaders import mapped_file
 from loaders.mapped_file import MappedFile, MappedRecords
 from loaders.native import library
 from loaders.native.kernel import ROW, Kernel, address_of
@@ -62,7 +62,7 @@ def assert_needed_alone(sample):
 @pytest.mark.parametrize("asks_the_system", [True, False])
 def test_in_python(sample, asks_the_system, monkeypatch):
     if not asks_the_system:
-        monkeypatch.setattr(timed_reading, "populate", lambda view: False)
+        monkeypatch.setattr(mapped_file, "populate", lambda view: False)
     times = StageTimes(1)
     data = read_timed(sample, 0, RECT, times.writer(0))
     assert_needed_alone(sample)

@@ -1,14 +1,13 @@
 """One run of one side, as plain data: written by the command, read by the process that runs it."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+
+from ..job_file import JobFile
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(JobFile):
     """What to load, how, and for how long.
 
     side           name of one of `sides.SIDES`
@@ -31,13 +30,3 @@ class Job:
     warm_s: float
     seed: int
     epoch_batches: int = 0
-
-    def write(self, path: Path) -> None:
-        """As JSON."""
-        path.write_text(json.dumps(asdict(self)))
-
-    @classmethod
-    def read(cls, path: str | Path) -> "Job":
-        """What `write` wrote."""
-        content: dict[str, Any] = json.loads(Path(path).read_text())
-        return cls(**content)

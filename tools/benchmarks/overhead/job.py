@@ -1,13 +1,12 @@
 """One run of `bench.py profiler-overhead`, and the JSON by which it is handed to a process of its own."""
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from converters.generated.photos import write_photos
 
+from ..job_file import JobFile
 from ..shards import tiny_jpegs
 
 _TINY_CLASSES = 10
@@ -48,7 +47,7 @@ CASES: Mapping[str, Case] = {
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(JobFile):
     """Train for `epochs` on `data`, timed by the profiler or not; the first epoch warms up.
 
     data, folder  of the images, and for the run, which is made anew
@@ -62,13 +61,3 @@ class Job:
     epochs: int
     num_workers: int
     num_threads: int
-
-    def write(self, path: Path) -> None:
-        """As JSON."""
-        path.write_text(json.dumps(asdict(self)))
-
-    @classmethod
-    def read(cls, path: str | Path) -> "Job":
-        """What `write` wrote."""
-        content: dict[str, Any] = json.loads(Path(path).read_text())
-        return cls(**content)

@@ -1,13 +1,12 @@
 """One run of one side, as plain data: written by the command, read by the process that runs it."""
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+
+from ..job_file import JobFile
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(JobFile):
     """What to train, on what, and for how long.
 
     side           name of one of `sides.SIDES`
@@ -34,13 +33,3 @@ class Job:
     num_workers: int
     seconds: float
     warm_s: float
-
-    def write(self, path: Path) -> None:
-        """As JSON."""
-        path.write_text(json.dumps(asdict(self)))
-
-    @classmethod
-    def read(cls, path: str | Path) -> "Job":
-        """What `write` wrote."""
-        content: dict[str, Any] = json.loads(Path(path).read_text())
-        return cls(**content)
