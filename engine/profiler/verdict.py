@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from .advice import advise, rate_without
 from .record import INCONCLUSIVE, LOADER_STAGES, Advice, Profile, Rate, Side, Verdict
+from .remedies import remedies
+from .reports.number_text import bytes_text, rate_text
 from .resampling import CLOSE, SURE, chance_above, chance_clearly_above
 from .slow_rank import SlowRank, find_slow_rank
 from .stage_costs import (
@@ -72,10 +74,10 @@ def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -
     choice = _stage_of(profile, first.name)
     loop = profile.ceilings.loop.median
     margin = second.rate.median / first.rate.median
-    facts = f"{_told(profile, first)}, and the next ceiling, {_named(second)}, is {second.rate.median:,.0f}"
+    facts = f"{_told(profile, first)}, and the next ceiling, {_named(second)}, is {rate_text(second.rate.median)}"
     if choice.stage is None:
         why = "its two heaviest stages weigh alike" if choice.next_one else "its stages cannot be seen"
-        sentence = f"{_bound(first.name)}: {facts}; the loop reaches {loop:,.0f}. No stage is named, since {why}."
+        sentence = f"{_bound(first.name)}: {facts}; the loop reaches {rate_text(loop)}. No stage is named, since {why}."
         advice = advise(profile, [choice.next_one] if choice.next_one else [], False, loop)
         return Verdict(
             INCONCLUSIVE, first.name, first.rate.median, margin, confidence, choice.next_one, None, sentence, advice
@@ -83,7 +85,8 @@ def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -
     stage = choice.stage
     runner_up = _next_limit(profile, stage, choice, second)
     sentence = (
-        f"{_bound(stage)}: {facts}, {margin:.1f} times as high; the loop reaches {loop:,.0f}{_share(profile, stage)}."
+        f"{_bound(stage)}: {facts}, {margin:.1f} times as high; the loop reaches"
+        f" {rate_text(loop)}{_share(profile, stage)}."
     )
     return Verdict(
         stage,
@@ -104,8 +107,8 @@ def _of_shared_processors(profile: Profile, confidence: float) -> Verdict:
     choice = heaviest_on_processors(profile.told)
     lower = min(loader.median, step.median)
     facts = (
-        f"the loader alone gives {loader.median:,.0f} img/s, the step alone takes {step.median:,.0f}, but on the same"
-        f" cores both reach {loop.median:,.0f}"
+        f"the loader alone gives {rate_text(loader.median)} img/s, the step alone takes {rate_text(step.median)}, but"
+        f" on the same cores both reach {rate_text(loop.median)}"
     )
     known = {stage.name: stage.cpu_us for stage in profile.told.stages if stage.cpu_us is not None}
     total = sum(known.values())
@@ -133,9 +136,9 @@ def _of_shared_processors(profile: Profile, confidence: float) -> Verdict:
 def _of_neither(profile: Profile, first: _Side, second: _Side, confidence: float) -> Verdict:
     stages = [_stage_of(profile, side.name) for side in (first, second)]
     sentence = (
-        f"Inconclusive: {_named(first)} at {first.rate.median:,.0f} img/s and {_named(second)} at"
-        f" {second.rate.median:,.0f} lie within {CLOSE:.0%} of each other or within the noise of this machine; the loop"
-        f" reaches {profile.ceilings.loop.median:,.0f}. Only both together would make it faster."
+        f"Inconclusive: {_named(first)} at {rate_text(first.rate.median)} img/s and {_named(second)} at"
+        f" {rate_text(second.rate.median)} lie within {CLOSE:.0%} of each other or within the noise of this machine;"
+        f" the loop reaches {rate_text(profile.ceilings.loop.median)}. Only both together would make it faster."
     )
     names = [choice.stage or choice.next_one for choice in stages]
     advice = advise(profile, [name for name in names if name], False, profile.ceilings.loop.median)
@@ -166,12 +169,13 @@ def _of_storage(profile: Profile) -> Verdict:
     cold, warm = ceilings.loop_cold.median, ceilings.loop.median
     limit = (ceilings.cold or ceilings.loop_cold).median
     sentence = (
-        f"Read-bound: the set takes {subject.stored_bytes / 1e9:,.1f} GB, more than the"
-        f" {subject.memory_bytes / 1e9:,.1f} GB of memory that are free, so every epoch reads from storage, where the"
-        f" loop reaches {cold:,.0f} img/s; from memory it is {warm:,.0f}."
+        f"Read-bound: the set takes {bytes_text(subject.stored_bytes)}, more than the"
+        f" {bytes_text(subject.memory_bytes)} of memory that are free, so every epoch reads from storage, where the"
+        f" loop reaches {rate_text(cold)} img/s; from memory it is {rate_text(warm)}."
     )
-    advice = advise(profile, ["read"], False, cold)
-    advice = tuple(Advice(item.text, warm / cold) if item.text.startswith("read") else item for item in advice)
+    # memory does not hold it, and the sweep of workers was measured where nothing is read
+    worth_trying = [remedy for remedy in remedies("read", subject.loader) if "--data.page-cache" not in remedy]
+    advice = (Advice(f"read: {', or '.join([*worth_trying, 'more memory'])}", warm / cold),)
     confidence = chance_clearly_above(ceilings.loop.rounds, ceilings.loop_cold.rounds)
     first, _ = sorted(_sides(profile), key=lambda side: side.rate.median)[:2]
     runner_up = _stage_of(profile, first.name)
@@ -195,8 +199,8 @@ def _of_slow_rank(profile: Profile, slow: SlowRank) -> Verdict:
     where = f"{slow.stage} takes it {slow.excess_us / 1e3:,.2f} ms an image more" if slow.stage else "it waits for data"
     title = f"{_bound(slow.stage)} on rank {slow.rank}" if slow.stage else f"Rank {slow.rank} is slow"
     sentence = (
-        f"{title}: by itself this rank would keep the run at {own:,.0f} img/s, the others reach {others:,.0f}; {where}."
-        " All ranks wait for it, whatever their own stages say."
+        f"{title}: by itself this rank would keep the run at {rate_text(own)} img/s, the others reach"
+        f" {rate_text(others)}; {where}. All ranks wait for it, whatever their own stages say."
     )
     advice: tuple[Advice, ...] = ()
     if slow.stage:
@@ -244,11 +248,11 @@ def _named(side: _Side) -> str:
 
 
 def _told(profile: Profile, side: _Side) -> str:
-    workers = profile.subject.workers
+    workers, rate = profile.subject.workers, rate_text(side.rate.median)
     text = {
-        "data": f"the loader alone gives {side.rate.median:,.0f} img/s with {workers} worker{'s' * (workers > 1)}",
-        "copy": f"fed from the host the step takes {side.rate.median:,.0f} img/s",
-        "compute": f"the step alone takes {side.rate.median:,.0f} img/s",
+        "data": f"the loader alone gives {rate} img/s with {workers} worker{'s' * (workers > 1)}",
+        "copy": f"fed from the host the step takes {rate} img/s",
+        "compute": f"the step alone takes {rate} img/s",
     }
     return text[side.name]
 
@@ -264,4 +268,4 @@ def _first_epoch(profile: Profile) -> str:
     ceilings = profile.ceilings
     if ceilings.loop_cold is None or chance_clearly_above(ceilings.loop.rounds, ceilings.loop_cold.rounds) < SURE:
         return ""
-    return f" While files are not in memory, in the first epoch, it is {ceilings.loop_cold.median:,.0f}."
+    return f" While files are not in memory, in the first epoch, it is {rate_text(ceilings.loop_cold.median)}."

@@ -1,11 +1,12 @@
 """The verdict over made-up numbers: for every side and stage, above and below the slack, on one rank and on several."""
 
+import re
 from dataclasses import replace
 
 import pytest
 from made_profiles import SUBJECT, ceilings, profile, rank, rate, stage
 
-from engine.profiler.record import COMPUTE_STAGES, STAGES
+from engine.profiler.record import COMPUTE_STAGES, STAGES, Rate
 from engine.profiler.resampling import chance_above
 from engine.profiler.verdict import judge
 
@@ -173,6 +174,50 @@ def test_a_set_larger_than_memory_waits_for_reading_where_the_cold_loop_is_slowe
     verdict = judge(cold(rows, 20, slow))
     assert (verdict.bottleneck, verdict.side, verdict.runner_up) == ("read", "data", "decode")
     assert verdict.advice[0].gain == pytest.approx(0.99 * 3, rel=0.01)
+    # 20 GB cannot be kept in 10, and a sweep in memory says nothing of storage
+    assert len(verdict.advice) == 1 and "--data.page-cache" not in verdict.advice[0].text
+    assert "the set takes 20.0 GB, more than the 10.0 GB of memory" in verdict.sentence
+
+
+def test_the_sizes_of_a_small_set_under_a_small_limit_are_told_apart():
+    measured = cold(stages(decode=900.0), 20, 100.0)
+    small = replace(measured.subject, stored_bytes=52_400_000, memory_bytes=31_000_000)
+    assert "takes 52.4 MB, more than the 31.0 MB of memory" in judge(replace(measured, subject=small)).sentence
+
+
+def slowed(measured, factor):
+    """The same profile of a machine so many times as slow."""
+    bounds = measured.ceilings
+    slow = {
+        name: None if old is None else Rate(tuple(value / factor for value in old.rounds))
+        for name, old in (("step", bounds.step), ("loop", bounds.loop), ("loop_cold", bounds.loop_cold))
+    }
+    loaders = {number: Rate(tuple(value / factor for value in old.rounds)) for number, old in bounds.loader.items()}
+    return replace(measured, ceilings=replace(bounds, loader=loaders, **slow))
+
+
+@pytest.mark.parametrize("factor", [1e4, 1e6])
+@pytest.mark.parametrize(
+    "measured",
+    [
+        on_gpu(stages(decode=900.0)),
+        on_gpu(stages(forward=900.0)),
+        on_gpu(stages(forward=85.0)),  # neither side is clearly the lower
+        on_cpu(stages(), 0.5 * loading(stages())),
+        cold(stages(decode=900.0), 20, 300.0),
+        cold(stages(decode=900.0), 5, 300.0),
+    ],
+)
+def test_a_rate_far_below_one_image_a_second_is_never_told_as_none(measured, factor):
+    usual, sentence = judge(measured), judge(slowed(measured, factor)).sentence
+    assert judge(slowed(measured, factor)).bottleneck == usual.bottleneck
+    assert re.search(r"\b0\.\d\d\b|<0\.01", sentence)
+    assert not re.search(r"(?<![\d.,<])0(?![\d.,%])|\b0 img/s", sentence), sentence
+
+
+def test_a_slow_rank_far_below_one_image_a_second_has_a_rate_too():
+    measured, _ = together(ranks_of("forward", 4e7))
+    assert "keep the run at 0.05 img/s" in judge(measured).sentence
 
 
 def test_of_a_set_that_memory_holds_only_the_first_epoch_reads():
