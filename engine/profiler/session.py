@@ -23,7 +23,7 @@ from .family import Family
 from .feeds import RealFeed, Source, fed_from_the_host, on_the_device
 from .loop_watch import LoopWatch
 from .measure import Experiment, Tell, measure
-from .record import SCHEMA_VERSION, Ceilings, Profile, RankRecord, Span, Subject, Verdict
+from .record import SCHEMA_VERSION, Ceilings, Profile, RankRecord, Rate, Subject, Verdict
 from .stage_table import Setting, rank_record
 from .stored_batches import StoredBatches
 from .verdict import judge
@@ -45,49 +45,23 @@ class Budget:
 
 def profile(config: Config, ranks: Ranks, budget: Budget, environment: dict[str, Any], tell: Tell) -> Profile:
     """Measure and judge `config`, the same answer on every rank; no evaluation, nothing saved."""
-    with _opened(config, ranks, tell) as bench:
-        rates = measure(bench.experiments(), ranks, 60 * budget.minutes, budget.rounds, tell)
-        records = ranks.gather(bench.record())
-        notes = sorted({note for notes in ranks.gather(bench.notes()) for note in notes})
-        spans = tuple(span for spans in ranks.gather(bench.timeline()) for span in spans)
-        gone = [share for shares in ranks.gather(bench.stored.gone_shares) for share in shares]
-        ceilings = Ceilings(
-            rates["step"],
-            rates.get("fed"),
-            {workers: rates[f"loader {workers}"] for workers in bench.sweep},
-            rates.get("cold"),
-            rates["loop"],
-            rates.get("loop cold"),
-            min(gone) if gone else None,
-            rates.get("no sync"),
-            sum(record.data_wait_share for record in records) / len(records),
-            tuple(notes),
-        )
-        measured = Profile(
-            SCHEMA_VERSION,
-            bench.subject,
-            ceilings,
-            tuple(records),
-            _UNJUDGED,
-            what_if=(),
-            overhead=None,
-            timeline=spans,
-            config=asdict(config),
-            environment=environment,
-        )
-    return replace(measured, verdict=judge(measured))
+    with opened(config, ranks, tell) as bench:
+        return bench.judged(measure(bench.experiments(), ranks, 60 * budget.minutes, budget.rounds, tell), environment)
 
 
-class _Bench:
-    """Everything that is measured, open."""
+class Bench:
+    """Everything that is measured, open.
+
+    feed, step  the configured loader and the step of training, as experiments use them
+    """
 
     def __init__(self, config: Config, ranks: Ranks, source: Source, step: TrainStep, stored: StoredBatches) -> None:
         self._config = config
         self._ranks = ranks
-        self._step = step
+        self.step = step
         self._source = source
         self._workers = source.options.num_workers or 1
-        self.stored = stored
+        self._stored = stored
         self.feed = RealFeed(source, stored)
         # a synthetic loader knows no resizing on the device, and needs none
         plain = replace(source.options, resize=None)
@@ -115,15 +89,57 @@ class _Bench:
         found.append(Experiment("loop", "the loop", warm, train, queue, watch=self._loop))
         if self._ranks.world_size > 1:
             alone = Experiment("no sync", "the loop without exchange", warm, train, queue, watch=self._alone)
-            found.append(replace(alone, around=self._step.unsynchronised))
+            found.append(replace(alone, around=self.step.unsynchronised))
         if self.feed.reads_files and self._config.data.page_cache == "system":
-            cold, most = partial(self.feed.cold, workers), self.stored.num_batches
+            cold, most = partial(self.feed.cold, workers), self._stored.num_batches
             queue = min(queue, most // 3)
             found.append(Experiment("cold", "the loader alone, cold", cold, None, queue, most))
             found.append(Experiment("loop cold", "the loop, cold", cold, train, queue, most, watch=self._cold))
         return found
 
-    def record(self) -> RankRecord:
+    def forget(self) -> None:
+        """What was watched so far does not count."""
+        for watch in (self._loop, self._alone, self._cold):
+            watch.turns.clear()
+        self.feed.first_batch_s.clear()
+
+    def judged(self, rates: dict[str, Rate], environment: dict[str, Any]) -> Profile:
+        """The profile that rates of the experiments and what was watched meanwhile make, the same on every rank.
+
+        Needed are those of the step, the loop and the loader with the configured workers, and on several ranks of
+        the loop without exchange.
+        """
+        records = self._ranks.gather(self._record())
+        notes = sorted({note for notes in self._ranks.gather(self._notes()) for note in notes})
+        spans = tuple(span for spans in self._ranks.gather(self._loop.timeline.spans) for span in spans)
+        gone = [share for shares in self._ranks.gather(self._stored.gone_shares) for share in shares]
+        ceilings = Ceilings(
+            rates["step"],
+            rates.get("fed"),
+            {workers: rate for workers in self.sweep if (rate := rates.get(f"loader {workers}"))},
+            rates.get("cold"),
+            rates["loop"],
+            rates.get("loop cold"),
+            min(gone) if gone else None,
+            rates.get("no sync"),
+            sum(record.data_wait_share for record in records) / len(records),
+            tuple(notes),
+        )
+        measured = Profile(
+            SCHEMA_VERSION,
+            self.subject,
+            ceilings,
+            tuple(records),
+            _UNJUDGED,
+            what_if=(),
+            overhead=None,
+            timeline=spans,
+            config=asdict(self._config),
+            environment=environment,
+        )
+        return replace(measured, verdict=judge(measured))
+
+    def _record(self) -> RankRecord:
         """This rank's."""
         ranks, options = self._ranks, self._source.options
         images = self._config.data.batch_size // ranks.world_size
@@ -134,14 +150,10 @@ class _Bench:
         turns = (self._loop.turns, self._alone.turns, self._cold.turns)
         return rank_record(setting, *turns, self.feed.first_batch_s)
 
-    def timeline(self) -> list[Span]:
-        """The first steps of the loop's last turn on this rank."""
-        return self._loop.timeline.spans
-
-    def notes(self) -> list[str]:
+    def _notes(self) -> list[str]:
         """What whoever reads the rates must know."""
-        notes = self.stored.remarks()
-        if not self.stored.are_files:
+        notes = self._stored.remarks()
+        if not self._stored.are_files:
             notes.append("the samples lie in memory and not in files: there is no cold rate")
         elif not self.feed.has_workers:
             notes.append(f"loader '{self._source.name}' keeps the set decoded: no workers, and no cold rate")
@@ -178,18 +190,19 @@ class _Bench:
             config.execution.precision,
             self._ranks.device.type,
             self._ranks.world_size,
-            self.stored.set_bytes if self.feed.has_workers else None,
+            self._stored.set_bytes if self.feed.has_workers else None,
             available_memory_bytes(),
         )
 
     def _train(self, batch: Batch) -> None:
         # one window again and again, at the schedule's first rate, the smallest: the weights stay finite
-        number = next(self._numbers) % self._step.windows.length_at(0)
-        self._step(batch.images, batch.labels, batch.ids, number)
+        number = next(self._numbers) % self.step.windows.length_at(0)
+        self.step(batch.images, batch.labels, batch.ids, number)
 
 
 @contextmanager
-def _opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[_Bench]:
+def opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Bench]:
+    """All that a profile of `config` measures, opened on every rank, and closed again behind the block."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     path = packed_beside(config.data.path)
     with closing(_records(path, config, ranks)) as records:
@@ -207,7 +220,7 @@ def _opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[_Bench]:
         step.module.train()
         size_px = config.data.train_view().size_at(0)
         step.warm_up(torch.Size((config.data.batch_size // ranks.world_size, 3, size_px, size_px)), num_classes)
-        with closing(_Bench(config, ranks, source, step, StoredBatches(records, plan, ranks))) as bench:
+        with closing(Bench(config, ranks, source, step, StoredBatches(records, plan, ranks))) as bench:
             torch.set_num_threads(config.execution.threads or ranks.cpus)  # opening loaders may change it
             yield bench
 
