@@ -5,14 +5,15 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from commands import REPOSITORY, TRAIN, kill_all, run, short_options, start, torchrun, wait_for
+import resume_program
+from commands import TRAIN, kill_all, run, short_options, start, torchrun, wait_for
 from short_runs import outcome
 
-PROGRAM = str(REPOSITORY / "tests" / "resume_program.py")
 STEPS_PER_EPOCH, NUM_EPOCHS = 6, 3  # of 37 samples in batches of 6, which 1, 2 and 3 ranks share
 
 LOADERS = ("torchvision", "turbo", "ffcv", "dali", "resident", "synthetic")
@@ -61,45 +62,64 @@ def rows() -> Iterator[Row]:
                     yield Row(loader, feature, num_ranks, situation)
 
 
-def check(row: Row, images: Path, folder: Path) -> dict[str, object]:
-    """Let it happen, and assert that nothing is lost. Returns what there is to note."""
-    is_signal = row.situation in SIGNALS
-    # a signal needs a run that is not over before it comes
-    epochs = 4 * NUM_EPOCHS if is_signal else NUM_EPOCHS
-    options = short_options(images, folder, loader=row.loader, epochs=epochs, **FEATURES[row.feature])
-    return _check_signal(row, options, folder) if is_signal else _check_cuts(row, options, folder)
+class Matrix:
+    """Lets things happen. What several rows of one loader, feature and number of ranks need is found out once, since
+    most of a process is its start.
+
+    situations  of CUTS, that are tried together when one of them is asked for
+    """
+
+    def __init__(self, images: Path, folder: Path, situations: Iterable[str] = tuple(CUTS)) -> None:
+        self._images = images
+        self._folder = folder
+        self._situations = {name: CUTS[name] for name in situations if name in CUTS}
+        self._ends: dict[Path, dict[str, list[bool]]] = {}
+        self._whole: dict[Path, dict[str, Any]] = {}
+
+    def check(self, row: Row) -> dict[str, object]:
+        """Assert that nothing is lost. Returns what there is to note."""
+        folder = self._folder / f"{row.loader}, {row.feature}, {row.num_ranks}"
+        if row.situation in SIGNALS:
+            return self._check_signal(row, folder)
+        if folder not in self._ends:
+            self._ends[folder] = self._ends_of_cuts(row, folder)
+        ends = self._ends[folder][row.situation]
+        assert ends == [True] * len(CUTS[row.situation]), f"{row}: {ends}"
+        return {"resumed": sum(map(len, CUTS[row.situation])) or 1}
+
+    def _ends_of_cuts(self, row: Row, folder: Path) -> dict[str, list[bool]]:
+        """Of each situation, whether the run ended alike each time: one after the other in one process a rank."""
+        wanted = {"options": self._options(row, folder, NUM_EPOCHS), "situations": self._situations}
+        result = run(_command(row, resume_program.__file__, json.dumps(wanted)))
+        assert result.returncode == 0, result.stdout + result.stderr
+        return json.loads(result.stdout.strip().splitlines()[-1])["same"]
+
+    def _check_signal(self, row: Row, folder: Path) -> dict[str, object]:
+        """The processes of a real run get the signal: the launcher SIGTERM, or everything SIGKILL."""
+        name, epochs = SIGNALS[row.situation], 4 * NUM_EPOCHS  # it must not be over before the signal comes
+        options = self._options(row, folder, epochs)
+        if folder not in self._whole:
+            whole = run(_command(row, TRAIN, *options, "--name", "uncut"))
+            assert whole.returncode == 0, whole.stderr
+            self._whole[folder] = outcome(folder / "uncut")
+        command = _command(row, TRAIN, *options, "--name", name)
+        process = start(command)
+        wait_for(folder / name / "checkpoints" / f"step-{STEPS_PER_EPOCH + 2:08d}.pt", process)
+        if name == "SIGTERM":
+            process.terminate()
+            process.communicate(timeout=60)
+        else:
+            kill_all(process)
+        at = outcome(folder / name)["position"]
+        assert at != [epochs, 0], "it had ended before"
+        again = run(command)
+        assert again.returncode == 0, again.stderr
+        assert outcome(folder / name) == self._whole[folder], str(row)
+        return {"stopped_at": at}
+
+    def _options(self, row: Row, folder: Path, epochs: int) -> list[str]:
+        return short_options(self._images, folder, loader=row.loader, epochs=epochs, **FEATURES[row.feature])
 
 
-def _check_cuts(row: Row, options: list[str], folder: Path) -> dict[str, object]:
-    wanted = json.dumps({"options": options, "cuts": CUTS[row.situation], "situation": row.situation})
-    command = [PROGRAM, wanted]
-    result = run(torchrun(row.num_ranks, *command) if row.num_ranks > 1 else [sys.executable, *command])
-    assert result.returncode == 0, result.stdout + result.stderr
-    told = json.loads(result.stdout.strip().splitlines()[-1])
-    assert told["same"] == [True] * len(CUTS[row.situation]), f"{row}: {told}"
-    return {"resumed": sum(map(len, CUTS[row.situation])) or 1}
-
-
-def _check_signal(row: Row, options: list[str], folder: Path) -> dict[str, object]:
-    """The processes of a real run get the signal: the launcher SIGTERM, or everything SIGKILL."""
-
-    def command(name: str) -> list[str]:
-        arguments = [TRAIN, *options, "--name", name]
-        return torchrun(row.num_ranks, *arguments) if row.num_ranks > 1 else [sys.executable, *arguments]
-
-    whole = run(command("whole"))
-    assert whole.returncode == 0, whole.stderr
-    process = start(command("stopped"))
-    checkpoints = folder / "stopped" / "checkpoints"
-    wait_for(checkpoints / f"step-{STEPS_PER_EPOCH + 2:08d}.pt", process)
-    if row.situation == "after SIGTERM":
-        process.terminate()
-        process.communicate(timeout=60)
-    else:
-        kill_all(process)
-    at = outcome(folder / "stopped")["position"]
-    assert at != [4 * NUM_EPOCHS, 0], "it had ended before"
-    again = run(command("stopped"))
-    assert again.returncode == 0, again.stderr
-    assert outcome(folder / "stopped") == outcome(folder / "whole"), str(row)
-    return {"stopped_at": at}
+def _command(row: Row, *words: str) -> list[str]:
+    return torchrun(row.num_ranks, *words) if row.num_ranks > 1 else [sys.executable, *words]

@@ -1,8 +1,8 @@
 """Runs of one configuration on each rank of this process group: whole, and again from checkpoints of it.
 
-python resume_program.py JSON, or torchrun resume_program.py JSON, with "options" of engine/train.py, "cuts" (each a
-list of steps, cut back to one after the other) and the "situation". The main rank prints
-{"same": [did each end alike]}.
+python resume_program.py JSON, or torchrun resume_program.py JSON, with "options" of engine/train.py and "situations":
+cuts (each a list of steps, cut back to one after the other) by the situation's name. The main rank prints
+{"same": {situation: [did each cut end alike]}}.
 """
 
 import dataclasses
@@ -32,26 +32,32 @@ def main(wanted: dict) -> None:
     config = dataclasses.replace(config, name="whole")
     ranks = start_ranks("cpu")
     expected = run_to_end(config, ranks=ranks)
-    same = []
-    for number, steps in enumerate(wanted["cuts"]):
-        name = "whole"
-        for step in steps:
-            source, name = Path(config.run.folder) / name, f"{number}-from-{step}"
-            if ranks.is_main:
-                start_from(source, step, source.with_name(name))
-            ranks.gather(None)
-            again = dataclasses.replace(config, name=name)
-            if wanted["situation"] == "another number of workers":
-                again = dataclasses.replace(again, data=dataclasses.replace(again.data, workers=3))
-            result = run_to_end(again, ranks=ranks)
-        if wanted["situation"] == "stopped in evaluation":
-            again = dataclasses.replace(config, name="stopped")
-            _stop_in_evaluation(again, ranks)
-            result = run_to_end(again, ranks=ranks)
-        same.append(result == expected)
+    same = {}
+    for number, (situation, cuts) in enumerate(wanted["situations"].items()):
+        ends = [_resumed(config, f"{number}-{cut}", steps, situation, ranks) for cut, steps in enumerate(cuts)]
+        same[situation] = [end == expected for end in ends]
     ranks.gather(None)
     if ranks.is_main:
         print(json.dumps({"same": same}))
+
+
+def _resumed(config: Config, prefix: str, steps: list[int], situation: str, ranks: Ranks) -> dict:
+    """What comes of a run that is cut back to these steps, or stopped in evaluation, and resumed each time."""
+    name = config.name
+    if situation == "stopped in evaluation":
+        again = dataclasses.replace(config, name=f"{prefix}-stopped")
+        _stop_in_evaluation(again, ranks)
+        return run_to_end(again, ranks=ranks)
+    for step in steps:
+        source, name = Path(config.run.folder) / name, f"{prefix}-from-{step}"
+        if ranks.is_main:
+            start_from(source, step, source.with_name(name))
+        ranks.gather(None)
+        again = dataclasses.replace(config, name=name)
+        if situation == "another number of workers":
+            again = dataclasses.replace(again, data=dataclasses.replace(again.data, workers=3))
+        result = run_to_end(again, ranks=ranks)
+    return result
 
 
 def _stop_in_evaluation(config: Config, ranks: Ranks) -> None:

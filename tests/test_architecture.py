@@ -3,13 +3,12 @@
 import ast
 import sys
 import tomllib
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from source_imports import REPOSITORY, imports
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("loaders", "converters", "engine", "tools")
 
 MAX_FILE_LINES = 300
@@ -47,21 +46,8 @@ def _name(path: Path) -> str:
     return str(path.relative_to(REPOSITORY))
 
 
-def _imports(path: Path) -> Iterator[str]:
-    """Absolute names of all that a file imports, also inside functions: modules, and what is taken from them."""
-    package = path.parent.relative_to(REPOSITORY).parts
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
-
-
 def _uses(path: Path, module: str) -> bool:
-    return any(name == module or name.startswith(module + ".") for name in _imports(path))
+    return any(name == module or name.startswith(module + ".") for name in imports(path))
 
 
 @pytest.mark.parametrize(
@@ -80,13 +66,13 @@ def test_packages_never_import_what_is_above_them(package, never):
 
 def test_converters_take_only_formats_from_loaders():
     for path in _files("converters"):
-        taken = {name.split(".")[1] for name in _imports(path) if name.startswith("loaders.")}
+        taken = {name.split(".")[1] for name in imports(path) if name.startswith("loaders.")}
         assert taken <= CONVERTERS_MAY_TAKE, f"{_name(path)} imports {taken - CONVERTERS_MAY_TAKE}"
 
 
 def test_the_engine_reaches_loaders_and_formats_only_by_opening_them():
     for path in _files("engine"):
-        taken = {name.split(".")[1] for name in _imports(path) if name.startswith("loaders.")} - ENGINE_EXCEPTIONS
+        taken = {name.split(".")[1] for name in imports(path) if name.startswith("loaders.")} - ENGINE_EXCEPTIONS
         assert not [name for name in taken if name.endswith(ENGINE_MAY_NOT_TAKE_ENDINGS)], _name(path)
 
 

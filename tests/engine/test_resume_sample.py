@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from resume_matrix import Row, check
+from resume_matrix import Matrix, Row
 
 SAMPLE = (
     Row("resident", "plain", 1, "mid-epoch at every batch"),
@@ -18,4 +18,4 @@ SAMPLE = (
 
 @pytest.mark.parametrize("row", SAMPLE, ids=str)
 def test_nothing_that_befalls_a_run_changes_its_bits(row: Row, image_folder: Path, tmp_path: Path) -> None:
-    check(row, image_folder, tmp_path)
+    Matrix(image_folder, tmp_path, [row.situation]).check(row)

@@ -11,34 +11,43 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import REPOSITORY
+from source_imports import reached
 
 LEDGER = REPOSITORY / "docs" / "benchmarks" / "long" / "ledger.jsonl"
 # real images are not part of the project: these tests skip, with a reason, where the folder is missing
 REAL_DATA = Path(os.environ.get("FEEDRATE_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 UNPACKED = REPOSITORY / "data" / "long"
+CODE = ("loaders", "converters", "engine", "configs")
 
 
-def _code_sha256() -> str:
+@cache
+def _code_sha256(test: Path) -> str:
+    """Of the code that a file of tests is about: all but those rooms of the profiler which neither it nor training
+    imports. Nor is this file hashed: it keeps the books."""
+    profiler = REPOSITORY / "engine" / "profiler"
+    sources = [path for folder in CODE for path in (REPOSITORY / folder).rglob("*.py") if profiler not in path.parents]
+    files = reached([*sources, REPOSITORY / "tools" / "convert.py", test])
+    for folder in CODE:
+        files |= {path for path in (REPOSITORY / folder).rglob("*") if path.suffix in (".toml", ".c", ".h")}
     digest = sha256()
-    for folder in ("loaders", "converters", "engine", "configs", "tests/long"):
-        for path in sorted((REPOSITORY / folder).rglob("*")):
-            if path.suffix in (".py", ".toml"):
-                digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted(files):
+        digest.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _passed_already() -> set[str]:
+def _passed_already() -> set[tuple[str, str]]:
+    """Tests by their names and the code they passed on."""
     if not LEDGER.exists():
         return set()
     lines = [json.loads(line) for line in LEDGER.read_text().splitlines()]
-    code = _code_sha256()
-    return {line["test"] for line in lines if line["code"] == code}
+    return {(line["test"], line["code"]) for line in lines}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/long" in str(item.path):
             item.add_marker(pytest.mark.long)
-            if item.nodeid in passed:
+            if (item.nodeid, _code_sha256(item.path)) in passed:
                 item.add_marker(pytest.mark.skip(reason="passed already on this very code: see the ledger"))
 
 
@@ -60,7 +69,7 @@ def measured(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     if report is not None and report.passed:
         line = {
             "test": request.node.nodeid,
-            "code": _code_sha256(),
+            "code": _code_sha256(request.node.path),
             "when": started.isoformat(timespec="seconds"),
             "seconds": round(report.duration, 1),
             "results": results,
@@ -70,10 +79,10 @@ def measured(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
             file.write(json.dumps(line) + "\n")
 
 
-@pytest.fixture(scope="session")
-def code_sha256() -> str:
+@pytest.fixture(scope="module")
+def code_sha256(request: pytest.FixtureRequest) -> str:
     """Of the code that is tested: what it leaves on disk is not to be taken for another's."""
-    return _code_sha256()
+    return _code_sha256(request.path)
 
 
 @pytest.hookimpl(hookwrapper=True)
