@@ -21,7 +21,7 @@ class DeviceClock(Protocol):
         ...
 
 
-class HostClock:
+class HostSpans:
     """Of a CPU, where work is done when the call returns."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class HostClock:
         return list(self._seconds)
 
 
-class CudaClock:
+class CudaSpans:
     """By events in the current stream of a GPU."""
 
     def __init__(self) -> None:
@@ -59,4 +59,4 @@ class CudaClock:
 
 def device_clock(device: torch.device) -> DeviceClock:
     """The clock for this device."""
-    return CudaClock() if device.type == "cuda" else HostClock()
+    return CudaSpans() if device.type == "cuda" else HostSpans()

@@ -41,7 +41,10 @@ from .loggers import MetricsLogger
 from .prediction_sample import PredictionSample
 
 _ID_BYTES = 8
-_PACKAGES = ("feedrate", "torch", "torchvision", "numpy", "simplejpeg", "opencv-python-headless", "pillow", "ffcv")
+_PACKAGES = (
+    *("feedrate", "torch", "torchvision", "timm", "numpy", "simplejpeg", "opencv-python-headless", "pillow"),
+    *("ffcv", "nvidia-dali-cuda120"),
+)
 
 # what a clock or a meter read: two identical runs differ in these and in nothing else
 CLOCK_FIELDS = (
