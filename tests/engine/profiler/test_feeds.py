@@ -1,17 +1,22 @@
 """The same batches in every turn: warm ones from memory, cold ones whose bytes have left it."""
 
+import os
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import python
+from pictures import write_image_folder
+from PIL import Image
 from short_runs import ONE_RANK, short_config
 
 from engine.data import loader_options, plan_of
 from engine.profiler.feeds import RealFeed, Source, on_the_device
 from engine.profiler.stored_batches import StoredBatches
 from loaders.choose import open_loader
-from loaders.page_eviction import resident_share, stored_bytes
+from loaders.page_eviction import bring_in, resident_share, stored_bytes
 from loaders.records import open_records
 
 
@@ -56,6 +61,25 @@ def test_cold_turns_see_the_last_batches_whose_bytes_had_left_memory(opened, mon
     assert ids_of(feed.cold(2, 2)) == [plan.rows(0, number).ids.tolist() for number in (3, 4)]
     assert before == 1
     assert seen == pytest.approx([1 - stored.gone_shares[0]], abs=0.01)
+
+
+def test_a_batch_of_a_file_that_was_just_packed_leaves_memory_as_well(tmp_path):
+    """The page cache then holds it in large pieces, each with samples of other batches."""
+    images = write_image_folder(tmp_path / "images", {"train": {"ant": 80, "bee": 80}, "val": {"ant": 1, "bee": 1}})
+    for path in sorted(images.rglob("*.jpg")):
+        Image.new("RGB", (256, 256)).save(path)
+    command = ["tools/convert.py", "folder", "--source", str(images), "--out", str(tmp_path / "packed")]
+    assert python(*command, "--write-mode", "raw").returncode == 0
+    os.sync()  # what is not on the disk yet cannot be dropped
+    with closing(open_records(tmp_path / "packed", "train")) as records:
+        stored = StoredBatches(records, plan_of(records, short_config(tmp_path / "packed", tmp_path)), ONE_RANK)
+        whole = stored_bytes(records, np.arange(len(records)))
+        assert whole.num_bytes == 160 * 256 * 256 * 3
+        bring_in(whole)
+        stored.drop(range(3, 4))
+    if stored.gone_shares == []:
+        pytest.skip(stored.remarks()[0])
+    assert stored.gone_shares[0] > 0.9
 
 
 def test_after_a_cold_turn_a_warm_one_finds_its_bytes_in_memory_again(opened):
