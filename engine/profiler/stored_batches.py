@@ -69,7 +69,7 @@ class StoredBatches:
         return num_batches
 
     def drop(self, batches: range) -> None:
-        """Have these batches dropped from the page cache, and what lies in one piece with them, on all ranks at once."""
+        """Have these batches, and what lies in one piece with them, dropped from the page cache, on all ranks at once."""
         stored = self._stored(batches)
         let_go(stored)
         self._ranks.gather(None)  # what one rank has mapped no other can drop
