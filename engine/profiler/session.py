@@ -92,9 +92,12 @@ class Bench:
             found.append(replace(alone, around=self.step.unsynchronised))
         if self.feed.reads_files and self._config.data.page_cache == "system":
             cold, most = partial(self.feed.cold, workers), self._stored.num_batches
-            queue = min(queue, most // 3)
-            found.append(Experiment("cold", "the loader alone, cold", cold, None, queue, most))
-            found.append(Experiment("loop cold", "the loop, cold", cold, train, queue, most, watch=self._cold))
+            # bytes come for several batches at once: a turn over some of them alone would see none being read
+            each = self._stored.read_together(depth)
+            alone = Experiment("cold", "the loader alone, cold", cold, None, min(max(queue, each), most // 3), most)
+            alone = replace(alone, every=each, least=each)
+            found.append(alone)
+            found.append(replace(alone, name="loop cold", text="the loop, cold", work=train, watch=self._cold))
         return found
 
     def forget(self) -> None:

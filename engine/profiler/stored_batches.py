@@ -16,6 +16,7 @@ from loaders.page_eviction import (
     stored_bytes,
 )
 from loaders.plan import Plan
+from loaders.read_ahead import Mapped
 from loaders.records import Records
 
 from ..dist import Ranks
@@ -68,8 +69,18 @@ class StoredBatches:
                 self._kept.add(number)
         return num_batches
 
+    def read_together(self, num_ahead: int) -> int:
+        """Batches whose bytes a loader asks for in one go, in the order of the file: they are there at the same time.
+
+        num_ahead  batches it makes beside the one asked for
+        """
+        if not isinstance(self._records, Mapped):
+            return 1
+        window = self._plan.window(0)
+        return 2 * (num_ahead + 1) if window is None else window[1] - window[0]
+
     def drop(self, batches: range) -> None:
-        """Have these batches, and what lies in one piece with them, dropped from the page cache, on all ranks at once."""
+        """Have these batches dropped from the page cache, and what is in one piece with them; all ranks at once."""
         stored = self._stored(batches)
         let_go(stored)
         self._ranks.gather(None)  # what one rank has mapped no other can drop
