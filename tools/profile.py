@@ -3,6 +3,7 @@
 python tools/profile.py [--minutes M] [--rounds N] [--config NAME] [--loader NAME] [--option value …]
 torchrun --nproc-per-node=4 tools/profile.py …
 python tools/profile.py compare A B [--fail-if-slower 5%]
+python tools/profile.py self-test [--quick] [--loaders NAME,…] [--planted NAME,…]
 
 Measures, in turns, the training step alone, the loader alone with several numbers of workers, both together, and the
 latter two with files dropped from memory before; then names the one stage that holds the run back, or says that none
@@ -36,10 +37,13 @@ from engine.profiler.reports.terminal import print_profile
 from engine.profiler.session import Budget, profile
 from engine.reporting.run_folder import environment
 from loaders.api import FeedrateError
-from tools.profiling import compare
+from tools.profiling import compare, self_test
 
 # what is not measuring: a word before the options, and what runs the words after it
-COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {"compare": compare.run}
+COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {
+    "compare": compare.run,
+    "self-test": self_test.run,
+}
 
 GENERATED = Path("data/generated")
 NUM_GENERATED = {"train": 512, "val": 64}

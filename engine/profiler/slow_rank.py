@@ -7,7 +7,7 @@ from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord
 from .resampling import SURE, chance_clearly_above
 from .stage_costs import loading_cost_us
 
-_SLOWER = 0.15  # a rank's own time must be above the others' by this share, beside the noise, to be called slow
+SLOWER = 0.15  # a rank's own time must be above the others' by this share, beside the noise, to be called slow
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,10 @@ class SlowRank:
 
 
 def find_slow_rank(profile: Profile) -> SlowRank | None:
-    """The rank that takes longer than the others by itself: waiting for data and computing, nothing exchanged."""
+    """The rank that takes longer than the others by itself: waiting for data and computing, nothing exchanged.
+
+    None where ranks are surely alike; where its `confidence` is below SURE, it may be slow or not.
+    """
     if len(profile.ranks) < 2:
         return None
     slow = max(profile.ranks, key=lambda rank: rank.own_us)
@@ -34,8 +37,8 @@ def find_slow_rank(profile: Profile) -> SlowRank | None:
     others_us = statistics.median(rank.own_us for rank in others)
     rounds = [rank.own_rounds_us or (rank.own_us,) for rank in others]
     of_others = [statistics.median(values) for values in zip(*rounds, strict=True)]
-    confidence = chance_clearly_above(slow.own_rounds_us or (slow.own_us,), of_others, _SLOWER)
-    if confidence < SURE:
+    confidence = chance_clearly_above(slow.own_rounds_us or (slow.own_us,), of_others, SLOWER)
+    if confidence <= 1 - SURE:
         return None
     excess = _excess(slow, others, profile.subject.world_size)
     ordered = sorted(excess, key=lambda name: -excess[name])

@@ -34,7 +34,7 @@ def judge(profile: Profile) -> Verdict:
     """
     slow = find_slow_rank(profile)
     if slow is not None:
-        return _of_slow_rank(profile, slow)
+        return _of_slow_rank(profile, slow) if slow.confidence >= SURE else _of_doubtful_rank(profile, slow)
     if _waits_for_storage(profile):
         return _of_storage(profile)
     sides = _sides(profile)
@@ -220,6 +220,19 @@ def _of_slow_rank(profile: Profile, slow: SlowRank) -> Verdict:
         slow.rank,
         sentence,
         advice,
+    )
+
+
+def _of_doubtful_rank(profile: Profile, slow: SlowRank) -> Verdict:
+    """A stage that all ranks have in common is no answer while one of them may keep the others waiting."""
+    others = 1e6 * profile.subject.world_size / slow.others_us
+    sentence = (
+        f"Inconclusive: rank {slow.rank} may be slow, since by itself it would keep the run at"
+        f" {rate_text(others / slow.margin)} img/s and the others reach {rate_text(others)}, but rounds differ too much"
+        f" to be sure ({slow.confidence:.0%}). Measure longer, or with nothing else on these machines."
+    )
+    return Verdict(
+        INCONCLUSIVE, None, others / slow.margin, slow.margin, slow.confidence, slow.stage or "", None, sentence
     )
 
 

@@ -26,7 +26,7 @@ class Rounds:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         self._path = folder / _NAME
-        self._head = json.dumps({"settings": settings, "code": _code_sha256()}, sort_keys=True)
+        self._head = json.dumps({"settings": settings, "code": code_sha256()}, sort_keys=True)
         self.done: dict[str, Any] = self._read()
         self.were_begun = bool(self.done)
         if not self.done:
@@ -77,7 +77,7 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _code_sha256() -> str:
+def code_sha256() -> str:
     """Of all code whose speed or result is measured here."""
     digest = sha256()
     for folder in ("loaders", "converters", "engine", "tools"):

@@ -1,0 +1,1 @@
+"""Does the profiler find what was put in on purpose?"""
