@@ -59,6 +59,7 @@ class Experiment:
     warm_up: int
     most: int = _MOST_BATCHES
     every: int = 1
+    least: int = 1
     around: Callable[[], AbstractContextManager[None]] = nullcontext
     watch: Watch = field(default_factory=Watch)
 
@@ -69,7 +70,7 @@ def measure(
     """The rate of every experiment, `rounds` numbers each, in about `seconds` altogether.
 
     A first turn of each is not counted: it meets what only happens once, and tells how many batches fit into the time.
-    All take at least a batch a turn, however long that takes.
+    All take at least a batch a turn, or `least`, however long that takes.
     """
     started = time.perf_counter()
     turns = {}
@@ -86,8 +87,8 @@ def measure(
             tell(f"round {number + 1} of {rounds}: {experiment.text}")
             before = turns[experiment.name]
             fitting = math.ceil(share_s / before.s_per_batch)
-            warm_up = min(experiment.warm_up, max(1, fitting))
-            count = max(1, min(fitting - warm_up, _GROWTH * before.count))
+            warm_up = min(experiment.warm_up, max(experiment.least, fitting))
+            count = max(experiment.least, min(fitting - warm_up, _GROWTH * before.count))
             turns[experiment.name] = _turn(experiment, count, warm_up, ranks, experiment.watch)
             rates[experiment.name].append(turns[experiment.name].images_per_s)
     return {name: Rate(tuple(values)) for name, values in rates.items()}

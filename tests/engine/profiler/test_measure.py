@@ -80,6 +80,22 @@ def test_a_turn_takes_at_most_what_there_is_and_bursts_whole():
     assert all((after - before) % 4 == 0 for before, after, _ in watch.turns)
 
 
+def test_of_bytes_that_come_for_many_batches_at_once_a_short_turn_sees_whole_bursts():
+    log, worked = [], []
+    watch = Counting(worked)
+
+    class InBursts(Feed):
+        def __call__(self, number):
+            for index, batch in enumerate(super().__call__(number)):
+                time.sleep(0.04 if index % 8 == 0 else 0)
+                yield batch
+
+    bursts = Experiment("bursts", "", InBursts("bursts", log), worked.append, 8, every=8, least=8, watch=watch)
+    rates = run([bursts], seconds=1e-6, rounds=3)
+    assert [after - before for before, after, _ in watch.turns] == [8, 8, 8]
+    assert rates["bursts"].median == pytest.approx(8 * IMAGES / 0.04, rel=0.2)
+
+
 def test_even_a_budget_that_is_used_up_measures_a_batch_of_each():
     log, worked = [], []
     watch = Counting(worked)
