@@ -61,18 +61,19 @@ def _resumed(config: Config, prefix: str, steps: list[int], situation: str, rank
 
 
 def _stop_in_evaluation(config: Config, ranks: Ranks) -> None:
-    """Train until the second epoch's evaluation has given a batch; the last rank alone is then told to stop."""
+    """Train until an evaluation after the second epoch has given a batch; the last rank alone is then told to stop."""
     stop = StopRequest()
     with build_run(config, ranks, Display(is_main=False), stop) as run:
         loader = run.data.evaluation._loader
-        really, num_evaluations = loader.epoch, 0
+        really, is_told = loader.epoch, False
 
         def epoch(index: int, start: int = 0):
-            nonlocal num_evaluations
-            num_evaluations += 1
+            nonlocal is_told
             for batch in really(index, start):
                 yield batch
-                if num_evaluations == 2 and ranks.rank == ranks.world_size - 1:
+                # averages are evaluated beside the weights, so several evaluations end an epoch
+                if run.progress.epoch == 1 and not is_told and ranks.rank == ranks.world_size - 1:
+                    is_told = True
                     os.kill(os.getpid(), signal.SIGTERM)
 
         loader.epoch = epoch
