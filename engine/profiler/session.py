@@ -204,8 +204,8 @@ class Bench:
 
 
 @contextmanager
-def opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Bench]:
-    """All that a profile of `config` measures, opened on every rank, and closed again behind the block."""
+def open_source(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Source]:
+    """What `config` trains on, with the name of its loader; closed when the block ends. `tell` hears what was chosen."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     path = packed_beside(config.data.path)
     with closing(_records(path, config, ranks)) as records:
@@ -217,13 +217,26 @@ def opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Bench]:
         tell(f"loader: {name} ({reason})")
         if slower := slower_because(name, config.data.resize):
             tell(slower)
-        source = Source(name, records, plan, loader_options(config.data, ranks))
-        num_classes = len(records.classes)
-        step = build_step(config, ranks, num_classes, channels_of(records), plan.num_batches(ranks.world_size))
-        step.module.train()
-        size_px = config.data.train_view().size_at(0)
-        step.warm_up(torch.Size((config.data.batch_size // ranks.world_size, 3, size_px, size_px)), num_classes)
-        with closing(Bench(config, ranks, source, step, StoredBatches(records, plan, ranks))) as bench:
+        yield Source(name, records, plan, loader_options(config.data, ranks))
+
+
+def ready_step(source: Source, config: Config, ranks: Ranks) -> TrainStep:
+    """The step that trains on it, warm."""
+    num_classes = len(source.records.classes)
+    num_batches = source.plan.num_batches(ranks.world_size)
+    step = build_step(config, ranks, num_classes, channels_of(source.records), num_batches)
+    step.module.train()
+    size_px = config.data.train_view().size_at(0)
+    step.warm_up(torch.Size((config.data.batch_size // ranks.world_size, 3, size_px, size_px)), num_classes)
+    return step
+
+
+@contextmanager
+def opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Bench]:
+    """All that a profile of `config` measures, opened on every rank, and closed again behind the block."""
+    with open_source(config, ranks, tell) as source:
+        step, stored = ready_step(source, config, ranks), StoredBatches(source.records, source.plan, ranks)
+        with closing(Bench(config, ranks, source, step, stored)) as bench:
             torch.set_num_threads(config.execution.threads or ranks.cpus)  # opening loaders may change it
             yield bench
 
