@@ -1,14 +1,16 @@
 """Say what a run waits for, which stage of it, what would help, and how much at most.
 
 python tools/profile.py [--minutes M] [--rounds N] [--config NAME] [--loader NAME] [--option value …]
+python tools/profile.py --apply [--price-per-hour PRICE] …
 torchrun --nproc-per-node=4 tools/profile.py …
 python tools/profile.py compare A B [--fail-if-slower 5%]
 python tools/profile.py self-test [--quick] [--loaders NAME,…] [--planted NAME,…]
 
 Measures, in turns, the training step alone, the loader alone with several numbers of workers, both together, and the
 latter two with files dropped from memory before; then names the one stage that holds the run back, or says that none
-can be named. All options of engine/train.py are understood. With no arguments it profiles the default configuration on
-data/imagenet, or where that is missing, on images it generates once in data/generated.
+can be named, and predicts what changes would bring. --apply tries two of them and says how wrong that was. All options
+of engine/train.py are understood. With no arguments it profiles the default configuration on data/imagenet, or where
+that is missing, on images it generates once in data/generated.
 """
 
 import sys
@@ -24,6 +26,7 @@ if __name__ == "__main__":
 
 import dataclasses
 import os
+import signal
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -37,7 +40,7 @@ from engine.profiler.reports.terminal import print_profile
 from engine.profiler.session import Budget, profile
 from engine.reporting.run_folder import environment
 from loaders.api import FeedrateError
-from tools.profiling import compare, self_test
+from tools.profiling import compare, self_test, what_if
 
 # what is not measuring: a word before the options, and what runs the words after it
 COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {
@@ -58,15 +61,19 @@ def main(arguments: list[str]) -> int:
     own = OwnOptions(__doc__)
     own.add_argument("--minutes", type=float, default=default.minutes, help=f"for all (default {default.minutes:g})")
     own.add_argument("--rounds", type=int, default=default.rounds, help=f"of everything (default {default.rounds})")
+    what_if.add_options(own)
     console = Console(highlight=False, soft_wrap=True, quiet=rank != 0)
     try:
         chosen, read_config = own.split(arguments)
         budget = Budget(chosen.minutes, chosen.rounds)
+        wishes = what_if.wishes_of(chosen, int(os.environ.get("WORLD_SIZE", "1")))
         config = read_config()
         ranks = start_ranks(config.execution.device)
         config = _with_data(config, ranks, console)
         with console.status("profiling") as status:
-            measured = profile(config, ranks, budget, environment(), _teller(console, status))
+            tell = _teller(console, status)
+            measured = profile(config, ranks, budget, environment(), tell)
+            measured = what_if.with_predictions(measured, config, ranks, budget, wishes, tell)
     except FeedrateError as error:
         print(f"error{f' (rank {rank})' if rank else ''}: {error}", file=sys.stderr)
         return 2
@@ -118,4 +125,6 @@ def _with_data(config: Config, ranks: Ranks, console: Console) -> Config:
 
 
 if __name__ == "__main__":
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was packed to be tried is removed then, too
     end_process(main(sys.argv[1:]))

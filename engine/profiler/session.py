@@ -205,7 +205,7 @@ class Bench:
 
 @contextmanager
 def open_source(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Source]:
-    """What `config` trains on, with the name of its loader; closed when the block ends. `tell` hears what was chosen."""
+    """What `config` trains on and the name of its loader, open as long as the block lasts."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     path = packed_beside(config.data.path)
     with closing(_records(path, config, ranks)) as records:

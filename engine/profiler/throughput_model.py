@@ -133,7 +133,7 @@ class Scaling:
         return min(float(workers), self.processors)
 
     def _curve(self, workers: int) -> float:
-        return amdahl(self._at_once(workers), self.contention)
+        return float(amdahl(self._at_once(workers), self.contention))
 
 
 def amdahl(workers: Any, contention: Any) -> Any:

@@ -7,6 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
+import torch
+
+from loaders.api import Batch, FeedrateError, Loader
+from loaders.choose import open_loader
+
 from ..config import Config
 from ..dist import Ranks
 from ..step import TrainStep
@@ -39,6 +44,16 @@ def measure_trials(trials: Sequence[Trial], ranks: Ranks, seconds: float, rounds
         threads = trials[0].config.execution.threads if trials else 0
         torch.set_num_threads(threads or ranks.cpus)  # opening loaders may change it
         return measure(experiments, ranks, seconds, rounds, tell)
+
+
+def refusal(trial: Trial, ranks: Ranks) -> str:
+    """Why its loader cannot be opened, "" if it can."""
+    try:
+        with open_source(trial.config, ranks, lambda text: None) as source:
+            open_loader(source.name, source.records, source.plan, source.options).close()
+    except FeedrateError as error:
+        return str(error)
+    return ""
 
 
 def _experiment(trial: Trial, ranks: Ranks, steps: dict[int, TrainStep], stack: ExitStack) -> Experiment:

@@ -1,0 +1,180 @@
+"""What a change does to one side alone, for `what_if`: short turns of the step or of the loader, never of the loop.
+
+Each is measured in turns with what is configured now, and only the ratio is kept: a machine that has grown slower since
+the profile slows both. Of another format, both sides of that ratio run over the same images, stored as now and stored
+anew; a model of bytes and pixels carries it from them to the whole set.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from loaders.api import FeedrateError
+from loaders.choose import LOADER_NAMES, choose_loader
+
+from ..config import Config
+from ..dist import Ranks
+from .decode_model import DecodeModel, StoredImages, fit_decode_model
+from .measure import Tell
+from .record import Profile, Rate
+from .trials import Trial, measure_trials, refusal
+from .what_if import Change
+
+_NOT_FOR_TRAINING = ("synthetic", "resident")  # made of no images; measured by what fits, not by a turn
+_DOUBT = 0.015  # of a side measured by itself
+_DOUBT_OF_SAMPLES = 0.5  # spread of images' costs, as a share, over the square root of their number
+_STEP, _LOADER = "the step", "the loader"
+
+
+@dataclass(frozen=True)
+class FormatSample:
+    """Some of the set's images as they would be packed, and what they are like.
+
+    path     where they lie, packed;  text  the format in words;  how  what packs the whole set so
+    """
+
+    path: str
+    text: str
+    how: str
+    images: StoredImages
+
+
+@dataclass(frozen=True)
+class FormatSamples:
+    """The same images in several formats.
+
+    now      as they are stored;  whole_set  what all of the set's are like, as they are stored
+    formats  others, by name;  count  images in each
+    """
+
+    now: FormatSample
+    formats: Mapping[str, FormatSample]
+    whole_set: StoredImages
+    count: int
+
+
+def calibrated_changes(
+    profile: Profile,
+    config: Config,
+    ranks: Ranks,
+    samples: FormatSamples | None,
+    seconds: float,
+    rounds: int,
+    tell: Tell,
+) -> tuple[list[Change], list[str]]:
+    """Changes of the batch, the loader and the format: (changes, why others cannot be told)."""
+    batches = _batch_sizes(config, profile)
+    loaders, refused = other_loaders(profile)
+    trials = [Trial(_STEP, config, "step"), Trial(_LOADER, config, "loader")]
+    trials += [Trial(f"batch {size}", with_batch(config, size), "step") for size in batches]
+    trials += [Trial(f"loader {name}", dataclasses.replace(config, loader=name), "loader") for name in loaders]
+    if samples is not None:
+        of_samples = with_batch(config, min(config.data.batch_size, max(config.data.views, samples.count // 4)))
+        trials.append(Trial("format now", with_path(of_samples, samples.now.path), "loader"))
+        trials += [
+            Trial(f"format {name}", with_path(of_samples, sample.path), "loader")
+            for name, sample in samples.formats.items()
+        ]
+    trials, more = _possible(trials, ranks)
+    rates = measure_trials(trials, ranks, seconds, rounds, tell)
+    changes = [
+        Change(
+            f"batch of {size:,}",
+            {"data.batch_size": size},
+            step=_over(rates[f"batch {size}"], rates[_STEP]),
+            doubt=_DOUBT,
+        )
+        for size in batches
+    ]
+    changes += [
+        Change(f"loader {name}", {"loader": name}, loading=_over(rates[f"loader {name}"], rates[_LOADER]), doubt=_DOUBT)
+        for name in loaders
+        if f"loader {name}" in rates
+    ]
+    if samples is not None and "format now" in rates:
+        changes += _format_changes(config, samples, rates)
+    return changes, [*refused, *more]
+
+
+def other_loaders(profile: Profile) -> tuple[list[str], list[str]]:
+    """Loaders that could take the place of the configured one, and why others could not."""
+    found, refused = [], []
+    for name in LOADER_NAMES:
+        if name in (profile.subject.loader, *_NOT_FOR_TRAINING):
+            continue
+        try:
+            choose_loader(name)
+            found.append(name)
+        except FeedrateError as error:
+            refused.append(str(error))
+    return found, refused
+
+
+def with_batch(config: Config, size: int) -> Config:
+    """The same with another global batch."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=size))
+
+
+def with_workers(config: Config, workers: int) -> Config:
+    """The same with another number of workers a rank."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, workers=workers))
+
+
+def with_path(config: Config, path: str) -> Config:
+    """The same over what lies elsewhere."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
+
+
+def _batch_sizes(config: Config, profile: Profile) -> list[int]:
+    """Half and twice the batch, where the set and the views of a batch allow."""
+    now, views = config.data.batch_size, config.data.views
+    return [
+        size
+        for size in (now // 2, 2 * now)
+        if 0 < size <= profile.subject.num_samples and size % (views * profile.subject.world_size) == 0
+    ]
+
+
+def _possible(trials: Sequence[Trial], ranks: Ranks) -> tuple[list[Trial], list[str]]:
+    """Those that can be opened, and why others cannot."""
+    found, refused = [], []
+    for trial in trials:
+        reason = refusal(trial, ranks)
+        if reason:
+            refused.append(f"{trial.name}: {reason}")
+        else:
+            found.append(trial)
+    return found, refused
+
+
+def _format_changes(config: Config, samples: FormatSamples, rates: Mapping[str, Rate]) -> list[Change]:
+    now = rates["format now"]
+    there = {name: sample for name, sample in samples.formats.items() if f"format {name}" in rates}
+    measured = [(samples.now.images, 1e6 / now.median)]
+    measured += [(sample.images, 1e6 / rates[f"format {name}"].median) for name, sample in there.items()]
+    model = fit_decode_model(measured)
+    doubt = (_DOUBT**2 + _DOUBT_OF_SAMPLES**2 / samples.count) ** 0.5
+    found = []
+    for name, sample in there.items():
+        whole, factor = carried(model, samples, sample)
+        ratio = tuple(factor * value for value in _over(rates[f"format {name}"], now))
+        path = f"{config.data.path.rstrip('/')}-{name}"
+        text = f"{sample.text} ({sample.how})"
+        found.append(
+            Change(text, {"data.path": path}, loading=ratio, bytes_per_image=whole.num_bytes, doubt=doubt, format=name)
+        )
+    return found
+
+
+def carried(model: DecodeModel, samples: FormatSamples, sample: FormatSample) -> tuple[StoredImages, float]:
+    """From a sample to the whole set: what its images would be like in that format, and the factor by which the ratio
+    of rates (anew / now) differs from the sample's."""
+    of_set, now, new = samples.whole_set, samples.now.images, sample.images
+    whole = new.scaled(of_set.num_bytes / now.num_bytes, of_set.num_pixels / now.num_pixels)
+    slower_now = model.cost_us(of_set) / model.cost_us(now)
+    slower_new = model.cost_us(whole) / model.cost_us(new)
+    return whole, slower_now / slower_new
+
+
+def _over(rate: Rate, now: Rate) -> tuple[float, ...]:
+    return tuple(new / old for new, old in zip(rate.rounds, now.rounds, strict=True))

@@ -1,0 +1,1 @@
+"""How wrong predictions of changes are: `bench.py what-if`."""

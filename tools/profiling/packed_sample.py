@@ -1,0 +1,184 @@
+"""Some of a set's images packed in several formats by the project's own converter, in a folder that does not stay."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.encode import Encoding
+from converters.packing import PackSettings, pack
+from converters.presets import PRESETS
+from converters.sources.records_source import RecordSamples
+from engine.config import Config
+from engine.data import packed_beside
+from engine.profiler.calibration import FormatSample, FormatSamples
+from engine.profiler.decode_model import StoredImages
+from loaders.counter_random import draw, stream_key
+from loaders.errors import FeedrateError
+from loaders.records import ChannelStatistics, Records, open_records
+
+_NOW = "now"
+_PROBED = 2048  # images by whose bytes the whole set's are told
+_ROOM = 1.5  # so many times the bytes that are expected must be free
+
+
+@dataclass(frozen=True)
+class Format:
+    """One to pack for: in words, by which options of tools/convert.py, and as the converter is told."""
+
+    text: str
+    how: str
+    encoding: Encoding
+
+
+def _formats() -> dict[str, Format]:
+    raw = {"write_mode": "raw"}
+    sizes = {"500": "longest side 500 px", "400": "longest side 400 px", "256": "shortest side 256 px"}
+    found = {
+        name: Format(f"JPEG, {text}", f"tools/convert.py --preset {name}", PRESETS[name].encoding)
+        for name, text in sizes.items()
+    }
+    found["full"] = Format("JPEG, full size", "tools/convert.py --preset full", PRESETS["full"].encoding)
+    found["raw"] = Format("raw, full size", "--write-mode raw", replace(PRESETS["full"].encoding, **raw))
+    found["raw-256"] = Format(
+        "raw, shortest side 256 px", "--preset 256 --write-mode raw", replace(PRESETS["256"].encoding, **raw)
+    )
+    return found
+
+
+FORMATS: Mapping[str, Format] = _formats()
+
+
+class SomeOf:
+    """Of records the samples with these numbers, in this order; their bytes are copied as they are read."""
+
+    channels: ChannelStatistics | None = None
+
+    def __init__(self, records: Records, ids: NDArray[np.int64]) -> None:
+        self._records = records
+        self._ids = ids
+        self.classes = records.classes
+        self.labels = records.labels[ids]
+        self.widths, self.heights = records.widths[ids], records.heights[ids]
+        self.is_raw = records.is_raw[ids]
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """See `Records`."""
+        return self._records.read(int(self._ids[index]))
+
+    def where(self, index: int) -> str:
+        """See `Records`."""
+        return self._records.where(int(self._ids[index]))
+
+    def close(self) -> None:
+        """The records are whoever's opened them."""
+
+
+@contextmanager
+def packed_samples(
+    config: Config, names: Sequence[str], count: int
+) -> Iterator[tuple[FormatSamples | None, list[str]]]:
+    """(up to `count` images as they are stored and in the formats called so, why others are not there).
+
+    None where there are none at all. All is gone behind the block, however it is left.
+    """
+    with closing(open_records(packed_beside(config.data.path), config.data.train_split)) as records:
+        some = some_of(records, count)
+        known, refused = _useful(some, names)
+        if not known:
+            yield None, refused
+            return
+        with _folder(_expected_bytes(some, known)) as folder:
+            now = Encoding(write_mode="raw" if bool(some.is_raw[0]) else "jpg")
+            packed = {_NOW: _pack(some, folder / _NOW, now, config)}
+            packed |= {name: _pack(some, folder / name, FORMATS[name].encoding, config) for name in known}
+            same = [name for name in known if packed[name] == packed[_NOW]]
+            refused += [f"{FORMATS[name].text}: the images are stored so already" for name in same]
+            formats = {
+                name: FormatSample(str(folder / name), FORMATS[name].text, FORMATS[name].how, packed[name])
+                for name in known
+                if name not in same
+            }
+            whole = _whole_set(records, some, packed[_NOW])
+            yield (
+                FormatSamples(FormatSample(str(folder / _NOW), "as now", "", packed[_NOW]), formats, whole, len(some)),
+                refused,
+            )
+
+
+def some_of(records: Records, count: int) -> SomeOf:
+    """So many of the samples, or all of fewer: the same ones each time, from all over the set."""
+    ids = np.arange(len(records), dtype=np.int64)
+    keys = draw(stream_key(0, 0, "packed to be tried"), ids)
+    return SomeOf(records, np.sort(ids[np.argsort(keys, kind="stable")[:count]]))
+
+
+def _useful(some: SomeOf, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Formats that can be tried, and why others cannot."""
+    if some.is_raw.any() and not some.is_raw.all():
+        return [], ["other formats: the set is stored half raw, half as JPEG"]
+    found, refused = [], []
+    for name in names:
+        encoding = FORMATS[name].encoding
+        sides = some.heights, some.widths
+        side = np.maximum(*sides) if encoding.limited == "longest" else np.minimum(*sides)
+        as_now = encoding.limit_px is None or not (side > encoding.limit_px).any()
+        if as_now and (encoding.write_mode == "raw") == bool(some.is_raw[0]):
+            refused.append(f"{FORMATS[name].text}: the images are no larger" if encoding.limit_px else "")
+        elif as_now and encoding.limit_px is not None:
+            refused.append(f"{FORMATS[name].text}: the images are no larger")
+        else:
+            found.append(name)
+    return found, [reason for reason in refused if reason]
+
+
+def _expected_bytes(some: SomeOf, names: Sequence[str]) -> int:
+    pixels = 3 * int((some.widths.astype(np.int64) * some.heights).sum())
+    raw = sum(FORMATS[name].encoding.write_mode == "raw" for name in names) + bool(some.is_raw[0])
+    return raw * pixels + (len(names) + 1) * pixels // 4  # a JPEG takes less than a quarter of its pixels
+
+
+@contextmanager
+def _folder(num_bytes: int) -> Iterator[Path]:
+    """A folder in memory where there is room for so many bytes, else on disk; gone behind the block."""
+    places = [
+        place for place in ("/dev/shm", tempfile.gettempdir()) if Path(place).is_dir() and os.access(place, os.W_OK)
+    ]
+    for place in places:
+        if shutil.disk_usage(place).free > _ROOM * num_bytes:
+            with tempfile.TemporaryDirectory(prefix="feedrate-what-if-", dir=place) as folder:
+                yield Path(folder)
+            return
+    raise FeedrateError(f"no room for {num_bytes / 1e6:,.0f} MB in {' or '.join(places)}: make some, or see --what-if")
+
+
+def _pack(some: SomeOf, out: Path, encoding: Encoding, config: Config) -> StoredImages:
+    """Pack, and say what came out."""
+    samples = RecordSamples(some, str, config.data.path, b"")
+    pack({config.data.train_split: samples}, out, PackSettings(encoding, seed=None), num_workers=0)
+    with closing(open_records(out, config.data.train_split)) as packed:
+        return StoredImages(
+            float(np.mean([len(packed.read(index)) for index in range(len(packed))])),
+            float(np.mean(packed.widths.astype(np.int64) * packed.heights)),
+            bool(packed.is_raw[0]),
+        )
+
+
+def _whole_set(records: Records, some: SomeOf, now: StoredImages) -> StoredImages:
+    """What all of the set's images are like: their pixels are known, of their bytes those of many."""
+    num_pixels = float(np.mean(records.widths.astype(np.int64) * records.heights))
+    if len(records) == len(some):
+        return now
+    probed = np.unique(np.linspace(0, len(records) - 1, min(_PROBED, len(records))).astype(np.int64))
+    return StoredImages(
+        float(np.mean([len(records.read(int(index))) for index in probed])), num_pixels, bool(records.is_raw[0])
+    )
