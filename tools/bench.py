@@ -7,13 +7,14 @@ python tools/bench.py parity [--source DIR] [--workers W]
 python tools/bench.py accuracy --config PRESET [--data PATH] [--loaders NAME,…] [--seeds N,…]
 python tools/bench.py train [--cases NAME,…] [--sides NAME,…] [--rounds N] [--threads T] [--workers W] [--quick]
 python tools/bench.py profiler-overhead [--cases NAME,…] [--rounds N] [--epochs E] [--quick]
+python tools/bench.py what-if [--bases NAME,…] [--rounds N] [--minutes M] [--quick]
 
 `convert` packs the same photos with tools/convert.py and with FFCV's writer, in turns. `convert-scale` packs ever
 larger sets of tiny images. `load` runs our loaders and other people's over the same images. All write a page and a
 .json into docs/benchmarks/, and go on where they were interrupted. Let nothing else run beside them. `parity` compares
 pixels, not times. `accuracy` trains a preset with each loader and seed and compares what they reach. `train`
 trains the same model by our loop, torchvision's and timm's, in turns. `profiler-overhead` trains with the clocks that
-every run has and without them, in turns.
+every run has and without them, in turns. `what-if` profiles, predicts changes, and then measures them.
 """
 
 import signal
@@ -44,6 +45,7 @@ from tools.benchmarks.overhead import compare as overhead
 from tools.benchmarks.overhead.page import page as overhead_page
 from tools.benchmarks.rounds import remove, working_folder
 from tools.benchmarks.training import command as training
+from tools.benchmarks.what_if import compare as what_if
 
 _SIZES = (100_000, 325_000, 650_000, 1_300_000)
 
@@ -79,6 +81,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parity = _add(commands, "parity", "compare the pixels of all loaders with plain code")
     parity.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
     overhead.add_options(_add(commands, "profiler-overhead", "train with the profiler's clocks and without", rounds=10))
+    what_if.add_options(_add(commands, "what-if", "predict changes of training, and measure them", rounds=7))
     accuracy.add_options(_reporting(commands, "accuracy", "train a preset with each loader and seed"))
     training.add_options(_add(commands, "train", "train beside torchvision's and timm's loops", rounds=3))
     chosen, others = parser.parse_known_args(arguments)
@@ -199,6 +202,20 @@ def _overhead(chosen: argparse.Namespace) -> None:
     _told(paths)
 
 
+def _what_if(chosen: argparse.Namespace) -> None:
+    from tools.benchmarks.what_if.page import draw, page  # brings in matplotlib
+
+    paths = report.free_paths(chosen.report, "what_if", ["json", "md", "png"], chosen.overwrite)
+    settings = what_if.settings_of(chosen)
+    with working_folder(chosen.work):
+        measured = {**_head(), **what_if.measure(settings, chosen.work, _say)}
+        report.write_json(paths["json"], measured)
+        draw(paths["png"], measured)
+        paths["md"].write_text(page(measured, paths["png"].name))
+        remove(chosen.work)
+    _told(paths)
+
+
 def _accuracy(chosen: argparse.Namespace) -> None:
     _told(accuracy.execute(chosen, _head(), _say))
 
@@ -226,6 +243,7 @@ _COMMANDS = {
     "load": _load,
     "parity": _parity,
     "profiler-overhead": _overhead,
+    "what-if": _what_if,
     "accuracy": _accuracy,
     "train": _train,
 }

@@ -14,7 +14,7 @@ PROFILE = str(REPOSITORY / "tools" / "profile.py")
 
 def test_it_measures_every_ceiling_and_says_one_sentence(image_folder, tmp_path):
     options = short_options(image_folder, tmp_path, **{"data.workers": 3})
-    result = python("tools/profile.py", "--minutes", "0.02", "--rounds", "2", *options)
+    result = python("tools/profile.py", "--minutes", "0.02", "--rounds", "2", "--what-if", "quick", *options)
     # a real optimizer was built: had torch met this script as the standard library's `profile`, it would end here
     assert result.returncode == 0, result.stderr
     report = read_profile(tmp_path / "ddp" / "profile" / "report.json")
@@ -25,11 +25,21 @@ def test_it_measures_every_ceiling_and_says_one_sentence(image_folder, tmp_path)
     assert ceilings.fed is None and ceilings.no_sync is None  # one rank, on a CPU
     assert ceilings.cold_share is None or 0 <= ceilings.cold_share <= 1
     assert report.verdict.sentence in " ".join(result.stdout.split())
+    assert report.what_if and not any("data.batch_size" in row.settings for row in report.what_if)  # quick: no turns
     assert report.config["data"]["workers"] == 3 and report.environment["cpus"] == available_cpus()
 
 
 def test_every_stage_has_its_row_and_shares_are_those_of_the_whole_loop(image_folder, tmp_path):
-    result = python("tools/profile.py", "--minutes", "0.02", "--rounds", "2", *short_options(image_folder, tmp_path))
+    result = python(
+        "tools/profile.py",
+        "--minutes",
+        "0.02",
+        "--rounds",
+        "2",
+        "--what-if",
+        "none",
+        *short_options(image_folder, tmp_path),
+    )
     assert result.returncode == 0, result.stderr
     told = read_profile(tmp_path / "ddp" / "profile" / "report.json")
     assert {span.stage for span in told.timeline} >= {"hand-off", "prepare", "forward", "backward", "optimizer"}
@@ -52,7 +62,7 @@ def test_every_stage_has_its_row_and_shares_are_those_of_the_whole_loop(image_fo
 def test_without_arguments_and_data_it_says_that_it_generates_images(tmp_path):
     """The default configuration is too heavy for a test: a smaller model, and nothing else, is asked for."""
     lighter = ["--data.size-px", "32", "--data.batch-size", "8", "--model.name", "cifar_resnet20"]
-    result = python(PROFILE, "--minutes", "0.01", "--rounds", "1", *lighter, cwd=tmp_path)
+    result = python(PROFILE, "--minutes", "0.01", "--rounds", "1", "--what-if", "none", *lighter, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "data/imagenet is missing: profiling on generated photos in data/generated" in result.stdout
     assert (tmp_path / "data" / "generated").is_dir()

@@ -23,6 +23,8 @@ from loaders.counter_random import draw, stream_key
 from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics, Records, open_records
 
+FOLDER_PREFIX = "feedrate-what-if-"  # and the process, in /dev/shm or the folder for temporary files
+
 _NOW = "now"
 _PROBED = 2048  # images by whose bytes the whole set's are told
 _ROOM = 1.5  # so many times the bytes that are expected must be free
@@ -155,7 +157,7 @@ def _folder(num_bytes: int) -> Iterator[Path]:
     ]
     for place in places:
         if shutil.disk_usage(place).free > _ROOM * num_bytes:
-            with tempfile.TemporaryDirectory(prefix="feedrate-what-if-", dir=place) as folder:
+            with tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=place) as folder:
                 yield Path(folder)
             return
     raise FeedrateError(f"no room for {num_bytes / 1e6:,.0f} MB in {' or '.join(places)}: make some, or see --what-if")
