@@ -17,7 +17,7 @@ from ..arguments import names
 from ..process import REPOSITORY, run
 from ..rounds import Rounds
 from ..side_by_side import Say
-from .job import BASES, Job
+from .job import BASES, DEFAULT_BASES, Job
 
 KINDS = ("workers", "batch", "format", "loader")
 _QUICK_MINUTES = 0.02
@@ -39,7 +39,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Those beside what every command has that measures."""
     add = command.add_argument
     data = REPOSITORY / "data" / "long"
-    add("--bases", type=names(BASES), default=tuple(BASES), metavar="NAME,…", help=f"{', '.join(BASES)} (all)")
+    add(
+        "--bases",
+        type=names(BASES),
+        default=DEFAULT_BASES,
+        metavar="NAME,…",
+        help=f"{', '.join(BASES)} ({','.join(DEFAULT_BASES)})",
+    )
     add("--data", type=Path, default=data, help="folder that holds the packed sets (data/long)")
     add("--minutes", type=_minutes, default=1.1, metavar="M", help="of each base's three phases (1.1)")
     add("--quick", action="store_true", help="two short rounds, to see whether everything runs; figures mean little")
