@@ -81,7 +81,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parity = _add(commands, "parity", "compare the pixels of all loaders with plain code")
     parity.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
     overhead.add_options(_add(commands, "profiler-overhead", "train with the profiler's clocks and without", rounds=10))
-    what_if.add_options(_add(commands, "what-if", "predict changes of training, and measure them", rounds=7))
+    what_if.add_options(_add(commands, "what-if", "predict changes of training, and measure them", rounds=5))
     accuracy.add_options(_reporting(commands, "accuracy", "train a preset with each loader and seed"))
     training.add_options(_add(commands, "train", "train beside torchvision's and timm's loops", rounds=3))
     chosen, others = parser.parse_known_args(arguments)

@@ -56,7 +56,15 @@ def main(path: str) -> None:
             "cpus_used": measured.told.resources.cpus_used,
         },
         "base": rates["base"].rounds,
-        "changes": [{**row, "kind": _kind(change), "measured": rates[change.text].rounds} for change, row in predicted],
+        "changes": [
+            {
+                **row,
+                "kind": _kind(change),
+                "known": {"workers": change.workers, "step": change.step, "loading": change.loading},
+                "measured": rates[change.text].rounds,
+            }
+            for change, row in predicted
+        ],
     }
     print(json.dumps(told))
 
