@@ -73,7 +73,8 @@ class Results:
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
-    """Measure what is missing and print; returns 0 where every promise is kept, 1 where one is not, 130 interrupted.
+    """Measure what is missing and print; returns 0 where every promise that cells tell of is kept, 1 where one is not
+    or no cell tells of any, 130 interrupted.
 
     Raises FeedrateError on bad input.
     """
@@ -100,7 +101,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
         told = self_test_report.as_json(outcomes, scores, machine, date.today().isoformat(), len(cells))
         self_test_report.write(paths, outcomes, told)
         console.print(f"written to {', '.join(map(str, paths.values()))}", markup=False)
-    return int(any(promise.kept is False for promise in scores.promises()))
+    kept = [promise.kept for promise in scores.promises()]
+    return int(False in kept or not any(kept))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
