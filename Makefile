@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 # where uv is not on the PATH, tools/setup.sh has put it beside the project
 UV := $(or $(shell command -v uv),.venv-uv/bin/uv)
 
-.PHONY: setup demo test test-long lock clean
+.PHONY: setup demo test test-long gpu-check lock clean
 
 setup: .venv/.ready
 
@@ -26,6 +26,11 @@ test: setup
 # hours, not minutes; passed tests are noted in docs/benchmarks/long/ and skipped until the code changes
 test-long: setup
 	$(PYTHON) -m pytest -m long tests/long --durations=0
+
+# on a machine with a GPU, in under half an hour; part by part, and again with what is missing. No setup: where a GPU
+# machine reaches no network, what it has must do
+gpu-check:
+	PYTHONPATH="$(HOME)/site:.:$(PYTHONPATH)" python3 tools/gpu_check.py
 
 # renew both locks after a change of dependencies in pyproject.toml. DALI's holds what the extra `dali` adds, at the
 # versions of the other where they share a package

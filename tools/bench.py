@@ -8,13 +8,17 @@ python tools/bench.py accuracy --config PRESET [--data PATH] [--loaders NAME,…
 python tools/bench.py train [--cases NAME,…] [--sides NAME,…] [--rounds N] [--threads T] [--workers W] [--quick]
 python tools/bench.py profiler-overhead [--cases NAME,…] [--rounds N] [--epochs E] [--quick]
 python tools/bench.py what-if [--bases NAME,…] [--rounds N] [--minutes M] [--quick]
+python tools/bench.py ceilings [--models NAME,…] [--variants NAME,…] [--rounds N]
+python tools/bench.py end-to-end [--model NAME] [--forms NAME,…] [--loaders NAME,…] [--rounds N]
+python tools/bench.py cifar-speed [--data PATH] [--runs N] [--minutes M]
 
 `convert` packs the same photos with tools/convert.py and with FFCV's writer, in turns. `convert-scale` packs ever
 larger sets of tiny images. `load` runs our loaders and other people's over the same images. All write a page and a
 .json into docs/benchmarks/, and go on where they were interrupted. Let nothing else run beside them. `parity` compares
 pixels, not times. `accuracy` trains a preset with each loader and seed and compares what they reach. `train`
 trains the same model by our loop, torchvision's and timm's, in turns. `profiler-overhead` trains with the clocks that
-every run has and without them, in turns. `what-if` profiles, predicts changes, and then measures them.
+every run has and without them, in turns. `what-if` profiles, predicts changes, and then measures them. The last three
+are made for GPUs: the training step alone, the share of it that each loader reaches, and CIFAR-10 against the clock.
 """
 
 import signal
@@ -30,7 +34,7 @@ if __name__ == "__main__":
         sys.path[0] = str(REPOSITORY)
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -39,6 +43,7 @@ from loaders.errors import FeedrateError, did_you_mean
 from tools.benchmarks import convert, convert_scale, report
 from tools.benchmarks.accuracy import command as accuracy
 from tools.benchmarks.arguments import Parser, names, positive, seconds, sizes
+from tools.benchmarks.device import command as device
 from tools.benchmarks.loading import cases, compare, sides
 from tools.benchmarks.machine import describe
 from tools.benchmarks.overhead import compare as overhead
@@ -84,6 +89,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     what_if.add_options(_add(commands, "what-if", "predict changes of training, and measure them", rounds=5))
     accuracy.add_options(_reporting(commands, "accuracy", "train a preset with each loader and seed"))
     training.add_options(_add(commands, "train", "train beside torchvision's and timm's loops", rounds=3))
+    device.add_ceiling_options(_add(commands, "ceilings", "train on one batch that stays", rounds=2))
+    device.add_end_to_end_options(_add(commands, "end-to-end", "load and train with each loader", rounds=1))
+    device.add_cifar_options(_add(commands, "cifar-speed", "train CIFAR-10 beside airbench", rounds=1))
     chosen, others = parser.parse_known_args(arguments)
     if others:
         known = [word for action in commands.choices[chosen.command]._actions for word in action.option_strings]
@@ -224,6 +232,10 @@ def _train(chosen: argparse.Namespace) -> None:
     _told(training.execute(chosen, _head(), _say))
 
 
+def _on_device(execute: Callable[..., dict[str, Path]]) -> Callable[[argparse.Namespace], None]:
+    return lambda chosen: _told(execute(chosen, _head(), _say))
+
+
 def _head() -> dict[str, Any]:
     return {"date": date.today().isoformat(), "machine": describe()}
 
@@ -246,6 +258,9 @@ _COMMANDS = {
     "what-if": _what_if,
     "accuracy": _accuracy,
     "train": _train,
+    "ceilings": _on_device(device.execute_ceilings),
+    "end-to-end": _on_device(device.execute_end_to_end),
+    "cifar-speed": _on_device(device.execute_cifar),
 }
 
 if __name__ == "__main__":

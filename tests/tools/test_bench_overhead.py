@@ -9,6 +9,7 @@ from loaders.errors import FeedrateError
 from tools.benchmarks.overhead.compare import OverheadSettings, result
 from tools.benchmarks.overhead.page import page
 
+SHOWN = {"workers": 2, "threads": 2, "epochs": 5, "rounds": 3, "device": "cpu", "in_one_go": True}
 SETTINGS = OverheadSettings(("tiny",), 3, 5, 2, 2, 60.0)
 
 
@@ -27,7 +28,7 @@ def test_the_cost_is_the_ratio_of_each_rounds_pair():
     found = result("tiny", SETTINGS, rounds([2e-4, 3.03e-4, 1.2e-4], [2e-4, 3e-4, 1e-4]))
     assert found["ratios"]["s_per_image"] == pytest.approx({"median": 1.01, "lowest": 1, "highest": 1.2, "n": 3})
     assert found["sides"]["bare"]["s_per_image"]["rounds"] == [2e-4, 3e-4, 1e-4]
-    settings = {"workers": 2, "threads": 2, "epochs": 5, "quick": False, "rounds": 3, "in_one_go": True}
+    settings = {**SHOWN, "quick": False}
     text = page({"date": "today", "machine": MACHINE, "settings": settings, "cases": {"tiny": found}})
     assert "| with the clocks | 200.0 µs (120.0 … 303.0) | 400.0 µs (240.0 … 606.0) |" in text
     assert "| with ÷ without | 1.0100 × (1.0000 … 1.2000) |" in text
@@ -37,7 +38,7 @@ def test_the_cost_is_the_ratio_of_each_rounds_pair():
 @pytest.mark.parametrize(("cost", "words"), [(1.005, "within the 1%"), (1.02, "above the 1%")])
 def test_the_page_says_whether_it_is_what_it_may_cost(cost, words):
     found = result("tiny", SETTINGS, rounds([cost * 1e-4] * 3, [1e-4] * 3))
-    settings = {"workers": 2, "threads": 2, "epochs": 5, "quick": True, "rounds": 3, "in_one_go": True}
+    settings = {**SHOWN, "quick": True}
     text = page({"date": "today", "machine": MACHINE, "settings": settings, "cases": {"tiny": found}})
     assert words in text and "these figures mean little" in text
 

@@ -37,7 +37,9 @@ def store(name: str, case: Case, source: Path, repeat: int, folder: Path, say: S
     images = folder / f"images-{case.times}"
     if case.source == "photos":
         if not images.exists():
-            repeated(source, repeat * case.times, images)
+            partial = images.with_suffix(".partial")
+            repeated(source, repeat * case.times, partial)
+            partial.rename(images)  # all are there
         packed = folder / name
         _convert("folder", images, packed, case, folder, say)
     elif why := _unusable(_CIFAR):

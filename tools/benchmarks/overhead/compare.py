@@ -16,6 +16,7 @@ from ..arguments import names, positive
 from ..process import run
 from ..rounds import Rounds
 from ..side_by_side import Say, Spread, ratio
+from ..training.command import device_of
 from .job import CASES, Job
 
 SIDES = {"timed": True, "bare": False}
@@ -33,6 +34,7 @@ class OverheadSettings:
     num_threads: int
     timeout_s: float
     is_quick: bool = False
+    device: str = "cpu"
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -40,6 +42,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--cases", type=names(CASES), default=tuple(CASES), metavar="NAME,…", help=f"({','.join(CASES)})")
     add("--epochs", type=positive, default=5, metavar="E", help="of each run, beside one that warms up (5)")
+    add("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="(cpu)")
     add("--threads", type=positive, default=available_cpus(), metavar="T", help="of torch (as many as processors)")
     add("--quick", action="store_true", help="one short round, to see whether everything runs; its figures mean little")
 
@@ -48,7 +51,14 @@ def settings_of(chosen: argparse.Namespace) -> OverheadSettings:
     """What the options say."""
     rounds, epochs = (1, 1) if chosen.quick else (chosen.rounds, chosen.epochs)
     return OverheadSettings(
-        chosen.cases, rounds, epochs, chosen.workers, chosen.threads, chosen.timeout_s, chosen.quick
+        chosen.cases,
+        rounds,
+        epochs,
+        chosen.workers,
+        chosen.threads,
+        chosen.timeout_s,
+        chosen.quick,
+        device_of(chosen.device),
     )
 
 
@@ -63,6 +73,7 @@ def measure(settings: OverheadSettings, folder: Path, say: Say) -> dict[str, Any
         "threads": settings.num_threads,
         "epochs": settings.epochs,
         "quick": settings.is_quick,
+        "device": settings.device,
     }
     rounds = Rounds(folder, told)
     for name in settings.cases:
@@ -119,6 +130,7 @@ def _run(name: str, side: str, data: Path, settings: OverheadSettings, folder: P
         settings.epochs + 1,
         settings.num_workers,
         settings.num_threads,
+        settings.device,
     )
     path = folder / "job.json"
     job.write(path)

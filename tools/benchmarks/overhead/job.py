@@ -51,6 +51,7 @@ class Job(JobFile):
     """Train for `epochs` on `data`, timed by the profiler or not; the first epoch warms up.
 
     data, folder  of the images, and for the run, which is made anew
+    device        "cpu" or "cuda"; on the latter only kernels run that give the same bits each time
     """
 
     is_timed: bool
@@ -61,3 +62,4 @@ class Job(JobFile):
     epochs: int
     num_workers: int
     num_threads: int
+    device: str = "cpu"

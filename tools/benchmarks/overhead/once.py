@@ -19,16 +19,15 @@ from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-import torch
-
 from engine.build import build_run
 from engine.config import Config, DataConfig, ExecutionConfig, ModelConfig, OptimConfig, RunConfig
-from engine.dist import Ranks
+from engine.dist import start_ranks
 from engine.loop import Run, train
 from engine.profiler.step_clock import NoClock
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
 from loaders.stage_times import StageTimes
+from tools.benchmarks.device.waited import wait_for_the_device
 from tools.benchmarks.overhead.job import Job
 
 
@@ -37,11 +36,12 @@ def main(path: str) -> None:
     job = Job.read(path)
     shutil.rmtree(job.folder, ignore_errors=True)
     make_stage_times: Callable[[int], StageTimes | None] = StageTimes if job.is_timed else lambda num_writers: None
-    ranks, stop = Ranks(0, 1, 0, 1, torch.device("cpu")), StopRequest()
+    ranks, stop = start_ranks(job.device, 0.0), StopRequest()
     try:
         with build_run(_config(job), ranks, Display(is_main=False), stop, make_stage_times) as run:
             if not job.is_timed:
                 run.step.clock = NoClock()
+            wait_for_the_device(run)
             with _cpu_of_epochs(run) as cpu_s:
                 assert train(run), "it was stopped"
     finally:
@@ -77,7 +77,7 @@ def _config(job: Job) -> Config:
         ),
         model=ModelConfig("cifar_resnet20"),
         optim=OptimConfig(learning_rate=0.01, clip_norm=1.0),
-        execution=ExecutionConfig(device="cpu", threads=job.num_threads),
+        execution=ExecutionConfig(device=job.device, threads=job.num_threads, deterministic=job.device == "cuda"),
         run=RunConfig(folder=job.folder, checkpoint_every_epochs=0, best_metric="none"),
     )
 

@@ -17,8 +17,9 @@ def page(measured: Mapping[str, Any]) -> str:
         *about(measured),
         "The same training run with the clocks of the loader's and the step's stages, as every run has them, and"
         f" without (they are not there at all), in turns, each in a process of its own: {settings['workers']} workers,"
-        f" {settings['threads']} threads of torch, {settings['epochs']} epochs after one that warms up, without each"
-        f" epoch's first batch and step; rounds: {settings['rounds']} (median, lowest … highest)."
+        f" {settings['threads']} threads of torch, on the {'CPU' if settings['device'] == 'cpu' else 'GPU'},"
+        f" {settings['epochs']} epochs after one that warms up, without each epoch's first batch and step; rounds:"
+        f" {settings['rounds']} (median, lowest … highest)."
         + (" **A quick look: these figures mean little.**" if settings["quick"] else "")
         + " Both sides ended with the same weights, bit by bit. The ratio is of the pairs of each round: noise that"
         " hits a whole round cancels. Processor time is less disturbed by what else runs on the machine.",

@@ -47,7 +47,7 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
         chosen.threads,
         chosen.workers,
         chosen.batch_size,
-        _device(chosen.device),
+        device_of(chosen.device),
         chosen.layout == "channels-last",
         0.2 if chosen.quick else chosen.seconds,
         chosen.timeout_s,
@@ -61,7 +61,8 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
     return paths
 
 
-def _device(asked: str) -> str:
+def device_of(asked: str) -> str:
+    """ "cpu" or "cuda". Raises FeedrateError where torch sees no GPU that was asked for."""
     import torch
 
     there = torch.cuda.is_available()

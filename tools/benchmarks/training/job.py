@@ -1,8 +1,10 @@
 """One run of one side, as plain data: written by the command, read by the process that runs it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..job_file import JobFile
+from .sides import FEEDS, MODEL
 
 
 @dataclass(frozen=True)
@@ -13,11 +15,16 @@ class Job(JobFile):
     images         folder of class folders of JPEGs; `packed` holds the same, as tools/convert.py packs them
     folder         for what a run leaves behind, removed afterwards
     batch_size     of images of `size_px`
-    precision      "fp32" or "bf16", the latter by autocast
+    precision      "fp32", or by autocast "bf16" or "fp16", the latter with the loss scaled
     channels_last  layout of images and weights
     device         "cpu" or "cuda"
     seconds        a timed window lasts at least so long
     warm_s         how long batches are trained on before it begins
+    model          a name of torchvision's
+    feeds          names of `sides.FEEDS`, one after the other
+    num_windows    how many are timed, one right after the other
+    compile        ours alone: by torch.compile
+    loader         ours alone, where images are loaded
     """
 
     side: str
@@ -33,3 +40,8 @@ class Job(JobFile):
     num_workers: int
     seconds: float
     warm_s: float
+    model: str = MODEL
+    feeds: Sequence[str] = tuple(FEEDS)
+    num_windows: int = 1
+    compile: bool = False
+    loader: str = "turbo"

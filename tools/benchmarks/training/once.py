@@ -21,7 +21,7 @@ import torch
 
 from loaders.errors import FeedrateError
 from tools.benchmarks.training.job import Job
-from tools.benchmarks.training.sides import FEEDS, SIDES
+from tools.benchmarks.training.sides import SIDES
 from tools.benchmarks.training.window import Window
 
 
@@ -36,17 +36,18 @@ def main(path: str) -> None:
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Of each feed {"num_images", "wall_s", "s_per_image"}, and once "num_parameters" and "peak_rss_bytes"."""
+    """Of each feed {"num_images", "wall_s", "s_per_image", "windows"}; "num_parameters", "peak_rss_bytes" of all."""
     module, function = SIDES[job.side].trains.split(".")
     train = getattr(importlib.import_module(f"tools.benchmarks.training.{module}"), function)
     measured: dict[str, Any] = {}
-    for feed in FEEDS:
+    for feed in job.feeds:
         # workers deliver in groups; a batch that stays has none
-        window = Window(job.warm_s, job.seconds, job.num_workers if feed == "images" else 1, torch.device(job.device))
+        group = 1 if feed == "resident" else job.num_workers
+        window = Window(job.warm_s, job.seconds, group, torch.device(job.device), num_windows=job.num_windows)
         model = train(job, window, feed)
         if not window.figures:
             raise FeedrateError(f"{job.side} ended before its window did: it was stopped")
-        measured[feed] = window.figures
+        measured[feed] = {**window.figures, "windows": window.each}
         measured["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
     measured["peak_rss_bytes"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return measured

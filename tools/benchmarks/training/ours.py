@@ -19,10 +19,8 @@ from engine.safeguards.interrupt import StopRequest
 from loaders.api import Batch, BatchIterator, Loader
 
 from .job import Job
-from .sides import LEARNING_RATE, MODEL, MOMENTUM, SMOOTHING, WEIGHT_DECAY
+from .sides import LEARNING_RATE, LOADING, MOMENTUM, SMOOTHING, WEIGHT_DECAY
 from .window import Window, WindowOver
-
-_LOADERS = {"resident": "synthetic", "images": "turbo"}
 
 
 class _Timed:
@@ -51,13 +49,16 @@ class _Timed:
 
 
 def train(job: Job, window: Window, feed: str) -> nn.Module:
-    """Train until the window is over. Returns the model."""
+    """Train, or of feed "loader" only load, until the window is over. Returns the model."""
     config = config_of(job, feed)
     stop = StopRequest()
     try:
         with build_run(config, start_ranks(job.device, 0.0), Display(is_main=True), stop) as run:
             timed = replace(run, data=replace(run.data, train=_Timed(run.data.train, window)))
             with contextlib.suppress(WindowOver):
+                if feed == LOADING:
+                    for _ in timed.data.train.epoch(0):
+                        pass
                 run_loop(timed)
             return run.step.module
     finally:
@@ -69,16 +70,24 @@ def config_of(job: Job, feed: str) -> Config:
     """As a user would write it."""
     size = str(job.size_px)
     layout = "--execution.channels-last" if job.channels_last else "--execution.no-channels-last"
+    compiled = "--execution.compile" if job.compile else "--execution.no-compile"
     return parse_config(
         [
             *("--name", feed, "--run.folder", job.folder, "--run.hang-timeout-s", "0"),
-            *("--loader", _LOADERS[feed], "--data.path", job.packed, "--data.eval-split", "train"),
+            *(
+                "--loader",
+                "synthetic" if feed == "resident" else job.loader,
+                "--data.path",
+                job.packed,
+                "--data.eval-split",
+                "train",
+            ),
             *("--data.batch-size", str(job.batch_size), "--data.workers", str(job.num_workers)),
             *("--data.size-px", size, "--data.eval-size-px", size, "--data.eval-resize-px", size),
-            *("--model.name", MODEL, "--optim.learning-rate", str(LEARNING_RATE)),
+            *("--model.name", job.model, "--optim.learning-rate", str(LEARNING_RATE)),
             *("--optim.momentum", str(MOMENTUM), "--optim.weight-decay", str(WEIGHT_DECAY)),
             *("--optim.label-smoothing", str(SMOOTHING), "--optim.schedule", "constant", "--optim.warmup-epochs", "0"),
             *("--execution.device", job.device, "--execution.precision", job.precision),
-            *("--execution.threads", str(job.num_threads), layout),
+            *("--execution.threads", str(job.num_threads), layout, compiled),
         ]
     )

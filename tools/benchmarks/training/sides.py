@@ -71,6 +71,8 @@ FEEDS = {
     "resident": "The step alone, on one batch that stays on the device",
     "images": "End to end, from images",
 }
+# ours alone: the loader, its batches on the device, and no step
+LOADING = "loader"
 
 # of all sides
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, SMOOTHING = 0.01, 0.9, 1e-4, 0.1

@@ -2,7 +2,8 @@
 
 That script is in no package of timm's, neither the wheel nor the source distribution; this does the same operations in
 the same order, written anew: its task and loss with label smoothing, its optimizer without decay of norms and biases,
-its schedule stepped by the update, its meters, the loss read by the host in every step, a line every fifty steps. Where
+its schedule stepped by the update, its meters, the loss read by the host in every step, a line every fifty steps, and
+in float16, which is what its --amp means, the loss scaled as its NativeScaler does. Where
 a default would make it do other work (colour jitter, random filter, Nesterov) it is set to the common one.
 """
 
@@ -23,8 +24,8 @@ from torch import nn
 from torchvision.models import get_model
 
 from .job import Job
-from .sides import LEARNING_RATE, MODEL, MOMENTUM, SMOOTHING, WEIGHT_DECAY
-from .torchvision_loop import TensorPair, laid_out, resident
+from .sides import LEARNING_RATE, MOMENTUM, SMOOTHING, WEIGHT_DECAY
+from .torchvision_loop import AUTOCAST, TensorPair, laid_out, resident
 from .window import Window, WindowOver
 
 _LOG_EVERY = 50
@@ -40,17 +41,18 @@ def train(job: Job, window: Window, feed: str) -> nn.Module:
     logging.basicConfig(level=logging.INFO)
     device = torch.device(job.device)
     num_classes = len([path for path in Path(job.images).iterdir() if path.is_dir()])
-    model = laid_out(get_model(MODEL, weights=None, num_classes=num_classes).to(device), job)
+    model = laid_out(get_model(job.model, weights=None, num_classes=num_classes).to(device), job)
     task = ClassificationTask(model, LabelSmoothingCrossEntropy(SMOOTHING), device=device, verbose=False)
     optimizer = create_optimizer_v2(
         model, opt="momentum", lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, momentum=MOMENTUM
     )
     batches = itertools.repeat(resident(job, num_classes)) if feed == "resident" else _loader(job, device)
+    scaler = torch.amp.GradScaler(job.device, enabled=job.precision == "fp16")
     schedule, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=_NUM_EPOCHS, updates_per_epoch=1)
     try:
         for epoch in itertools.count():
             timed = window.over(batches, lambda pair: len(pair[1]))
-            _train_one_epoch(epoch, task, timed, optimizer, schedule, job)
+            _train_one_epoch(epoch, task, timed, optimizer, scaler, schedule, job)
     except WindowOver:
         pass
     return model
@@ -78,6 +80,7 @@ def _train_one_epoch(
     task: ClassificationTask,
     batches: Iterable[TensorPair],
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     schedule: object,
     job: Job,
 ) -> None:
@@ -89,10 +92,11 @@ def _train_one_epoch(
         if job.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         data_time.update(time.time() - asked_s)
-        with torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bf16"):
+        with torch.autocast(job.device, AUTOCAST[job.precision], enabled=job.precision != "fp32"):
             loss = task(images, labels)["loss"]
-        loss.backward()
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         losses.update(loss.item(), images.size(0))
         optimizer.zero_grad()
         now_s = time.time()

@@ -2,7 +2,8 @@
 
 That script is in no package; this does the same operations in the same order, written anew: cross-entropy with label
 smoothing, SGD, autocast around forward and loss, top-1 and top-5 and the loss read by the host in every step, smoothed
-meters, a line every ten steps. Apart from it: bfloat16 needs no scaler, and the layout is set where all sides have it.
+meters, a line every ten steps; float16, which is what its --amp means, with GradScaler. Apart from it: bfloat16 needs
+no scaler, and the layout is set where all sides have it.
 """
 
 import itertools
@@ -27,11 +28,12 @@ from torchvision.transforms import (
 )
 
 from .job import Job
-from .sides import LEARNING_RATE, MODEL, MOMENTUM, SMOOTHING, WEIGHT_DECAY
+from .sides import LEARNING_RATE, MOMENTUM, SMOOTHING, WEIGHT_DECAY
 from .window import Window, WindowOver
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PRINT_EVERY = 10
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 TensorPair = tuple[torch.Tensor, torch.Tensor]
 
@@ -42,13 +44,15 @@ def train(job: Job, window: Window, feed: str) -> nn.Module:
     torch.backends.cudnn.benchmark = True
     device = torch.device(job.device)
     num_classes = len([path for path in Path(job.images).iterdir() if path.is_dir()])
-    model = laid_out(get_model(MODEL, weights=None, num_classes=num_classes).to(device), job)
+    model = laid_out(get_model(job.model, weights=None, num_classes=num_classes).to(device), job)
     criterion = nn.CrossEntropyLoss(label_smoothing=SMOOTHING)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    scaler = torch.amp.GradScaler(job.device, enabled=job.precision == "fp16")
     batches = itertools.repeat(resident(job, num_classes)) if feed == "resident" else _loader(job)
     try:
         while True:
-            _train_one_epoch(model, criterion, optimizer, window.over(batches, lambda pair: len(pair[1])), job)
+            timed = window.over(batches, lambda pair: len(pair[1]))
+            _train_one_epoch(model, criterion, optimizer, scaler, timed, job)
     except WindowOver:
         return model
 
@@ -91,6 +95,7 @@ def _train_one_epoch(
     model: nn.Module,
     criterion: nn.Module,
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     batches: Iterable[TensorPair],
     job: Job,
 ) -> None:
@@ -101,12 +106,13 @@ def _train_one_epoch(
         images, labels = images.to(device), labels.to(device)
         if job.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=job.precision == "bf16"):
+        with torch.autocast(device.type, AUTOCAST[job.precision], enabled=job.precision != "fp32"):
             output = model(images)
             loss = criterion(output, labels)
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         top1, top5 = _accuracies(output, labels)
         meters.update("loss", loss.item())
         meters.update("lr", optimizer.param_groups[0]["lr"])

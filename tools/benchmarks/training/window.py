@@ -21,6 +21,9 @@ class Window:
     A loop asks when it is done with the batch before, so everything it does is within: waiting, step, and logging. The
     window opens after at least two batches and `warm_s`, and lasts for at least `seconds`. Both its ends are after a
     multiple of `group` batches, because worker processes deliver in groups; on a GPU both wait until it is done.
+
+    Of several windows each begins where the one before ended: `each` has the seconds an image of every one, `figures`
+    those of all.
     """
 
     def __init__(
@@ -30,12 +33,16 @@ class Window:
         group: int,
         device: torch.device,
         clock: Callable[[], float] = time.perf_counter,
+        num_windows: int = 1,
     ) -> None:
         self._warm_s, self._seconds, self._group = warm_s, seconds, group
         self._device, self._clock = device, clock
         self._begun_s: float | None = None
         self._opened_s: float | None = None
-        self._num_batches = self._num_images = 0
+        self._num_batches = self._num_images = self._num_images_before = 0
+        self._num_windows = num_windows
+        self._wall_s_before = 0.0
+        self.each: list[float] = []
         self.figures: dict[str, float] = {}
 
     def over(self, batches: Iterable[T], num_images: Callable[[T], int]) -> Iterator[T]:
@@ -58,11 +65,21 @@ class Window:
                 self._opened_s, self._num_batches, self._num_images = self._clock(), 0, 0
         elif self._clock() - self._opened_s >= self._seconds:
             self._finish()
-            wall_s = self._clock() - self._opened_s
+            self._close(self._clock())
+
+    def _close(self, now_s: float) -> None:
+        """End a window: begin the next at once, or raise WindowOver."""
+        assert self._opened_s is not None
+        wall_s = now_s - self._opened_s
+        self.each.append(wall_s / self._num_images)
+        self._wall_s_before += wall_s
+        self._num_images_before += self._num_images
+        self._opened_s, self._num_batches, self._num_images = now_s, 0, 0
+        if len(self.each) == self._num_windows:
             self.figures = {
-                "num_images": self._num_images,
-                "wall_s": wall_s,
-                "s_per_image": wall_s / self._num_images,
+                "num_images": self._num_images_before,
+                "wall_s": self._wall_s_before,
+                "s_per_image": self._wall_s_before / self._num_images_before,
             }
             raise WindowOver
 

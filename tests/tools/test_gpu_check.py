@@ -1,0 +1,253 @@
+"""tools/gpu_check.py: parts that fail or hang cost no other part anything; going on, leaving out, and the report."""
+
+import importlib.util
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from commands import REPOSITORY, python
+from test_bench import command as bench
+
+from loaders.errors import FeedrateError
+from tools.gpu_checks import found, runner
+from tools.gpu_checks.page import page
+from tools.gpu_checks.part import Finding, Part, Setting
+from tools.gpu_checks.parts import PARTS
+from tools.gpu_checks.record import Outcome, Record
+from tools.profiling import self_test
+
+SCRIPT = str(REPOSITORY / "tools" / "gpu_check.py")
+MACHINE = {"command": "c", "date": "today", "commit": "abc", "gpus": ["NVIDIA H200"], "cpus": 2, "processor": "p"} | {
+    "memory_gb": 3.0,
+    "python": "3",
+    "torch_cuda": "13.0",
+    "versions": {"torch": "9", "unknown": "1"},
+}
+
+
+def part(code, minutes=1.0, limit_s=60.0, read=lambda folder: [Finding("a figure", "1 img/s")], missing=""):
+    """A part that runs this Python, in which `folder` is where its results go."""
+
+    def command(setting, folder):
+        return [sys.executable, "-c", f"folder = {str(folder)!r}\n{code}"]
+
+    return Part("a title", minutes, limit_s, command, read, lambda setting: missing)
+
+
+GOOD = "open(folder + '/x.json', 'w').write('{\"rounds\": [1, 2]}'); open(folder + '/../ran', 'a').write('x')"
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch):
+    """check(parts, *words): the command's exit status, in a dry run on a machine that is not asked anything."""
+    spec = importlib.util.spec_from_file_location("gpu_check_command", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "_machine", lambda commit: {**MACHINE, "commit": commit})
+    monkeypatch.setattr(module, "write_photos", lambda *words, **more: None)
+    (tmp_path / "out").mkdir()
+
+    def run(parts, *words, work="work"):
+        return module.main(["--dry-run", "--work", str(tmp_path / work), "--out", str(tmp_path / "out"), *words], parts)
+
+    return run
+
+
+def report(tmp_path):
+    (path,) = (tmp_path / "out").glob("gpu_*.json")
+    return json.loads(path.read_text()), path.with_suffix(".md").read_text()
+
+
+def test_what_crashes_hangs_or_cannot_be_read_is_noted_and_the_next_goes_on(check, tmp_path, capsys):
+    def unreadable(folder):
+        raise FeedrateError("half of it is missing")
+
+    parts = {
+        "crashes": part(
+            "import os, sys; print('before', flush=True); sys.stderr.write('no such thing\\n'); os.abort()"
+        ),
+        "fails": part("import sys; sys.exit('it is broken')"),
+        "hangs": part("import time; print('begun', flush=True); time.sleep(600)", limit_s=1.5),
+        "unreadable": part(GOOD, read=unreadable),
+        "absent": part(GOOD, missing="it is not here"),
+        "good": part(GOOD),
+    }
+    started_s = time.monotonic()
+    assert check(parts, "--commit", "abcdef") == 1
+    assert time.monotonic() - started_s < 60
+    told = capsys.readouterr().out
+    measured, text = report(tmp_path)
+    outcomes = measured["parts"]
+    assert {name: one["status"] for name, one in outcomes.items()} == {
+        **dict.fromkeys(("crashes", "fails", "hangs", "unreadable"), "failed"),
+        "absent": "left out",
+        "good": "done",
+    }
+    assert outcomes["crashes"]["note"] == "ended with status -6: no such thing"
+    assert "before" in outcomes["crashes"]["log"] and "no such thing" in outcomes["crashes"]["log"]
+    assert outcomes["fails"]["note"] == "ended with status 1: it is broken"
+    assert outcomes["hangs"]["note"] == "ended after 2 s, its limit here" and outcomes["hangs"]["seconds"] < 30
+    assert outcomes["unreadable"]["note"] == "its results cannot be read: half of it is missing"
+    assert outcomes["absent"]["note"] == "it is not here" and outcomes["good"]["note"] == outcomes["good"]["log"] == ""
+    assert outcomes["good"]["measured"] == {"rounds": [1, 2]} and outcomes["good"]["code_sha256"]
+    assert measured["machine"]["commit"] == "abcdef" and measured["is_dry"]
+    assert "1 of 6 parts done, 4 failed, 1 cannot run here" in told and "a figure: 1 img/s" in told
+    assert "| `hangs` | failed |" in text and "ended after 2 s, its limit here |" in text
+    assert "| a figure | 1 img/s |" in text and "dry run" in text and "commit `abcdef`" in text
+
+
+def test_the_same_command_goes_on_with_what_is_missing_and_what_failed_comes_last(check, tmp_path, capsys, monkeypatch):
+    flag = tmp_path / "mended"
+    parts = {
+        "broken": part(f"import os, sys; sys.exit(0 if os.path.exists({str(flag)!r}) else 'not yet')"),
+        "good": part(GOOD),
+        "late": part(GOOD, minutes=4.0),
+    }
+    ran = tmp_path / "work" / "parts" / "ran"
+    assert check(parts, "--minutes", "3") == 1
+    assert "left out for want of time: late" in capsys.readouterr().out
+    assert "| `late` | no time |" in report(tmp_path)[1]
+    assert ran.read_text() == "x"
+    flag.touch()
+    assert check(parts, "--minutes", "10") == 0
+    told = capsys.readouterr().out
+    assert "1 done before on this very code: good" in told
+    assert told.index("[1 of 2] late") < told.index("[2 of 2] broken")
+    assert ran.read_text() == "xx"  # late ran, good did not again
+    assert {one["status"] for one in report(tmp_path)[0]["parts"].values()} == {"done"}
+    assert check(parts) == 0 and "0 parts to run" in capsys.readouterr().out
+    monkeypatch.setattr(runner, "code_sha256", lambda folders: "other")
+    assert check(parts, "--only", "good") == 0
+    assert ran.read_text() == "xxx"  # of other code: once more
+
+
+def test_on_a_machine_of_its_own_an_earlier_report_is_taken_over(check, tmp_path, capsys):
+    parts = {"one": part(GOOD), "two": part(GOOD)}
+    assert check(parts, "--only", "one") == 0
+    (earlier,) = (tmp_path / "out").glob("*.json")
+    assert check(parts, "--with", str(earlier), work="elsewhere") == 0
+    assert "1 done before on this very code: one" in capsys.readouterr().out
+    assert set(report(tmp_path)[0]["parts"]) == {"one", "two"}
+    assert (tmp_path / "elsewhere" / "parts" / "ran").read_text() == "x"
+    assert check(parts, "--with", str(tmp_path / "no.json")) == 2
+    assert "no.json is no report of tools/gpu_check.py" in capsys.readouterr().err
+
+
+def test_when_the_minutes_are_over_what_runs_is_ended_and_the_rest_waits(check, tmp_path, capsys):
+    parts = {"slow": part("import time; time.sleep(600)", minutes=0.01), "next": part(GOOD, minutes=0.01)}
+    assert check(parts, "--minutes", "0.03") == 1
+    told = capsys.readouterr().out
+    assert (
+        "slow: failed after 2 s: ended after 2 s, its limit here" in told and "next: left out, the time is over" in told
+    )
+    assert "1 wait for another call" in told
+
+
+def test_outcomes_of_another_device_do_not_count():
+    done = Outcome("t", "done", code_sha256="a")
+    record = Record("NVIDIA H200", MACHINE, False)
+    record.take_over(Record("NVIDIA A100", MACHINE, False, {"one": done}))
+    assert not record.parts
+    record.parts["one"] = done
+    record.take_over(Record("NVIDIA H200", MACHINE, False, {"one": replace(done, status="failed"), "two": done}))
+    assert record.is_done("one", "a") and record.is_done("two", "a") and not record.is_done("one", "b")
+
+
+def test_a_report_that_is_read_again_is_the_same(tmp_path):
+    record = Record("x", MACHINE, False, {"one": Outcome("t", "done", findings=[Finding("a|b", "c")], measured=[1])})
+    record.write(tmp_path / "r.json")
+    assert Record.read(tmp_path / "r.json") == record
+    assert "| a\\|b | c |" in page(record, ["two"]) and "| `two` | no time |" in page(record, ["two"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_it_says_so():
+    ended = python(SCRIPT, "--only", "smoke")
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr == ("error: torch sees no CUDA GPU here: run this on a machine with one, or try --dry-run\n")
+
+
+def test_bad_input_is_one_sentence(check, capsys):
+    for words, message in ((["--only", "smok"], "did you mean smoke?"), (["--minutes", "0"], "'0' is not a number")):
+        assert check({"smoke": part(GOOD)}, *words) == 2
+        told = capsys.readouterr().err
+        assert message in told and told.count("\n") == 1
+
+
+def test_a_real_part_runs_dry(tmp_path):
+    pytest.importorskip("nvidia.dali", reason="DALI is not installed")
+    ended = python(SCRIPT, "--dry-run", "--only", "smoke", "--work", str(tmp_path / "work"))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "DALI's tensors in torch, decoding JPEGs work." in ended.stdout
+    assert len(list((tmp_path / "work").glob("gpu_cpu-dry-run_*.md"))) == 1
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("is_dry", [False, True])
+def test_every_parts_command_is_one_that_its_script_understands(name, is_dry, tmp_path):
+    setting = Setting("cpu" if is_dry else "cuda", is_dry, tmp_path, tmp_path / "photos" if is_dry else None)
+    folder = tmp_path / "parts" / name
+    words = list(map(str, PARTS[name].command(setting, folder)))
+    if name == "self-test":
+        assert self_test.parse(words[3:]).device == setting.device
+    elif words[1].endswith("bench.py"):
+        chosen = bench().parse(words[2:])
+        assert chosen.report == folder
+    elif name == "tests":
+        assert words[1:5] == ["-m", "pytest", "-m", "gpu"] and all(Path(word).exists() for word in words[-1:])
+    else:
+        assert name in ("smoke", "utilisation", "sanitizer")
+
+
+def test_all_parts_together_fit_into_the_default_and_each_into_a_call_of_ten_minutes():
+    spec = importlib.util.spec_from_file_location("gpu_check_command", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert sum(one.minutes for one in PARTS.values()) <= module.MINUTES <= 25
+    assert all(60 * one.minutes <= one.limit_s < 600 for one in PARTS.values())
+
+
+# What the results of parts say
+
+
+def write_tests(folder, name, *cases):
+    rows = "".join(f'<testcase name="t{n}">{case}</testcase>' for n, case in enumerate(cases))
+    failures, skipped = (sum(f"<{kind}" in case for case in cases) for kind in ("failure", "skipped"))
+    counts = f'tests="{len(cases)}" failures="{failures}" errors="0" skipped="{skipped}"'
+    (folder / name).write_text(f"<testsuites><testsuite {counts}>{rows}</testsuite></testsuites>")
+
+
+def test_tests_are_counted_and_none_on_a_gpu_is_no_success(tmp_path):
+    skipped, failed = '<skipped message="no CUDA device"/>', '<failure message="x"/>'
+    write_tests(tmp_path, found.TESTS, "", "", failed, skipped)
+    assert found.tests(tmp_path) == [
+        Finding("tests", "2 passed, 1 failed, 1 skipped (no CUDA device)"),
+        Finding("failed", "t2"),
+    ]
+    write_tests(tmp_path, found.TESTS, skipped)
+    with pytest.raises(FeedrateError, match="no test ran: no CUDA device"):
+        found.tests(tmp_path)
+    write_tests(tmp_path, found.DRY_TESTS, skipped)
+    assert found.tests(tmp_path)[0].figure.startswith("0 passed")
+
+
+def test_the_sanitizers_summary_is_told_and_its_absence_is_a_failure(tmp_path):
+    write_tests(tmp_path, found.TESTS, "")
+    (tmp_path / found.LOG).write_text("========= COMPUTE-SANITIZER\n1 passed\n========= ERROR SUMMARY: 0 errors\n")
+    assert found.sanitizer(tmp_path)[0] == Finding("memcheck", "ERROR SUMMARY: 0 errors")
+    (tmp_path / found.LOG).write_text("1 passed\n")
+    with pytest.raises(FeedrateError, match="no summary"):
+        found.sanitizer(tmp_path)
+
+
+def test_use_of_the_gpu_is_told_beside_nvidia_smis(tmp_path):
+    busy = {"share": 0.98, "memory_bytes": 2e9, "smi_share": 0.96, "smi_memory_bytes": 3e9, "num_samples": 9}
+    unseen = dict.fromkeys(busy, None) | {"num_samples": 0}
+    (tmp_path / "utilisation.json").write_text(json.dumps({"cases": {"busy": busy, "waiting": unseen}}))
+    told = [one.figure for one in found.utilisation(tmp_path)]
+    assert told[0] == "ours 98.0%, nvidia-smi 96.0% (n = 9); memory: allocated 2,000 MB, in use 3,000 MB"
+    assert told[1] == "ours n/a, nvidia-smi n/a (n = 0); memory: allocated n/a, in use n/a"

@@ -1,0 +1,95 @@
+"""Training runs that take turns, each in a process of its own, and what may be said of their times."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loaders.errors import FeedrateError
+
+from ..process import run
+from ..rounds import Rounds
+from ..side_by_side import Say, Spread, ratio
+from ..training.job import Job
+
+SKIPPED = "skipped"
+_ONCE = Path(__file__).parent.parent / "training" / "once.py"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long each run is timed: `num_windows` windows of `seconds` in each of `num_rounds` processes."""
+
+    num_rounds: int
+    num_windows: int
+    seconds: float
+    timeout_s: float
+
+
+def take_turns(jobs: Mapping[str, Job], timing: Timing, rounds: Rounds, say: Say) -> None:
+    """Run all that is not done yet, by name; the next round begins with another.
+
+    A run that fails is skipped from then on, with its reason, so that one that cannot run here costs no other its
+    figures.
+    """
+    names = list(jobs)
+    asked = [(number, name) for number in range(1, timing.num_rounds + 1) for name in _turned(names, number)]
+    todo = [(number, name) for number, name in asked if f"{name}/{number}" not in rounds.done]
+    if len(todo) < len(asked):
+        say(f"{len(asked) - len(todo)} of {len(asked)} runs were measured before: going on after them")
+    started_s = time.monotonic()
+    for count, (number, name) in enumerate(todo, 1):
+        reason = skipped(name, number - 1, rounds.done)
+        figures = {SKIPPED: reason} if reason else _run(jobs[name], timing, rounds.folder)
+        rounds.add(f"{name}/{number}", figures)
+        left_s = (time.monotonic() - started_s) / count * (len(todo) - count)
+        say(f"round {number} of {timing.num_rounds}, {name}: {_shown(figures)}; about {left_s / 60:,.1f} min left")
+
+
+def skipped(name: str, num_rounds: int, done: Mapping[str, Any]) -> str:
+    """Why this run was skipped in one of the first `num_rounds` rounds; "" where it was not."""
+    reasons = (done.get(f"{name}/{number}", {}).get(SKIPPED, "") for number in range(1, num_rounds + 1))
+    return next((reason for reason in reasons if reason), "")
+
+
+def spread(name: str, feed: str, num_rounds: int, done: Mapping[str, Any]) -> dict[str, Any]:
+    """Seconds an image over all windows of all rounds, and each round's own."""
+    found = [done[f"{name}/{number}"][feed] for number in range(1, num_rounds + 1)]
+    windows = [s_per_image for one in found for s_per_image in one["windows"]]
+    return {**Spread.of(windows).as_dict(), "rounds": [one["s_per_image"] for one in found]}
+
+
+def times_as_fast(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, float]:
+    """How many times as many images a second ours makes, of spreads with as many rounds: round by round."""
+    return ratio(theirs["rounds"], ours["rounds"]).as_dict()
+
+
+def _turned(names: Sequence[str], number: int) -> Sequence[str]:
+    first = (number - 1) % len(names)
+    return [*names[first:], *names[:first]]
+
+
+def _run(job: Job, timing: Timing, folder: Path) -> dict[str, Any]:
+    """Its figures, or {"skipped": why}."""
+    path = folder / "job.json"
+    job.write(path)
+    load = os.getloadavg()[0]
+    try:
+        ran = run([sys.executable, str(_ONCE), str(path)], folder / "last.log", timing.timeout_s)
+        figures: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
+    except FeedrateError as error:
+        return {SKIPPED: str(error)}
+    if "unavailable" in figures:
+        return {SKIPPED: figures["unavailable"]}
+    return {**figures, "load_1_min": round(load, 2)}
+
+
+def _shown(figures: Mapping[str, Any]) -> str:
+    if SKIPPED in figures:
+        return f"skipped: {figures[SKIPPED]}"
+    feeds = {feed: told for feed, told in figures.items() if isinstance(told, dict)}
+    return ", ".join(f"{feed} {1 / told['s_per_image']:,.0f} img/s" for feed, told in feeds.items())
