@@ -11,14 +11,17 @@ python tools/bench.py what-if [--bases NAME,…] [--rounds N] [--minutes M] [--q
 python tools/bench.py ceilings [--models NAME,…] [--variants NAME,…] [--rounds N]
 python tools/bench.py end-to-end [--model NAME] [--forms NAME,…] [--loaders NAME,…] [--rounds N]
 python tools/bench.py cifar-speed [--data PATH] [--runs N] [--minutes M]
+python tools/bench.py cold-memory [--cases NAME,…] [--loaders NAME,…] [--rounds N] [--minutes M]
+python tools/bench.py profilers [--cases NAME,…] [--watchers NAME,…] [--traceml-python PATH]
 
 `convert` packs the same photos with tools/convert.py and with FFCV's writer, in turns. `convert-scale` packs ever
 larger sets of tiny images. `load` runs our loaders and other people's over the same images. All write a page and a
 .json into docs/benchmarks/, and go on where they were interrupted. Let nothing else run beside them. `parity` compares
 pixels, not times. `accuracy` trains a preset with each loader and seed and compares what they reach. `train`
 trains the same model by our loop, torchvision's and timm's, in turns. `profiler-overhead` trains with the clocks that
-every run has and without them, in turns. `what-if` profiles, predicts changes, and then measures them. The last three
-are made for GPUs: the training step alone, the share of it that each loader reaches, and CIFAR-10 against the clock.
+every run has and without them, in turns. `what-if` profiles, predicts changes, and then measures them. `cold-memory` profiles a set within
+limits of memory and of the disk. `profilers` has ours, TraceML and torch.profiler watch one script with planted
+bottlenecks. `ceilings`, `end-to-end` and `cifar-speed` are made for GPUs: the training step alone, the share of it that each loader reaches, and CIFAR-10 against the clock.
 """
 
 import signal
@@ -44,10 +47,12 @@ from tools.benchmarks import convert, convert_scale, report
 from tools.benchmarks.accuracy import command as accuracy
 from tools.benchmarks.arguments import Parser, names, positive, seconds, sizes
 from tools.benchmarks.device import command as device
+from tools.benchmarks.cold_memory import compare as cold_memory
 from tools.benchmarks.loading import cases, compare, sides
 from tools.benchmarks.machine import describe
 from tools.benchmarks.overhead import compare as overhead
 from tools.benchmarks.overhead.page import page as overhead_page
+from tools.benchmarks.profilers import compare as profilers
 from tools.benchmarks.rounds import remove, working_folder
 from tools.benchmarks.training import command as training
 from tools.benchmarks.what_if import compare as what_if
@@ -87,6 +92,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parity.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
     overhead.add_options(_add(commands, "profiler-overhead", "train with the profiler's clocks and without", rounds=10))
     what_if.add_options(_add(commands, "what-if", "predict changes of training, and measure them", rounds=5))
+    cold_memory.add_options(_add(commands, "cold-memory", "profile within limits of memory and disk", rounds=5))
+    profilers.add_options(_working(commands, "profilers", "profilers on planted bottlenecks", rounds=3))
     accuracy.add_options(_reporting(commands, "accuracy", "train a preset with each loader and seed"))
     training.add_options(_add(commands, "train", "train beside torchvision's and timm's loops", rounds=3))
     device.add_ceiling_options(_add(commands, "ceilings", "train on one batch that stays", rounds=2))
@@ -113,6 +120,14 @@ def _load_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add(commands: Any, name: str, text: str, rounds: int = 0) -> argparse.ArgumentParser:
+    """The same with a number of workers that is a setting."""
+    command = _working(commands, name, text, rounds)
+    shown = "of each side (as many as processors)"
+    command.add_argument("--workers", type=positive, default=available_cpus(), metavar="W", help=shown)
+    return command
+
+
+def _working(commands: Any, name: str, text: str, rounds: int = 0) -> argparse.ArgumentParser:
     """A command that measures in a working folder, with the options that all such have."""
     command = _reporting(commands, name, text)
     work, shown = REPOSITORY / "data" / f"bench-{name}", f"data/bench-{name}"
@@ -120,7 +135,6 @@ def _add(commands: Any, name: str, text: str, rounds: int = 0) -> argparse.Argum
     if rounds:
         add("--rounds", type=positive, default=rounds, metavar="N", help=f"timed ({rounds})")
         add("--timeout-s", type=positive, default=3600, metavar="S", help="end a run that takes longer (3600)")
-    add("--workers", type=positive, default=available_cpus(), metavar="W", help="of each side (as many as processors)")
     add("--work", type=Path, default=work, help=f"folder for images and packed files, removed at the end ({shown})")
     return command
 
@@ -228,6 +242,14 @@ def _accuracy(chosen: argparse.Namespace) -> None:
     _told(accuracy.execute(chosen, _head(), _say))
 
 
+def _cold_memory(chosen: argparse.Namespace) -> None:
+    _told(cold_memory.execute(chosen, _head(), _say))
+
+
+def _profilers(chosen: argparse.Namespace) -> None:
+    _told(profilers.execute(chosen, _head(), _say))
+
+
 def _train(chosen: argparse.Namespace) -> None:
     _told(training.execute(chosen, _head(), _say))
 
@@ -256,6 +278,8 @@ _COMMANDS = {
     "parity": _parity,
     "profiler-overhead": _overhead,
     "what-if": _what_if,
+    "cold-memory": _cold_memory,
+    "profilers": _profilers,
     "accuracy": _accuracy,
     "train": _train,
     "ceilings": _on_device(device.execute_ceilings),
