@@ -6,7 +6,7 @@ python tools/bench.py load [--cases NAME,…] [--sides NAME,…] [--rounds N] [-
 python tools/bench.py parity [--source DIR] [--workers W]
 python tools/bench.py accuracy --config PRESET [--data PATH] [--loaders NAME,…] [--seeds N,…]
 python tools/bench.py train [--cases NAME,…] [--sides NAME,…] [--rounds N] [--threads T] [--workers W] [--quick]
-python tools/bench.py profiler-overhead [--cases NAME,…] [--rounds N] [--epochs E] [--quick]
+python tools/bench.py profiler-overhead [--cases NAME,…] [--rounds N] [--pairs P] [--quick]
 python tools/bench.py what-if [--bases NAME,…] [--rounds N] [--minutes M] [--quick]
 python tools/bench.py ceilings [--models NAME,…] [--variants NAME,…] [--rounds N]
 python tools/bench.py end-to-end [--model NAME] [--forms NAME,…] [--loaders NAME,…] [--rounds N]
@@ -19,9 +19,10 @@ larger sets of tiny images. `load` runs our loaders and other people's over the 
 .json into docs/benchmarks/, and go on where they were interrupted. Let nothing else run beside them. `parity` compares
 pixels, not times. `accuracy` trains a preset with each loader and seed and compares what they reach. `train`
 trains the same model by our loop, torchvision's and timm's, in turns. `profiler-overhead` trains with the clocks that
-every run has and without them, in turns. `what-if` profiles, predicts changes, and then measures them. `cold-memory` profiles a set within
-limits of memory and of the disk. `profilers` has ours, TraceML and torch.profiler watch one script with planted
-bottlenecks. `ceilings`, `end-to-end` and `cifar-speed` are made for GPUs: the training step alone, the share of it that each loader reaches, and CIFAR-10 against the clock.
+every run has and without them, in turns. `what-if` profiles, predicts changes, and then measures them. `cold-memory`
+profiles a set within limits of memory and of the disk. `profilers` has ours, TraceML and torch.profiler watch one
+script with planted bottlenecks. `ceilings`, `end-to-end` and `cifar-speed` are made for GPUs: the training step alone,
+the share of it that each loader reaches, and CIFAR-10 against the clock.
 """
 
 import signal
@@ -46,8 +47,8 @@ from loaders.errors import FeedrateError, did_you_mean
 from tools.benchmarks import convert, convert_scale, report
 from tools.benchmarks.accuracy import command as accuracy
 from tools.benchmarks.arguments import Parser, names, positive, seconds, sizes
-from tools.benchmarks.device import command as device
 from tools.benchmarks.cold_memory import compare as cold_memory
+from tools.benchmarks.device import command as device
 from tools.benchmarks.loading import cases, compare, sides
 from tools.benchmarks.machine import describe
 from tools.benchmarks.overhead import compare as overhead
@@ -90,7 +91,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _load_options(_add(commands, "load", "load beside other people's loaders", rounds=5))
     parity = _add(commands, "parity", "compare the pixels of all loaders with plain code")
     parity.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
-    overhead.add_options(_add(commands, "profiler-overhead", "train with the profiler's clocks and without", rounds=10))
+    overhead.add_options(_add(commands, "profiler-overhead", "train with the profiler's clocks and without", rounds=6))
     what_if.add_options(_add(commands, "what-if", "predict changes of training, and measure them", rounds=5))
     cold_memory.add_options(_add(commands, "cold-memory", "profile within limits of memory and disk", rounds=5))
     profilers.add_options(_working(commands, "profilers", "profilers on planted bottlenecks", rounds=3))

@@ -9,6 +9,7 @@ from converters.generated.photos import write_photos
 from ..job_file import JobFile
 from ..shards import tiny_jpegs
 
+SPANS_PER_STEP = 5  # prepare, forward, backward, clip, optimizer
 _TINY_CLASSES = 10
 
 
@@ -41,25 +42,33 @@ def _write_tiny(folder: Path, num_images: int) -> None:
 
 
 CASES: Mapping[str, Case] = {
-    "photos": Case("generated photos, ResNet-20 at 64 px, batches of 64", 64, 64, 1024, _write_generated),
-    "tiny": Case("JPEGs of 16 px, ResNet-20 at 16 px, batches of 32: many steps a second", 16, 32, 8192, _write_tiny),
+    "photos": Case("generated photos, ResNet-20 at 64 px, batches of 64", 64, 64, 256, _write_generated),
+    "tiny": Case("JPEGs of 16 px, ResNet-20 at 16 px, batches of 32: many steps a second", 16, 32, 2048, _write_tiny),
 }
 
 
 @dataclass(frozen=True)
 class Job(JobFile):
-    """Train for `epochs` on `data`, timed by the profiler or not; the first epoch warms up.
+    """Train on `data` for `pairs` pairs of epochs, one timed by the profiler and one not, after two that warm up; or
+    where it `counts`, see what each thing that the profiler does costs by itself.
 
-    data, folder  of the images, and for the run, which is made anew
-    device        "cpu" or "cuda"; on the latter only kernels run that give the same bits each time
+    is_timed_first  of the first pair; the order changes from pair to pair, since what comes second may gain or lose
+    data, folder    of the images, and for the run, which is made anew
+    device          "cpu" or "cuda"; on the latter only kernels run that give the same bits each time
     """
 
-    is_timed: bool
+    counts: bool
+    is_timed_first: bool
     data: str
     folder: str
     size_px: int
     batch_size: int
-    epochs: int
+    pairs: int
     num_workers: int
     num_threads: int
     device: str = "cpu"
+
+    def is_timed(self, epoch: int) -> bool:
+        """Whether that epoch of the run has the profiler's clocks."""
+        pair, second = divmod(epoch, 2)
+        return bool(self.is_timed_first ^ (pair % 2) ^ second)

@@ -1,71 +1,125 @@
-"""Run in a process of its own: train once, with the profiler's clocks or without. Prints one line of JSON.
+"""Run in a process of its own: train with the profiler's clocks and without, in turns. Prints one line of JSON.
 
 python once.py JOB
 
-Of all epochs but the first: seconds and processor time an image, of the loop over batches, without each epoch's first
-batch and first step; and the SHA-256 of the weights. Without its clocks a run still counts its images and times its
-waiting (two looks at the clock a batch), as it always did.
+A turn is an epoch of one and the same run: its loader and its step's clock are changed from epoch to epoch. Of each:
+seconds an image of the loop over batches, without the epoch's first batch and first step, and processor time an image
+of the whole loop, loading threads and all. And the SHA-256 of the weights. Without its clocks a run still counts its
+images and times its waiting, and its log lines read what is there: what these cost is counted (counting.py).
 """
 
 import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[3])
 
+import torch
+
 from engine.build import build_run
 from engine.config import Config, DataConfig, ExecutionConfig, ModelConfig, OptimConfig, RunConfig
-from engine.dist import start_ranks
+from engine.data import loader_options, plan_of
+from engine.dist import Ranks, start_ranks
 from engine.loop import Run, train
-from engine.profiler.step_clock import NoClock
+from engine.profiler.step_clock import NoClock, StepClock, step_clock
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
+from loaders.api import BatchIterator, Loader, LoaderOptions
+from loaders.choose import open_loader
+from loaders.records import open_records
 from loaders.stage_times import StageTimes
 from tools.benchmarks.device.waited import wait_for_the_device
+from tools.benchmarks.overhead.counting import count_costs
 from tools.benchmarks.overhead.job import Job
+
+_LOADER = "turbo"
 
 
 def main(path: str) -> None:
     """Run the job and print what was measured."""
     job = Job.read(path)
+    config, ranks = _config(job), start_ranks(job.device, 0.0)
+    with closing(open_records(job.data, "train")) as records:
+        plan, options = plan_of(records, config), loader_options(config.data, ranks)
+        with _both_loaders(lambda options: open_loader(_LOADER, records, plan, options), options, ranks) as loaders:
+            torch.set_num_threads(job.num_threads)
+            print(json.dumps(count_costs(*loaders, job.pairs) if job.counts else _train(job, config, ranks, *loaders)))
+
+
+@contextmanager
+def _both_loaders(open_with: Any, options: LoaderOptions, ranks: Ranks) -> Iterator[tuple[Loader, Loader]]:
+    """With what notes its stages, and without."""
+    times = StageTimes(1 + (options.num_workers or ranks.cpus))
+    with closing(open_with(replace(options, stage_times=times))) as timed, closing(open_with(options)) as bare:
+        yield timed, bare
+
+
+def _train(job: Job, config: Config, ranks: Ranks, timed: Loader, bare: Loader) -> dict[str, Any]:
     shutil.rmtree(job.folder, ignore_errors=True)
-    make_stage_times: Callable[[int], StageTimes | None] = StageTimes if job.is_timed else lambda num_writers: None
-    ranks, stop = start_ranks(job.device, 0.0), StopRequest()
+    stop = StopRequest()
     try:
-        with build_run(_config(job), ranks, Display(is_main=False), stop, make_stage_times) as run:
-            if not job.is_timed:
-                run.step.clock = NoClock()
+        with build_run(config, ranks, Display(is_main=False), stop) as run:
+            turns = _Turns(job, run, timed, bare)
+            run = replace(run, data=replace(run.data, train=turns))
             wait_for_the_device(run)
             with _cpu_of_epochs(run) as cpu_s:
                 assert train(run), "it was stopped"
     finally:
         stop.restore()
-    folder = Path(job.folder) / "overhead"
+    folder = Path(job.folder) / config.name
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    epochs = [line for line in lines if line["kind"] == "epoch"][1:]
-    seconds = sum(epoch["seconds"] - epoch["first_batch_s"] - epoch["first_step_s"] for epoch in epochs)
-    num_images = sum(epoch["num_images"] - job.batch_size for epoch in epochs)
+    sides: dict[str, list[dict[str, float]]] = {"timed": [], "bare": []}
+    for line, cpu in zip([line for line in lines if line["kind"] == "epoch"], cpu_s, strict=True):
+        if line["epoch"] < 2:
+            continue
+        seconds = line["seconds"] - line["first_batch_s"] - line["first_step_s"]
+        figures = {
+            "s_per_image": seconds / (line["num_images"] - job.batch_size),
+            "cpu_s_per_image": cpu / line["num_images"],
+        }
+        sides["timed" if job.is_timed(line["epoch"]) else "bare"].append(figures)
     weights = sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-    figures = {
-        "s_per_image": seconds / num_images,
-        "cpu_s_per_image": sum(cpu_s[1:]) / sum(epoch["num_images"] for epoch in epochs),
-        "num_images": num_images,
-        "weights_sha256": weights,
-    }
-    print(json.dumps(figures))
+    return {"sides": sides, "weights_sha256": weights}
+
+
+class _Turns:
+    """The training loader of a run: of each epoch the one with clocks, its step's clock too, or the one without."""
+
+    def __init__(self, job: Job, run: Run, timed: Loader, bare: Loader) -> None:
+        self.name = timed.name
+        self._job = job
+        self._step = run.step
+        self._sides: dict[bool, tuple[Loader, StepClock]] = {
+            True: (timed, step_clock(job.device)),
+            False: (bare, NoClock()),
+        }
+
+    def __len__(self) -> int:
+        return len(self._sides[True][0])
+
+    def epoch(self, index: int, start: int = 0) -> BatchIterator:
+        loader, self._step.clock = self._sides[self._job.is_timed(index)]
+        return loader.epoch(index, start)
+
+    def identity(self) -> dict[str, Any]:
+        return self._sides[True][0].identity()
+
+    def close(self) -> None:
+        """Who opened them closes them."""
 
 
 def _config(job: Job) -> Config:
     return Config(
         name="overhead",
-        loader="turbo",
-        epochs=job.epochs,
+        loader=_LOADER,
+        epochs=2 * job.pairs + 2,
         data=DataConfig(
             path=job.data,
             batch_size=job.batch_size,
