@@ -33,6 +33,7 @@ def rounds(timed, bare, weights="same"):
 
 def paged(case, quick=False):
     settings = {"workers": 2, "threads": 2, "pairs": 3, "quick": quick, "rounds": 2, "in_one_go": True}
+    settings["device"] = "cpu"
     return page({"date": "today", "machine": MACHINE, "settings": settings, "cases": {"tiny": case}})
 
 

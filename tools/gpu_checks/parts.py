@@ -117,7 +117,7 @@ def _utilisation(setting: Setting, folder: Path) -> list[str]:
 
 
 def _overhead(setting: Setting, folder: Path) -> list[str]:
-    words = [*_bench(setting, folder), "--rounds", 4, "--epochs", 3]
+    words = [*_bench(setting, folder), "--rounds", 4, "--pairs", 6]
     return python("tools/bench.py", "profiler-overhead", *words, *(["--quick", "--cases", "tiny"] * setting.is_dry))
 
 

@@ -11,7 +11,7 @@ import torch
 from engine.profiler.data_bound import DataBoundWatch
 from engine.profiler.meter import Meter
 from engine.profiler.resources import ResourceMeter
-from engine.profiler.step_clock import HostClock
+from engine.profiler.step_clock import HostClock, StepClock, step_clock
 from engine.profiler.time_book import TimeBook
 from loaders.api import Batch, Loader
 from loaders.stage_times import StageTimes
@@ -20,7 +20,7 @@ _CALLS = 2_000
 _REPEATS = 21
 
 
-def count_costs(timed: Loader, bare: Loader, pairs: int) -> dict[str, Any]:
+def count_costs(timed: Loader, bare: Loader, pairs: int, device: str) -> dict[str, Any]:
     """Microseconds of processor time: of a span of the step, of a batch's turn at the meter, of a line of the log, of
     an epoch's own reading; and an image of the loader alone, of each pair of epochs what it took longer."""
     epochs = [_loading_us(loader, index) for index in range(2 * pairs + 2) for loader in _pair(timed, bare, index)]
@@ -30,10 +30,10 @@ def count_costs(timed: Loader, bare: Loader, pairs: int) -> dict[str, Any]:
         first, second = epochs[2 * index : 2 * index + 2]
         extra_us.append(first - second if index % 2 == 0 else second - first)
     return {
-        "span_us": _span_us(),
+        "span_us": _span_us(step_clock(device)),
         "batch_us": _batch_us(),
         "line_us": _line_us(),
-        "epoch_us": _once_us(lambda: ResourceMeter(torch.device("cpu")).read(), 20),
+        "epoch_us": _once_us(lambda: ResourceMeter(torch.device(device)).read(), 20),
         "loader_us": extra_us,
     }
 
@@ -51,9 +51,8 @@ def _loading_us(loader: Loader, index: int) -> float:
     return 1e6 * (time.process_time() - started) / num_images
 
 
-def _span_us() -> float:
+def _span_us(clock: StepClock) -> float:
     """All of one, entering and leaving the block too."""
-    clock = HostClock()
 
     def call() -> None:
         with clock.span("forward"):

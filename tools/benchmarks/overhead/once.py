@@ -50,7 +50,11 @@ def main(path: str) -> None:
         plan, options = plan_of(records, config), loader_options(config.data, ranks)
         with _both_loaders(lambda options: open_loader(_LOADER, records, plan, options), options, ranks) as loaders:
             torch.set_num_threads(job.num_threads)
-            print(json.dumps(count_costs(*loaders, job.pairs) if job.counts else _train(job, config, ranks, *loaders)))
+            print(
+                json.dumps(
+                    count_costs(*loaders, job.pairs, job.device) if job.counts else _train(job, config, ranks, *loaders)
+                )
+            )
 
 
 @contextmanager

@@ -22,7 +22,8 @@ def page(measured: Mapping[str, Any]) -> str:
         "The same training run, whose epochs have the clocks of the loader's and the step's stages in turns, as every"
         " run has them, and have none (they are not there at all; with, without, without, with …):"
         f" {settings['workers']} workers, {settings['threads']} threads of torch, on the"
-        f" {'CPU' if settings['device'] == 'cpu' else 'GPU'}, {settings['pairs']} pairs of epochs a run after two epochs that warm up, {settings['rounds']} runs, each in a process of its own."
+        f" {'CPU' if settings['device'] == 'cpu' else 'GPU'}, {settings['pairs']} pairs of epochs a run after two that"
+        f" warm up, {settings['rounds']} runs, each in a process of its own."
         + (" **A quick look: these figures mean little.**" if settings["quick"] else "")
         + " All runs ended with the same weights, bit by bit, though what one timed the next did not. A ratio is of two"
         " epochs next to each other; given are the median and its 95 % interval by drawing the pairs again. Wall time"
