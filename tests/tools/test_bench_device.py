@@ -286,3 +286,11 @@ def test_a_run_is_watched_by_both(tmp_path, monkeypatch):
     assert one["smi_share"] == pytest.approx(0.98, abs=0.011) and one["smi_memory_bytes"] == 3072 * 1_048_576
     assert one["share"] is None and one["memory_bytes"] is None and len(one["images_per_s"]) == 2  # no GPU: not seen
     assert "ours n/a, nvidia-smi 98" in found.utilisation(tmp_path)[0].figure
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@pytest.mark.parametrize("name", ["ceilings", "end-to-end", "cifar-speed", "profiler-overhead", "train"])
+def test_a_gpu_that_is_asked_for_and_not_there_is_said(name, tmp_path, capsys):
+    places = ["--report", str(tmp_path), "--work", str(tmp_path / "work")]
+    assert command().main([name, "--device", "cuda", *places]) == 2
+    assert capsys.readouterr().err == "error: --device is cuda and torch sees no GPU here: use --device cpu\n"

@@ -135,17 +135,17 @@ def accuracy(folder: Path) -> Sequence[Finding]:
 
 
 def overhead(folder: Path) -> Sequence[Finding]:
-    """With the clocks over without, of time and of processor time."""
+    """What the clocks cost of time and of processor time, with intervals."""
     findings = []
     for case in _result(folder, "profiler_overhead")["cases"].values():
-        wall, cpu = (case["ratios"][key] for key in ("s_per_image", "cpu_s_per_image"))
-        told = f"{_ratio(wall)} of the time, {_ratio(cpu)} of the processor time (n = {wall['n']})"
+        wall, cpu = (case["costs"][key] for key in ("s_per_image", "cpu_s_per_image"))
+        told = f"{_cost(wall)} of the time, {_cost(cpu)} of the processor time (n = {wall['n']} pairs)"
         findings.append(Finding(case["title"], told))
     return findings
 
 
-def _ratio(spread: dict[str, float]) -> str:
-    return f"{spread['median']:.4f} × ({spread['lowest']:.4f} … {spread['highest']:.4f})"
+def _cost(cost: dict[str, float]) -> str:
+    return f"{cost['median'] - 1:+.2%} ({cost['low'] - 1:+.2%} … {cost['high'] - 1:+.2%})"
 
 
 def _rate(s_per_image: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The parts of the check, those that matter most first: where the time is short, the last are left out."""
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ _CIFAR, _IMAGENETTE = _LONG / "cifar10-packed", _LONG / "imagenette-160-packed"
 _LOADERS = "turbo,dali,ffcv,resident,torchvision"
 _SANITIZER_PATHS = (os.environ.get("PATH", ""), "/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer")
 _TESTED = (*MEASURED, "configs", "tests")
+_MARKED = re.compile(r"pytest\.mark\.gpu|^from devices import", re.MULTILINE)
 _DRY_PRESET = """epochs = 1
 [data]
 batch_size = 8
@@ -33,7 +35,7 @@ def _smoke(setting: Setting, folder: Path) -> list[str]:
 
 def _tests(setting: Setting, folder: Path) -> list[str]:
     tests = REPOSITORY / "tests"
-    marked = sorted(str(path) for path in tests.rglob("test_*.py") if "mark.gpu" in path.read_text())
+    marked = sorted(str(path) for path in tests.rglob("test_*.py") if _MARKED.search(path.read_text()))
     chosen = [str(tests / "loaders" / "test_transfer.py")] if setting.is_dry else marked
     return [*_pytest(folder, setting.is_dry), *chosen]
 
@@ -74,8 +76,8 @@ def _end_to_end(model: str, *more: str):  # type: ignore[no-untyped-def]
         where += ["--source", setting.photos] if setting.photos else []
         words = ["--model", model, "--loaders", _LOADERS, "--rounds", 1, "--seconds", 0.5, *more, *where]
         if setting.is_dry:
-            words = ["--model", "resnet18", "--forms", "raw256", "--loaders", "turbo,dali", "--repeat", 1]
-            words += ["--precision", "fp32", *more, *where, *_TINY, "--workers", 1]
+            words = [*more, *where, *_TINY, "--model", "resnet18", "--forms", "raw256", "--loaders", "turbo,dali"]
+            words += ["--repeat", 1, "--precision", "fp32", "--rounds", 1, "--workers", 1]
         return python("tools/bench.py", "end-to-end", *words)
 
     return command
@@ -92,7 +94,7 @@ def _reporting(folder: Path) -> list[object]:
 
 
 def _cifar(setting: Setting, folder: Path) -> list[str]:
-    words = [*_bench(setting, folder), "--minutes", 0.9, "--runs", 50]
+    words = [*_bench(setting, folder), "--minutes", 0.8, "--runs", 50]
     if setting.is_dry:
         tiny = "--epochs 1 --data.subset 512 --data.eval-subset 100 --data.eval-batch-size-per-rank 50"
         words += ["--runs", 1, "--sides", "feedrate", "--options", f"{tiny} --execution.threads 1"]
@@ -117,7 +119,7 @@ def _utilisation(setting: Setting, folder: Path) -> list[str]:
 
 
 def _overhead(setting: Setting, folder: Path) -> list[str]:
-    words = [*_bench(setting, folder), "--rounds", 4, "--pairs", 6]
+    words = [*_bench(setting, folder), "--rounds", 2, "--pairs", 6]
     return python("tools/bench.py", "profiler-overhead", *words, *(["--quick", "--cases", "tiny"] * setting.is_dry))
 
 
@@ -160,7 +162,7 @@ _OTHER_VARIANTS = "fp16-compiled,torchvision-bf16,timm-bf16"
 # minutes are guesses until a GPU was seen to need them; together a little less than tools/gpu_check.py's own default
 PARTS = {
     "smoke": Part("DALI and torch share tensors", 0.3, 120, _smoke, found.last_line),
-    "tests": Part("Tests marked gpu", 1.8, 420, _tests, found.tests, code=_TESTED),
+    "tests": Part("Tests marked gpu", 3.5, 480, _tests, found.tests, code=_TESTED),
     "step-resnet50": Part(
         "The step alone, ResNet-50", 2.9, 420, _ceilings("resnet50", _MAIN_VARIANTS, 2), found.ceilings
     ),
@@ -168,26 +170,30 @@ PARTS = {
         "Every loader alone, and ResNet-50 end to end", 4.7, 560, _end_to_end("resnet50"), found.end_to_end
     ),
     "cifar": Part(
-        "CIFAR-10 beside airbench", 2.3, 330, _cifar, found.cifar, _needs_folder(_CIFAR), code=(*MEASURED, "configs")
+        "CIFAR-10 beside airbench", 2.1, 330, _cifar, found.cifar, _needs_folder(_CIFAR), code=(*MEASURED, "configs")
     ),
     "step-resnet18": Part(
-        "The step alone, ResNet-18", 1.4, 420, _ceilings("resnet18", _MAIN_VARIANTS, 1), found.ceilings
+        "The step alone, ResNet-18", 1.3, 420, _ceilings("resnet18", _MAIN_VARIANTS, 1), found.ceilings
     ),
     "end-to-end-resnet18": Part(
-        "ResNet-18 end to end", 3.4, 540, _end_to_end("resnet18", "--no-alone"), found.end_to_end
+        "ResNet-18 end to end",
+        2.6,
+        540,
+        _end_to_end("resnet18", "--no-alone", "--forms", "400,256,raw256"),
+        found.end_to_end,
     ),
-    "utilisation": Part("GPU utilisation beside nvidia-smi", 1.0, 180, _utilisation, found.utilisation, _no_smi),
+    "utilisation": Part("GPU utilisation beside nvidia-smi", 0.9, 180, _utilisation, found.utilisation, _no_smi),
     "self-test": Part("The profiler's self-test", 1.8, 360, _self_test, found.self_test),
     "imagenette": Part(
         "Imagenette by its preset with each loader",
-        1.8,
+        1.7,
         420,
         _imagenette,
         found.accuracy,
         _needs_folder(_IMAGENETTE),
         code=(*MEASURED, "configs"),
     ),
-    "overhead": Part("What the profiler's clocks cost", 1.0, 300, _overhead, found.overhead),
+    "overhead": Part("What the profiler's clocks cost", 0.8, 300, _overhead, found.overhead),
     "sanitizer": Part(
         "compute-sanitizer over copying to the GPU", 1.0, 240, _sanitized, found.sanitizer, _no_sanitizer, _TESTED
     ),

@@ -18,6 +18,7 @@ from ..arguments import names, positive
 from ..process import run
 from ..rounds import Rounds
 from ..side_by_side import Say, Spread
+from ..training.command import device_of
 from .job import CASES, SPANS_PER_STEP, Job
 
 SIDES = ("timed", "bare")
@@ -55,7 +56,16 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def settings_of(chosen: argparse.Namespace) -> OverheadSettings:
     """What the options say."""
     rounds, pairs = (2, 1) if chosen.quick else (chosen.rounds, chosen.pairs)
-    return OverheadSettings(chosen.cases, rounds, pairs, chosen.workers, chosen.threads, chosen.timeout_s, chosen.quick)
+    return OverheadSettings(
+        chosen.cases,
+        rounds,
+        pairs,
+        chosen.workers,
+        chosen.threads,
+        chosen.timeout_s,
+        chosen.quick,
+        device_of(chosen.device),
+    )
 
 
 def measure(settings: OverheadSettings, folder: Path, say: Say) -> dict[str, Any]:

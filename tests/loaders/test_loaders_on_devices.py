@@ -1,0 +1,121 @@
+"""Every loader on a GPU: the samples, labels and pixels that it has on the CPU, whatever is done to its batches."""
+
+import pytest
+import torch
+from devices import CPU, keep_busy, on_a_gpu, on_each_device
+from stored_samples import LOADERS, READING_LOADERS, LoaderCase, for_each, for_each_over_all_records
+
+from loaders.api import Batch
+from loaders.crops import CenterCrop, PadCrop
+from loaders.errors import FeedrateError
+from loaders.plan import Sequential, Shuffled, View
+
+_SPOILT = 199
+
+
+def kept(batches) -> list[Batch]:
+    return [Batch(b.images.clone(), b.labels.clone(), b.ids.clone(), b.num_valid) for b in batches]
+
+
+def can_run(case: LoaderCase, device: torch.device) -> bool:
+    """`resident` refuses mode area on a GPU, which a test of its own says."""
+    return not (device.type == "cuda" and (case.name, case.resize) == ("resident", "area"))
+
+
+def assert_same_samples(found: list[Batch], expected: list[Batch], case: LoaderCase, device: torch.device) -> None:
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert one.images.device.type == one.labels.device.type == device.type
+        assert one.ids.device.type == "cpu"
+        assert one.images.dtype == torch.uint8 and one.images.shape == other.images.shape
+        assert one.images.is_contiguous(memory_format=torch.channels_last)
+        assert one.num_valid == other.num_valid
+        assert one.ids.tolist() == other.ids.tolist() and one.labels.tolist() == other.labels.tolist()
+        assert_same_pixels(one.images.cpu(), other.images, case, device)
+
+
+def assert_same_pixels(found: torch.Tensor, expected: torch.Tensor, case: LoaderCase, device: torch.device) -> None:
+    """Of every loader to the bit, but for `dali` on a GPU: its decoding and resizing there round in their own way, and
+    at the outermost pixels more."""
+    if case.name != "dali" or device.type == "cpu":
+        assert torch.equal(found, expected)
+        return
+    off = (found.int() - expected.int()).abs()[:, :, 1:-1, 1:-1]
+    assert off.max() <= 8 and off.float().mean() < 1
+
+
+@for_each_over_all_records(LOADERS)
+@on_each_device
+def test_batches_are_those_of_the_cpu(records, case, device, open_one):
+    if not can_run(case, device):
+        pytest.skip("resident cannot resize in mode area on a GPU")
+    expected = kept(open_one(records, case.name, case.resize).epoch(3))
+    found = kept(open_one(records, case.name, case.resize, device=device).epoch(3))
+    assert_same_samples(found, expected, case, device)
+
+
+@for_each(READING_LOADERS)
+@on_each_device
+def test_what_is_filled_and_padded_is_that_of_the_cpu(samples, case, device, open_one):
+    if not can_run(case, device):
+        pytest.skip("resident cannot resize in mode area on a GPU")
+    pads = View(PadCrop(20), 32, 0.5, fill=(10, 130, 250))
+    ends_ragged = View(CenterCrop(28, 32), 32)
+    for view, order in ((pads, Shuffled(12)), (ends_ragged, Sequential(16))):
+        options = {"view": view, "order": order}
+        expected = kept(open_one(samples, case.name, case.resize, **options).epoch(1))
+        found = kept(open_one(samples, case.name, case.resize, **options, device=device).epoch(1))
+        assert_same_samples(found, expected, case, device)
+
+
+@for_each(READING_LOADERS)
+@on_each_device
+def test_an_epoch_entered_anywhere_is_the_tail_of_the_whole(samples, case, device, open_one):
+    if not can_run(case, device):
+        pytest.skip("resident cannot resize in mode area on a GPU")
+    loader = open_one(samples, case.name, case.resize, device=device)
+    whole = kept(loader.epoch(5))
+    for start in range(len(loader) + 1):
+        tail = kept(loader.epoch(5, start))
+        assert len(tail) == len(whole) - start
+        for one, other in zip(tail, whole[start:], strict=True):
+            assert torch.equal(one.images, other.images) and torch.equal(one.ids, other.ids)
+
+
+@for_each(READING_LOADERS)
+@on_each_device
+def test_what_is_written_into_a_batch_reaches_no_later_one(samples, case, device, open_one):
+    if not can_run(case, device):
+        pytest.skip("resident cannot resize in mode area on a GPU")
+    expected = [kept(open_one(samples, case.name, case.resize).epoch(epoch)) for epoch in (0, 1)]
+    spoiled = open_one(samples, case.name, case.resize, device=device)
+    for epoch in (0, 1):
+        copies = []
+        batches = spoiled.epoch(epoch)
+        for batch in batches:
+            keep_busy(device)  # the copies and the writing come long after the host has asked for the next batch
+            copies.append(Batch(batch.images.clone(), batch.labels.clone(), batch.ids.clone(), batch.num_valid))
+            batch.images.fill_(_SPOILT)
+            batch.labels.fill_(-7)
+            batch.ids.fill_(-7)
+            del batch
+        assert_same_samples(copies, expected[epoch], case, device)
+
+
+def test_writing_into_a_buffer_that_is_shared_would_be_seen():
+    """The check of the test above, on a loader that breaks the promise: batches that are views of one another."""
+    one = torch.zeros(2, 3, 4, 4, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    batch = Batch(one, torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), 2)
+    expected = kept([batch, batch])
+    copies = []
+    for shared in (batch, batch):
+        copies += kept([shared])
+        shared.images.fill_(_SPOILT)
+    with pytest.raises(AssertionError):
+        assert_same_samples(copies, expected, LOADERS[0], CPU)
+
+
+@pytest.mark.parametrize("device", [pytest.param(torch.device("cuda"), marks=on_a_gpu)], ids=str)
+def test_resident_refuses_to_resize_by_area_on_a_gpu(folder, device, open_one):
+    with pytest.raises(FeedrateError, match="cannot resize in mode 'area' on cuda"):
+        open_one(folder, "resident", "area", device=device)
