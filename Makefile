@@ -17,11 +17,12 @@ setup: .venv/.ready
 demo: setup
 	@$(PYTHON) tools/demo.py
 
+# tests that run commands wait for processes to import torch, so as many run at once as there are processors, up to four
 test: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -m "not long"
+	$(PYTHON) -m pytest -m "not long" -n logical --maxprocesses 4 --dist worksteal
 
 # hours, not minutes; passed tests are noted in docs/benchmarks/long/ and skipped until the code changes
 test-long: setup

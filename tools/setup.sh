@@ -41,7 +41,7 @@ find_uv() {
 }
 
 install_dali() {
-    say "installing DALI (its readers test our files; an optional loader will use it)"
+    say "installing DALI (the backend of an optional loader)"
     "$uv" pip install -q --python .venv/bin/python --require-hashes -r requirements-dali.lock >>"$log" 2>&1 &&
         .venv/bin/python -c 'import nvidia.dali' >>"$log" 2>&1
 }
