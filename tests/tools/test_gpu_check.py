@@ -71,6 +71,7 @@ def test_what_crashes_hangs_or_cannot_be_read_is_noted_and_the_next_goes_on(chec
             "import os, sys; print('before', flush=True); sys.stderr.write('no such thing\\n'); os.abort()"
         ),
         "fails": part("import sys; sys.exit('it is broken')"),
+        "prints": part("import sys; print('a reason'); sys.exit(3)"),
         "hangs": part("import time; print('begun', flush=True); time.sleep(600)", limit_s=1.5),
         "unreadable": part(GOOD, read=unreadable),
         "absent": part(GOOD, missing="it is not here"),
@@ -83,19 +84,20 @@ def test_what_crashes_hangs_or_cannot_be_read_is_noted_and_the_next_goes_on(chec
     measured, text = report(tmp_path)
     outcomes = measured["parts"]
     assert {name: one["status"] for name, one in outcomes.items()} == {
-        **dict.fromkeys(("crashes", "fails", "hangs", "unreadable"), "failed"),
+        **dict.fromkeys(("crashes", "fails", "prints", "hangs", "unreadable"), "failed"),
         "absent": "left out",
         "good": "done",
     }
     assert outcomes["crashes"]["note"] == "ended with status -6: no such thing"
     assert "before" in outcomes["crashes"]["log"] and "no such thing" in outcomes["crashes"]["log"]
     assert outcomes["fails"]["note"] == "ended with status 1: it is broken"
+    assert outcomes["prints"]["note"] == "ended with status 3: a reason"
     assert outcomes["hangs"]["note"] == "ended after 2 s, its limit here" and outcomes["hangs"]["seconds"] < 30
     assert outcomes["unreadable"]["note"] == "its results cannot be read: half of it is missing"
     assert outcomes["absent"]["note"] == "it is not here" and outcomes["good"]["note"] == outcomes["good"]["log"] == ""
     assert outcomes["good"]["measured"] == {"rounds": [1, 2]} and outcomes["good"]["code_sha256"]
     assert measured["machine"]["commit"] == "abcdef" and measured["is_dry"]
-    assert "1 of 6 parts done, 4 failed, 1 cannot run here" in told and "a figure: 1 img/s" in told
+    assert "1 of 7 parts done, 5 failed, 1 cannot run here" in told and "a figure: 1 img/s" in told
     assert "| `hangs` | failed |" in text and "ended after 2 s, its limit here |" in text
     assert "| a figure | 1 img/s |" in text and "dry run" in text and "commit `abcdef`" in text
 

@@ -157,7 +157,7 @@ def _short(path: Path) -> str:
 
 
 _MAIN_VARIANTS = "bf16,bf16-compiled,torchvision-amp,timm-amp,bf16-contiguous,fp16"
-_OTHER_VARIANTS = "fp16-compiled,torchvision-bf16,timm-bf16"
+_OTHER_VARIANTS = "torchvision-bf16,timm-bf16,fp16-compiled"
 
 # minutes are guesses until a GPU was seen to need them; together a little less than tools/gpu_check.py's own default
 PARTS = {

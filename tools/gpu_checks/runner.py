@@ -22,6 +22,7 @@ from .record import Outcome, Record
 
 _HEARTBEAT_S = 30.0
 _LOG_LINES = 60
+_SILENT = "it said nothing"  # as process.py puts it
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def run_part(name: str, part: Part, setting: Setting, limit_s: float, say: Say) 
             run(command, folder / "part.log", limit_s)
         except FeedrateError as error:
             is_late = time.monotonic() - started_s >= limit_s
-            note = f"ended after {limit_s:,.0f} s, its limit here" if is_late else _reason(str(error))
+            note = f"ended after {limit_s:,.0f} s, its limit here" if is_late else _reason(str(error), folder)
     try:
         findings = list(part.findings(folder))
     except Exception as error:  # results that cannot be read must not cost the other parts theirs
@@ -121,9 +122,12 @@ def run_part(name: str, part: Part, setting: Setting, limit_s: float, say: Say) 
     )
 
 
-def _reason(text: str) -> str:
-    """Without the command, which stands beside it."""
+def _reason(text: str, folder: Path) -> str:
+    """Without the command, which stands beside it; what it printed last, where its standard error is empty."""
     _, _, told = text.partition(" ended with ")
+    lines = [line.strip() for line in (folder / LOG).read_text(errors="replace").splitlines() if line.strip()]
+    if told.endswith(_SILENT) and lines:
+        told = told.removesuffix(_SILENT) + lines[-1]
     return f"ended with {told}" if told else text
 
 

@@ -66,6 +66,7 @@ def measure(settings: EndToEndSettings, folder: Path, say: Say) -> dict[str, Any
         "workers": settings.num_workers,
         "seconds": settings.timing.seconds,
         "windows": settings.timing.num_windows,
+        "alone": settings.alone,
     }
     rounds = Rounds(folder, {**told, "forms": settings.forms, "loaders": settings.loaders, "source": str(source)})
     stored = {form: store(form, FORMS[form], source, settings.repeat, folder, say) for form in settings.forms}
