@@ -92,7 +92,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parity = _add(commands, "parity", "compare the pixels of all loaders with plain code")
     parity.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
     overhead.add_options(_add(commands, "profiler-overhead", "train with the profiler's clocks and without", rounds=6))
-    what_if.add_options(_add(commands, "what-if", "predict changes of training, and measure them", rounds=5))
+    what_if.add_options(_add(commands, "what-if", "predict changes of training, and measure them", rounds=7))
     cold_memory.add_options(_add(commands, "cold-memory", "profile within limits of memory and disk", rounds=5))
     profilers.add_options(_working(commands, "profilers", "profilers on planted bottlenecks", rounds=3))
     accuracy.add_options(_reporting(commands, "accuracy", "train a preset with each loader and seed"))

@@ -99,10 +99,10 @@ def packed_samples(
         if not known:
             yield None, refused
             return
-        with _folder(_expected_bytes(some, known)) as folder:
+        with room_for(_expected_bytes(some, known)) as folder:
             now = Encoding(write_mode="raw" if bool(some.is_raw[0]) else "jpg")
-            packed = {_NOW: _pack(some, folder / _NOW, now, config)}
-            packed |= {name: _pack(some, folder / name, FORMATS[name].encoding, config) for name in known}
+            packed = {_NOW: pack_some(some, folder / _NOW, now, config)}
+            packed |= {name: pack_some(some, folder / name, FORMATS[name].encoding, config) for name in known}
             same = [name for name in known if packed[name] == packed[_NOW]]
             refused += [f"{FORMATS[name].text}: the images are stored so already" for name in same]
             formats = {
@@ -150,7 +150,7 @@ def _expected_bytes(some: SomeOf, names: Sequence[str]) -> int:
 
 
 @contextmanager
-def _folder(num_bytes: int) -> Iterator[Path]:
+def room_for(num_bytes: int) -> Iterator[Path]:
     """A folder in memory where there is room for so many bytes, else on disk; gone behind the block."""
     places = [
         place for place in ("/dev/shm", tempfile.gettempdir()) if Path(place).is_dir() and os.access(place, os.W_OK)
@@ -163,7 +163,7 @@ def _folder(num_bytes: int) -> Iterator[Path]:
     raise FeedrateError(f"no room for {num_bytes / 1e6:,.0f} MB in {' or '.join(places)}: make some, or see --what-if")
 
 
-def _pack(some: SomeOf, out: Path, encoding: Encoding, config: Config) -> StoredImages:
+def pack_some(some: SomeOf, out: Path, encoding: Encoding, config: Config) -> StoredImages:
     """Pack, and say what came out."""
     samples = RecordSamples(some, str, config.data.path, b"")
     pack({config.data.train_split: samples}, out, PackSettings(encoding, seed=None), num_workers=0)

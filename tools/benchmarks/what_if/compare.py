@@ -47,7 +47,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(BASES)} ({','.join(DEFAULT_BASES)})",
     )
     add("--data", type=Path, default=data, help="folder that holds the packed sets (data/long)")
-    add("--minutes", type=_minutes, default=1.3, metavar="M", help="of each base's three phases (1.3)")
+    add("--minutes", type=_minutes, default=1.0, metavar="M", help="of each base's three phases (1)")
     add("--quick", action="store_true", help="two short rounds, to see whether everything runs; figures mean little")
 
 

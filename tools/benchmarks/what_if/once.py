@@ -7,12 +7,13 @@ import dataclasses
 import json
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 sys.path[0] = str(Path(__file__).resolve().parents[3])
 
+import numpy as np
 import torch
 
 from engine.config import Config, DataConfig, ExecutionConfig, ModelConfig, OptimConfig, RunConfig
@@ -22,12 +23,13 @@ from engine.profiler.record import Profile
 from engine.profiler.session import Budget, profile
 from engine.profiler.trials import Trial, measure_trials
 from engine.profiler.what_if import Change, Predictor, hold_out
+from loaders.records import open_records
 from tools.benchmarks.what_if.job import BASES, Base, Job
-from tools.profiling.packed_sample import packed_samples
+from tools.profiling.packed_sample import FORMATS, SomeOf, pack_some, packed_samples, room_for
 
 _RANKS = Ranks(0, 1, 0, 1, torch.device("cpu"))
 _CALIBRATION_IMAGES = 256
-_MEASURED_IMAGES = 1024
+_MEASURED_IMAGES = 2048
 
 
 def main(path: str) -> None:
@@ -36,9 +38,7 @@ def main(path: str) -> None:
     base = BASES[job.base]
     load = os.getloadavg()[0]
     with ExitStack() as stack:
-        config = _config(base, job)
-        if base.stored:
-            config = _packed(config, base.stored, stack)
+        config = _stored(_config(base, job), base, stack)
         seconds, budget = 60 * job.minutes, Budget(job.minutes, job.rounds)
         measured = profile(config, _RANKS, budget, {}, _tell)
         changes = _changes(base, config, measured, seconds, job.rounds)
@@ -89,6 +89,17 @@ def _config(base: Base, job: Job) -> Config:
         execution=ExecutionConfig(device="cpu", threads=base.num_threads),
         run=RunConfig(folder=job.folder),
     )
+
+
+def _stored(config: Config, base: Base, stack: ExitStack) -> Config:
+    """The same over the base's images, packed for as long as `stack` lasts."""
+    encoding = FORMATS[base.stored].encoding
+    with closing(open_records(config.data.path, config.data.train_split)) as records:
+        ids = np.tile(np.arange(len(records), dtype=np.int64), base.repeat)
+        some = SomeOf(records, ids)
+        folder = stack.enter_context(room_for(3 * int((some.widths.astype(np.int64) * some.heights).sum())))
+        pack_some(some, folder / "base", encoding, config)
+    return with_path(config, str(folder / "base"))
 
 
 def _packed(config: Config, name: str, stack: ExitStack) -> Config:

@@ -32,7 +32,7 @@ def page(measured: Mapping[str, Any], picture: str) -> str:
         " step with another batch, another loader, 256 of the images packed in another format), the training loop's"
         " rate was predicted for one change at a time: a loop with the change was never seen, nor, for another number"
         " of workers, the loader alone with it. Then the loops were measured, in turns with the base's, of formats over"
-        f" up to 1,024 of the images: about {settings['minutes']:g} minutes for each of profile, short turns and loops;"
+        f" up to 2,048 of the images: about {settings['minutes']:g} minutes for each of profile, short turns and loops;"
         f" rounds: {settings['rounds']}."
         + (" **A quick look: these figures mean little.**" if settings["quick"] else ""),
         "",
