@@ -5,9 +5,8 @@ the profile slows both. Of another format, both sides of that ratio run over the
 anew; a model of bytes and pixels carries it from them to the whole set.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loaders.api import FeedrateError
 from loaders.choose import LOADER_NAMES, choose_loader
@@ -23,7 +22,7 @@ from .what_if import Change
 _NOT_FOR_TRAINING = ("synthetic", "resident")  # made of no images; measured by what fits, not by a turn
 _DOUBT = 0.015  # of a side measured by itself
 _DOUBT_OF_SAMPLES = 0.5  # spread of images' costs, as a share, over the square root of their number
-_STEP, _LOADER = "the step", "the loader"
+THE_STEP, THE_LOADER = "the step", "the loader"
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,46 @@ class FormatSamples:
     count: int
 
 
+class Calibration:
+    """Changes of the batch, the loader and the format.
+
+    trials   what must be measured for them, all in the same turns;  refused  why others cannot be told
+    """
+
+    def __init__(self, profile: Profile, config: Config, ranks: Ranks, samples: FormatSamples | None) -> None:
+        self._config = config
+        self._samples = samples
+        self._batches = _batch_sizes(config, profile)
+        self._loaders, refused = other_loaders(profile)
+        trials = [Trial(THE_STEP, config, "step"), Trial(THE_LOADER, config, "loader")]
+        trials += [Trial(f"batch {size}", with_batch(config, size), "step") for size in self._batches]
+        trials += [Trial(f"loader {name}", replace(config, loader=name), "loader") for name in self._loaders]
+        if samples is not None:
+            of_samples = with_batch(config, min(config.data.batch_size, max(config.data.views, samples.count // 4)))
+            stored = {"now": samples.now, **samples.formats}
+            trials += [
+                Trial(f"format {name}", with_path(of_samples, sample.path), "loader") for name, sample in stored.items()
+            ]
+        self.trials, more = _possible(trials, ranks)
+        self.refused = [*refused, *more]
+
+    def changes(self, rates: Mapping[str, Rate]) -> list[Change]:
+        """Those whose trials are among the measured ones."""
+        found = [
+            Change(f"batch of {size:,}", {"data.batch_size": size}, step=_over(rate, rates[THE_STEP]), doubt=_DOUBT)
+            for size in self._batches
+            if (rate := rates.get(f"batch {size}"))
+        ]
+        found += [
+            Change(f"loader {name}", {"loader": name}, loading=_over(rate, rates[THE_LOADER]), doubt=_DOUBT)
+            for name in self._loaders
+            if (rate := rates.get(f"loader {name}"))
+        ]
+        if self._samples is not None and "format now" in rates:
+            found += _format_changes(self._config, self._samples, rates)
+        return found
+
+
 def calibrated_changes(
     profile: Profile,
     config: Config,
@@ -62,38 +101,9 @@ def calibrated_changes(
     rounds: int,
     tell: Tell,
 ) -> tuple[list[Change], list[str]]:
-    """Changes of the batch, the loader and the format: (changes, why others cannot be told)."""
-    batches = _batch_sizes(config, profile)
-    loaders, refused = other_loaders(profile)
-    trials = [Trial(_STEP, config, "step"), Trial(_LOADER, config, "loader")]
-    trials += [Trial(f"batch {size}", with_batch(config, size), "step") for size in batches]
-    trials += [Trial(f"loader {name}", dataclasses.replace(config, loader=name), "loader") for name in loaders]
-    if samples is not None:
-        of_samples = with_batch(config, min(config.data.batch_size, max(config.data.views, samples.count // 4)))
-        trials.append(Trial("format now", with_path(of_samples, samples.now.path), "loader"))
-        trials += [
-            Trial(f"format {name}", with_path(of_samples, sample.path), "loader")
-            for name, sample in samples.formats.items()
-        ]
-    trials, more = _possible(trials, ranks)
-    rates = measure_trials(trials, ranks, seconds, rounds, tell)
-    changes = [
-        Change(
-            f"batch of {size:,}",
-            {"data.batch_size": size},
-            step=_over(rates[f"batch {size}"], rates[_STEP]),
-            doubt=_DOUBT,
-        )
-        for size in batches
-    ]
-    changes += [
-        Change(f"loader {name}", {"loader": name}, loading=_over(rates[f"loader {name}"], rates[_LOADER]), doubt=_DOUBT)
-        for name in loaders
-        if f"loader {name}" in rates
-    ]
-    if samples is not None and "format now" in rates:
-        changes += _format_changes(config, samples, rates)
-    return changes, [*refused, *more]
+    """Changes of the batch, the loader and the format, measured in about `seconds`: (changes, why not others)."""
+    calibration = Calibration(profile, config, ranks, samples)
+    return calibration.changes(measure_trials(calibration.trials, ranks, seconds, rounds, tell)), calibration.refused
 
 
 def other_loaders(profile: Profile) -> tuple[list[str], list[str]]:
@@ -112,17 +122,17 @@ def other_loaders(profile: Profile) -> tuple[list[str], list[str]]:
 
 def with_batch(config: Config, size: int) -> Config:
     """The same with another global batch."""
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, batch_size=size))
+    return replace(config, data=replace(config.data, batch_size=size))
 
 
 def with_workers(config: Config, workers: int) -> Config:
     """The same with another number of workers a rank."""
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, workers=workers))
+    return replace(config, data=replace(config.data, workers=workers))
 
 
 def with_path(config: Config, path: str) -> Config:
     """The same over what lies elsewhere."""
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
+    return replace(config, data=replace(config.data, path=path))
 
 
 def _batch_sizes(config: Config, profile: Profile) -> list[int]:

@@ -6,16 +6,17 @@ Where both use the same processors they also slow each other. What is assumed:
 * the system gives every thread that can run an equal part of the processors: `w` workers and `T` threads of the step
   on `P` processors have w and T of w + T parts of P, once there are more threads than processors;
 * either side alone does an amount of work in proportion to the processors it gets, up to as many as it has threads;
-* what the two lose by running at once (caches, memory, threads of the step that wait for one that was put aside) is one
-  factor, `efficiency`, which applies while both run and only then. It is told from one loop that was measured and
-  taken to be the same for another number of workers, another format, another batch.
+* what the two lose by running at once (caches, the interpreter's lock, threads of the step that wait for one that was
+  put aside) is one factor, `efficiency`, which applies while both run on too few processors and only then. It is told
+  from one loop that was measured and taken to be the same for other workers, another format, another batch.
 
 So the processors' time is conserved: with both sides able to use all of them, an image takes what it takes to load and
 what it takes to compute, one after the other.
 
-Known to be wrong: where computing or loading alone held up the measured loop, `efficiency` cannot be seen, and is
-taken to be 1, so a change that makes both sides alike is predicted too fast; batches of very uneven cost, which make a
-short queue run empty now and then; and a step whose threads spin while they wait, whose loss grows with the workers.
+Known to be wrong: where computing or loading alone held up the measured loop, or there were processors for all,
+`efficiency` cannot be seen, and is taken to be as usual; batches of very uneven cost, which make a short queue run
+empty now and then; a step whose threads spin while they wait, whose loss grows with the workers; and a system that
+lets threads stay where they are, so that one of them has a processor and two others share one.
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ Values = NDArray[np.float64]
 
 _EFFICIENCIES = np.exp(np.linspace(np.log(0.25), np.log(2.0), 121))
 _NOISE = 0.03  # of a measured rate, as a share: what need not be explained
-_USUAL = 0.35  # by how much, as a share, efficiency is expected to lie off 1
+_USUAL = (0.9, 0.35)  # efficiency is about this, give or take, as a share
 _CONTENTIONS = np.linspace(0.0, 0.8, 161)
 _USUAL_CONTENTION = (0.03, 0.1)  # of loaders: about this, give or take
 
@@ -58,9 +59,11 @@ def loop_rate(step: ArrayLike, loading: ArrayLike, shares: tuple[float, float], 
     """img/s of the loop, from the `step` alone and the loader alone, img/s; arrays are broadcast.
 
     shares      as `Processors.shares` gives them
-    efficiency  of both while both run, against what shares let expect
+    efficiency  of both while both run, against what shares let expect; of no account with processors for all
     """
     step_s, load_s = 1 / np.asarray(step, float), 1 / np.asarray(loading, float)
+    if shares == (1.0, 1.0):
+        efficiency = 1.0
     slow_step, slow_load = (np.minimum(1.0, share * np.asarray(efficiency, float)) for share in shares)
     made = slow_load * step_s / (slow_step * load_s)  # images loaded while one is computed
     # the queue runs empty: all of the step beside the loader, then the loader by itself
@@ -89,15 +92,15 @@ def fit_interplay(
 ) -> Interplay:
     """From a measured loop; arrays [n] give n of them.
 
-    Efficiency explains as much of the difference as is plausible, and is 1 where it would explain nothing, as on a
-    `device_apart`, whose step no loader slows.
+    Efficiency explains as much of the difference as is plausible, and is as usual where it would explain nothing; it is
+    1 on a `device_apart`, whose step no loader slows.
     """
     step, loading, loop = (np.atleast_1d(np.asarray(value, float)) for value in (step, loading, loop))
     if device_apart:
         efficiency = np.ones_like(loop)
     else:
         rates = loop_rate(step[:, None], loading[:, None], shares, _EFFICIENCIES)
-        cost = (np.log(rates / loop[:, None]) / _NOISE) ** 2 + (np.log(_EFFICIENCIES) / _USUAL) ** 2
+        cost = (np.log(rates / loop[:, None]) / _NOISE) ** 2 + (np.log(_EFFICIENCIES / _USUAL[0]) / _USUAL[1]) ** 2
         efficiency = _EFFICIENCIES[np.argmin(cost, axis=1)]
     return Interplay(efficiency, loop / loop_rate(step, loading, shares, efficiency))
 

@@ -4,9 +4,10 @@ A prediction rests on a profile (the step alone, the loader alone by its workers
 the cost of a side, on how that side alone, and never the loop, compared with now: see `calibration`. `throughput_model`
 says how both make a loop, what that assumes and where it is known to be wrong.
 
-The interval holds two things: the noise of the rounds, which are drawn again and again, all rates of a round together;
-and a doubt in the model, a share that grows with how far the change goes. It does not hold what a profile cannot know:
-that another user comes to the machine, or that other samples cost more than those measured.
+Each round of the profile predicts by itself, since its rates were measured next to each other on a machine as it was
+then; the median counts. The interval holds two things: the noise of rounds, which are drawn again and again; and a
+doubt in the model, a share that grows with how far the change goes. It does not hold what a profile cannot know: that
+another user comes to the machine, or that other samples cost more than those measured.
 """
 
 from collections.abc import Sequence
@@ -17,13 +18,14 @@ import numpy as np
 
 from loaders.errors import FeedrateError
 
-from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, Rate, WhatIf
+from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, WhatIf
 from .throughput_model import Processors, Values, fit_interplay, fit_scaling
 
 _DRAWS = 400
 _DOUBT = 0.02  # of any prediction, as a share (a standard deviation)
 _DOUBT_OF_DISTANCE = 0.12  # of each e-fold by which the loop's rate would change
 _DOUBT_OF_REACH = 0.05  # of each e-fold of workers beyond those measured
+_DOUBT_OF_SHARING = 0.06  # where threads must share processors and did not in the measured loop
 _DOUBT_OF_ONE_ROUND = 0.05  # its noise cannot be seen
 
 
@@ -69,11 +71,13 @@ class Predictor:
         self._is_single_round = len(profile.ceilings.loop.rounds) < 2
         ceilings = profile.ceilings
         self._processors = processors_of(profile)
-        self._step = np.minimum(_drawn(ceilings.step), _drawn(ceilings.fed)) if ceilings.fed else _drawn(ceilings.step)
+        self._loop = np.asarray(ceilings.loop.rounds, float)
+        self._step = self._by_round(ceilings.step.rounds)
+        if ceilings.fed:
+            self._step = np.minimum(self._step, self._by_round(ceilings.fed.rounds))
         self._scaling = fit_scaling(
-            {workers: _drawn(rate) for workers, rate in ceilings.loader.items()}, self._processors.number
+            {workers: self._by_round(rate.rounds) for workers, rate in ceilings.loader.items()}, self._processors.number
         )
-        self._loop = _drawn(ceilings.loop)
         self._interplay = fit_interplay(
             self._step,
             self._scaling.rate(self._workers),
@@ -86,13 +90,13 @@ class Predictor:
         """Raises NotPredictable, saying why."""
         memory_bytes = self._memory_bytes(change)
         workers = self._workers if change.workers is None else change.workers
-        step = self._step * _drawn_ratio(change.step)
-        loading = self._scaling.rate(workers) * _drawn_ratio(change.loading)
+        step = self._step * self._by_round(change.step)
+        loading = self._scaling.rate(workers) * self._by_round(change.loading)
         warm = self._interplay.loop_rate(step, loading, self._processors.shares(workers))
         rates = 1 / (1 / warm + self._reading_s(change))
-        predicted = float(rates[0])
+        predicted = float(np.median(rates))
         doubt = self._doubt(change, workers, predicted)
-        drawn = rates[1:] * np.exp(np.random.default_rng(1).normal(0.0, doubt, len(rates) - 1))
+        drawn = _medians(rates) * np.exp(np.random.default_rng(1).normal(0.0, doubt, _DRAWS))
         low, high = (float(value) for value in np.percentile(drawn, (2.5, 97.5)))
         epoch_minutes = self._profile.subject.num_samples / predicted / 60
         num_bytes = change.bytes_per_image or self._bytes_per_image()
@@ -109,12 +113,20 @@ class Predictor:
             None if self._price_per_hour is None else self._price_per_hour * epoch_minutes / 60,
         )
 
+    def _by_round(self, rounds: Sequence[float]) -> Values:
+        """One value a round of the loop: rounds of the same number go together, others by their median; none is 1."""
+        if len(rounds) == len(self._loop):
+            return np.asarray(rounds, float)
+        return np.full(len(self._loop), float(np.median(rounds)) if rounds else 1.0)
+
     def _doubt(self, change: Change, workers: int, predicted: float) -> float:
-        distance = abs(np.log(predicted / self._loop[0]))
+        shares = self._processors.shares
+        distance = abs(np.log(predicted / np.median(self._loop)))
         parts = (
             _DOUBT,
             _DOUBT_OF_DISTANCE * distance,
             _DOUBT_OF_REACH * self._scaling.reach(workers),
+            _DOUBT_OF_SHARING * (shares(self._workers) == (1.0, 1.0) != shares(workers)),
             _DOUBT_OF_ONE_ROUND * self._is_single_round,
             change.doubt,
         )
@@ -138,7 +150,7 @@ class Predictor:
             return np.zeros_like(self._loop)
         if ceilings.loop_cold is None or num_bytes is None or now is None:
             raise NotPredictable(f"{change.text}: how fast storage is was not measured here")
-        cold = _drawn(ceilings.loop_cold)
+        cold = self._by_round(ceilings.loop_cold.rounds)
         waiting_s = np.maximum(0.0, 1 / cold - 1 / self._loop)
         reading_s: Values = waiting_s * (1 - in_memory) / change.storage * (num_bytes / now)
         return reading_s
@@ -147,7 +159,7 @@ class Predictor:
         """Of the processors that all ranks of a machine may use; None where a changed side's time is not known."""
         profile, told = self._profile, self._profile.told
         sides = (_cpu_us(told.stages, LOADER_STAGES), _cpu_us(told.stages, COMPUTE_STAGES))
-        own_rate = float(self._loop[0]) / profile.subject.world_size
+        own_rate = float(np.median(self._loop)) / profile.subject.world_size
         total = 1e6 * told.resources.cpus_used / own_rate
         loading = sides[0]
         if loading is None:
@@ -254,22 +266,12 @@ def _cpu_us(stages: Sequence[Any], names: Sequence[str]) -> float | None:
     return sum(known) if known else None
 
 
-def _drawn(rate: Rate) -> Values:
-    """Medians of the rounds, first of those that were, then of rounds drawn from them; the same numbers of rounds are
-    drawn alike, since rounds of one number were measured next to each other."""
-    return _medians(rate.rounds)
-
-
-def _drawn_ratio(rounds: tuple[float, ...]) -> Values:
-    return _medians(rounds, seed=2) if rounds else np.ones(_DRAWS + 1)
-
-
 def _ratio(rounds: tuple[float, ...]) -> float:
     return float(np.median(rounds)) if rounds else 1.0
 
 
-def _medians(rounds: Sequence[float], seed: int = 0) -> Values:
-    values = np.asarray(rounds, float)
-    drawn = np.random.default_rng(seed).integers(len(values), size=(_DRAWS, len(values)))
-    medians: Values = np.concatenate([[np.median(values)], np.median(values[drawn], axis=1)])
+def _medians(rounds: Values) -> Values:
+    """Of rounds drawn from these again and again."""
+    drawn = np.random.default_rng(0).integers(len(rounds), size=(_DRAWS, len(rounds)))
+    medians: Values = np.median(rounds[drawn], axis=1)
     return medians

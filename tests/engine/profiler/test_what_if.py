@@ -23,7 +23,7 @@ def made(found, *ranks, cpus=2, **subject):
     return dataclasses.replace(profile(found, *told), subject=dataclasses.replace(SUBJECT, **fields))
 
 
-def truth(workers, step=900.0, one_worker=150.0, contention=0.05, cpus=8, threads=4, efficiency=0.85):
+def truth(workers, step=900.0, one_worker=150.0, contention=0.05, cpus=8, threads=8, efficiency=0.85):
     """(loader alone, loop) of a machine that is as the model says."""
     loading = one_worker * amdahl(min(workers, cpus), contention)
     return float(loading), float(loop_rate(step, loading, Processors(cpus, threads).shares(workers), efficiency))
@@ -46,7 +46,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     for _ in range(20):
         rates = {workers: noisy(truth(workers)[0], generator) for workers in (1, 2, 4, 8)}
         found = ceilings(900, 1, 1, step=noisy(900, generator), loader=rates, loop=noisy(truth(4)[1], generator))
-        predictor = Predictor(dataclasses.replace(made(found, cpus=8, workers=4), config={"execution": {"threads": 4}}))
+        predictor = Predictor(dataclasses.replace(made(found, cpus=8, workers=4), config={"execution": {"threads": 8}}))
         for workers in (1, 3, 6, 8):
             row = predictor.predict(WORKERS[workers])
             assert row.low <= row.predicted <= row.high

@@ -20,12 +20,12 @@ from ..side_by_side import Say
 from .job import BASES, DEFAULT_BASES, Job
 
 KINDS = ("workers", "batch", "format", "loader")
-_QUICK_MINUTES = 0.02
+_QUICK_MINUTES = 0.05
 
 
 @dataclass(frozen=True)
 class WhatIfSettings:
-    """What is profiled, how long each of its three phases lasts, how often each rate is taken."""
+    """What is profiled, how long each base takes, how often each rate is taken."""
 
     bases: tuple[str, ...]
     data: Path
@@ -47,7 +47,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(BASES)} ({','.join(DEFAULT_BASES)})",
     )
     add("--data", type=Path, default=data, help="folder that holds the packed sets (data/long)")
-    add("--minutes", type=_minutes, default=1.0, metavar="M", help="of each base's three phases (1)")
+    add("--minutes", type=_minutes, default=1.8, metavar="M", help="of each base (1.8)")
     add("--quick", action="store_true", help="two short rounds, to see whether everything runs; figures mean little")
 
 
@@ -103,8 +103,8 @@ def _result(name: str, done: Mapping[str, Any]) -> dict[str, Any]:
 def judged(done: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of each change its measured rate, and errors of the prediction.
 
-    error        of predicted ÷ base as profiled against measured ÷ base as measured in the same rounds: what the
-                 machine's drift since the profile does cancels
+    error        of predicted ÷ base as profiled against measured ÷ base as measured in the same rounds: what slows
+                 a whole round cancels
     plain_error  of the predicted rate against the measured one
     is_within    whether the measured ratio lies within the predicted interval
     """

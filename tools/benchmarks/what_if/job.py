@@ -68,7 +68,7 @@ DEFAULT_BASES = tuple(name for name in BASES if name != "tiny")
 
 @dataclass(frozen=True)
 class Job(JobFile):
-    """Profile a base, predict, and measure its changes, in three times `minutes`.
+    """Profile a base, predict, and measure its changes, in about `minutes` beside packing.
 
     data, folder  of the images, and for what is packed
     """

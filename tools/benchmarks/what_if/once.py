@@ -18,7 +18,7 @@ import torch
 
 from engine.config import Config, DataConfig, ExecutionConfig, ModelConfig, OptimConfig, RunConfig
 from engine.dist import Ranks
-from engine.profiler.calibration import calibrated_changes, with_batch, with_path, with_workers
+from engine.profiler.calibration import THE_LOADER, THE_STEP, Calibration, with_batch, with_path, with_workers
 from engine.profiler.record import Profile
 from engine.profiler.session import Budget, profile
 from engine.profiler.trials import Trial, measure_trials
@@ -27,7 +27,10 @@ from loaders.records import open_records
 from tools.benchmarks.what_if.job import BASES, Base, Job
 from tools.profiling.packed_sample import FORMATS, SomeOf, pack_some, packed_samples, room_for
 
+Key = tuple[str, Any]  # ("workers", 3)
+
 _RANKS = Ranks(0, 1, 0, 1, torch.device("cpu"))
+_RECORD_MINUTES = 0.1  # for what a profile holds beside rates
 _CALIBRATION_IMAGES = 256
 _MEASURED_IMAGES = 2048
 
@@ -39,14 +42,25 @@ def main(path: str) -> None:
     load = os.getloadavg()[0]
     with ExitStack() as stack:
         config = _stored(_config(base, job), base, stack)
-        seconds, budget = 60 * job.minutes, Budget(job.minutes, job.rounds)
-        measured = profile(config, _RANKS, budget, {}, _tell)
-        changes = _changes(base, config, measured, seconds, job.rounds)
+        record = profile(config, _RANKS, Budget(_RECORD_MINUTES, 2), {}, _tell)
+        samples, _ = stack.enter_context(packed_samples(config, base.formats, _CALIBRATION_IMAGES))
+        calibration = Calibration(record, config, _RANKS, samples)
+        trials = [trial for trial in calibration.trials if _is_wanted(trial.name, base)]
+        trials += [Trial(f"workers {number}", with_workers(config, number), "loader") for number in _sweep(base)]
+        loops = {"base": config, **{text: _configured(key, config, stack) for text, key in _targets(base).items()}}
+        trials += [Trial(f"loop: {text}", changed, "loop") for text, changed in loops.items()]
+        rates = measure_trials(trials, _RANKS, 60 * job.minutes, job.rounds, _tell)
+        sides = {number: rates[f"workers {number}"] for number in _sweep(base)} | {base.num_workers: rates[THE_LOADER]}
+        ceilings = dataclasses.replace(record.ceilings, step=rates[THE_STEP], loader=sides, loop=rates["loop: base"])
+        measured = dataclasses.replace(record, ceilings=ceilings)
+        wanted = _targets(base).values()
+        changes = [
+            Change(f"{number} worker{'s' * (number > 1)}", {"data.workers": number}, workers=number)
+            for number in base.workers
+        ]
+        changes += [change for change in calibration.changes(rates) if _key(change) in wanted]
         predicted = [(change, _predicted(measured, change)) for change in changes]
-        trials = [Trial("base", config, "loop")]
-        trials += [Trial(change.text, _configured(change, config, stack), "loop") for change in changes]
-        rates = measure_trials(trials, _RANKS, seconds, job.rounds, _tell)
-    ceilings = measured.ceilings
+        names = {key: f"loop: {text}" for text, key in _targets(base).items()}
     told: dict[str, Any] = {
         "load_1_min": round(load, 2),
         "profile": {
@@ -55,13 +69,13 @@ def main(path: str) -> None:
             "loop": ceilings.loop.rounds,
             "cpus_used": measured.told.resources.cpus_used,
         },
-        "base": rates["base"].rounds,
+        "base": rates["loop: base"].rounds,
         "changes": [
             {
                 **row,
-                "kind": _kind(change),
+                "kind": _key(change)[0],
                 "known": {"workers": change.workers, "step": change.step, "loading": change.loading},
-                "measured": rates[change.text].rounds,
+                "measured": rates[names[_key(change)]].rounds,
             }
             for change, row in predicted
         ],
@@ -109,18 +123,23 @@ def _packed(config: Config, name: str, stack: ExitStack) -> Config:
     return with_path(config, samples.formats[name].path)
 
 
-def _changes(base: Base, config: Config, measured: Profile, seconds: float, rounds: int) -> list[Change]:
-    """Those of the base, with what short turns of one side alone tell of them."""
-    found = [
-        Change(f"{number} worker{'s' * (number > 1)}", {"data.workers": number}, workers=number)
-        for number in base.workers
-    ]
-    with packed_samples(config, base.formats, _CALIBRATION_IMAGES) as (samples, _):
-        calibrated, refused = calibrated_changes(measured, config, _RANKS, samples, seconds, rounds, _tell)
-    print(*refused, sep="\n", file=sys.stderr)
-    wanted = [{"data.batch_size": size} for size in base.batches] + [{"loader": name} for name in base.loaders]
-    found += [change for change in calibrated if change.settings in wanted or change.format in base.formats]
-    return found
+def _sweep(base: Base) -> list[int]:
+    """The numbers of workers that tools/profile.py would measure on two processors, beside the base's own."""
+    return [number for number in (1, 2) if number != base.num_workers]
+
+
+def _targets(base: Base) -> dict[str, Key]:
+    """What is changed, by name."""
+    keys: list[Key] = [("workers", number) for number in base.workers]
+    keys += [("batch", size) for size in base.batches]
+    keys += [("format", name) for name in base.formats]
+    keys += [("loader", name) for name in base.loaders]
+    return {f"{kind} {value}": (kind, value) for kind, value in keys}
+
+
+def _is_wanted(name: str, base: Base) -> bool:
+    """Whether a trial serves a target; those of now always do."""
+    return name in (THE_STEP, THE_LOADER, "format now", *_targets(base))
 
 
 def _predicted(measured: Profile, change: Change) -> dict[str, Any]:
@@ -131,20 +150,22 @@ def _predicted(measured: Profile, change: Change) -> dict[str, Any]:
     return {"change": row.change, "predicted": row.predicted, "low": row.low, "high": row.high, "now": now}
 
 
-def _configured(change: Change, config: Config, stack: ExitStack) -> Config:
-    if change.format:
-        return _packed(config, change.format, stack)
-    if change.workers is not None:
-        return with_workers(config, change.workers)
-    if "loader" in change.settings:
-        return dataclasses.replace(config, loader=str(change.settings["loader"]))
-    return with_batch(config, int(change.settings["data.batch_size"]))
+def _configured(key: Key, config: Config, stack: ExitStack) -> Config:
+    kind, value = key
+    if kind == "format":
+        return _packed(config, str(value), stack)
+    if kind == "workers":
+        return with_workers(config, int(value))
+    if kind == "loader":
+        return dataclasses.replace(config, loader=str(value))
+    return with_batch(config, int(value))
 
 
-def _kind(change: Change) -> str:
+def _key(change: Change) -> Key:
     if change.format:
-        return "format"
-    return {"data.workers": "workers", "data.batch_size": "batch", "loader": "loader"}[next(iter(change.settings))]
+        return "format", change.format
+    ((name, value),) = change.settings.items()
+    return {"data.workers": "workers", "data.batch_size": "batch", "loader": "loader"}[name], value
 
 
 def _tell(text: str) -> None:

@@ -28,18 +28,18 @@ def page(measured: Mapping[str, Any], picture: str) -> str:
         "# How wrong predictions of changes are",
         "",
         *about(measured),
-        "Each base was profiled, as tools/profile.py does it. From that, and from short turns of one side alone (the"
-        " step with another batch, another loader, 256 of the images packed in another format), the training loop's"
-        " rate was predicted for one change at a time: a loop with the change was never seen, nor, for another number"
-        " of workers, the loader alone with it. Then the loops were measured, in turns with the base's, of formats over"
-        f" up to 2,048 of the images: about {settings['minutes']:g} minutes for each of profile, short turns and loops;"
-        f" rounds: {settings['rounds']}."
-        + (" **A quick look: these figures mean little.**" if settings["quick"] else ""),
+        "Of each base were measured, in turns with each other: the step alone, the loader alone by its workers, the"
+        " loop, and what tools/profile.py asks of one side alone (the step with another batch, another loader, 256 of"
+        " the images packed in another format); and the loops with one change each, of formats over up to 2,048 of the"
+        " images. Each change was predicted from the former: a loop with it was never seen, nor, for another number of"
+        " workers, the loader alone with it. What slows the machine meanwhile slows a round of all: this is how exact"
+        f" the model is, not how steady the machine. About {settings['minutes']:g} minutes a base; rounds:"
+        f" {settings['rounds']}." + (" **A quick look: these figures mean little.**" if settings["quick"] else ""),
         "",
         f"**{sentence(errors)}.** They are to be off by no more than {_MEDIAN:.0%} in the"
         f" median and {_P95:.0%} at the 95th percentile over {_FEWEST} or more: {'kept' if kept else 'not kept'}. That"
-        " error is of predicted ÷ base against measured ÷ base, round by round, in which cancels what the machine did"
-        f" between profile and loops. Of the plain rates: {sentence(plain)}.",
+        " error is of predicted ÷ base against measured ÷ base, the latter round by round. Of the plain rates:"
+        f" {sentence(plain)}.",
         "",
         f"![predicted against measured, with intervals]({picture})",
         "",
