@@ -55,6 +55,7 @@ def test_the_page_says_whether_it_is_as_exact_as_it_must_be(off, words, tmp_path
     text = page(measured, "x.png")
     assert words in text and "24 predictions" in text and "| loader | 0 | n/a" in text
     assert f"| workers | 12 | {off - 1:.1%} |" in text and "mean little" not in text
+    assert "nothing changes would have been off by 0.0% in the median" in text
     draw(tmp_path / "x.png", measured)
     assert (tmp_path / "x.png").stat().st_size > 10_000
 

@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -14,6 +15,7 @@ from matplotlib.ticker import ScalarFormatter
 from ..report import about, row
 from .compare import KINDS, errors_of, sentence
 
+_MOVED = 0.1
 _MEDIAN, _P95, _FEWEST = 0.05, 0.15, 20  # what the errors must keep to, over at least so many
 _STYLES = {"workers": ("C0", "o"), "batch": ("C1", "s"), "format": ("C2", "^"), "loader": ("C3", "D")}
 
@@ -41,6 +43,8 @@ def page(measured: Mapping[str, Any], picture: str) -> str:
         " error is of predicted ÷ base against measured ÷ base, the latter round by round. Of the plain rates:"
         f" {sentence(plain)}.",
         "",
+        _beside_no_change(changes),
+        "",
         f"![predicted against measured, with intervals]({picture})",
         "",
         row("change of", "configurations", "median error", "95th percentile", "largest", "within the interval"),
@@ -50,6 +54,23 @@ def page(measured: Mapping[str, Any], picture: str) -> str:
     for base in measured["bases"].values():
         lines += ["", f"## {base['text']}", "", _base(base), "", *_table(base["changes"])]
     return "\n".join(lines) + "\n"
+
+
+def _beside_no_change(changes: list[Mapping[str, Any]]) -> str:
+    """What a prediction that nothing changes would have been off by: many changes bring little."""
+    off = [abs(1 / change["measured_ratio"] - 1) for change in changes]
+    moved = [change for change in changes if abs(change["measured_ratio"] - 1) > _MOVED]
+    text = (
+        f"Saying of all that nothing changes would have been off by {np.median(off):.1%} in the median and"
+        f" {np.percentile(off, 95):.1%} at the 95th percentile."
+    )
+    if not moved:
+        return text
+    still = float(np.median([abs(1 / change["measured_ratio"] - 1) for change in moved]))
+    return (
+        f"{text} Of the {len(moved)} changes that moved the loop by more than {_MOVED:.0%}, predictions were off by"
+        f" {errors_of(moved)['median']:.1%} in the median, and that saying by {still:.1%}."
+    )
 
 
 def _summary(kind: str, changes: list[Mapping[str, Any]]) -> str:
