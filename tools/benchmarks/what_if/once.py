@@ -6,6 +6,7 @@ python once.py JOB
 import dataclasses
 import json
 import os
+import signal
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -173,4 +174,5 @@ def _tell(text: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was packed is removed then, too
     main(sys.argv[1])
