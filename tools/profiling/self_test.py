@@ -9,6 +9,7 @@ interruption, and measures again what other programs disturbed. Let nothing else
 import argparse
 import json
 import os
+import signal
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -87,12 +88,15 @@ def run(arguments: Sequence[str], console: Console) -> int:
         results = Results(folder / "cells.jsonl")
         missing = results.missing(cells)
         console.print(f"{len(cells)} cells, of which {len(cells) - len(missing)} are measured", markup=False)
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # processes of a group are ended then, too
         try:
             if not chosen.measure_nothing:
                 _measure(missing, results, chosen, console)
         except KeyboardInterrupt:
             console.print("interrupted: the same command goes on after the last cell")
             return 130
+        finally:
+            signal.signal(signal.SIGTERM, before)
     outcomes = results.of(cells)
     scores = score(outcomes)
     self_test_report.show(console, outcomes, scores)

@@ -5,13 +5,15 @@ A cell that other programs disturb, or whose verdict names nothing, is no failur
 
 import json
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import psutil
 import pytest
-from commands import REPOSITORY, run
+from commands import REPOSITORY, run, start, wait_for
 from made_profiles import rank, stage
 from rich.console import Console
 
@@ -329,6 +331,19 @@ def test_the_exit_status_says_whether_promises_are_kept_and_an_interruption_lose
     bad = [outcome("augment", 0.5, "augment"), outcome("augment", 2.0, "forward")]
     status, shown = command([*words, "--planted", "augment"], monkeypatch, bad)
     assert status == 1 and "BROKEN: below the slack" in shown and "wrong: turbo/1/augment/sleep/2 → forward" in shown
+
+
+def test_being_ended_ends_the_processes_that_measure_too(data, tmp_path):
+    words = ["--loaders", "turbo", "--planted", "read", "--out", str(tmp_path), "--data", str(data.parent)]
+    process = start([sys.executable, "tools/profile.py", "self-test", *words])
+    wait_for(tmp_path / "log", process)
+    while not (children := psutil.Process(process.pid).children()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted: the same command goes on" in told
+    assert not psutil.wait_procs(children, timeout=10)[1]
 
 
 @pytest.mark.parametrize(
