@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,6 @@ from .slack import Costs, costs_of, hands, longer, loop_us, slack_us, slow_rank_
 _LIMIT_US = 1500.0  # an image, of what limits in a baseline: much more than a real image takes here
 _HEADROOM = 3.0  # so many times what everything else takes is the least for that
 _CALIBRATION_ROUNDS = 2
-_MOST_AGAIN = 3  # times that a disturbed baseline is measured again
 _BASE_IN_LOADER = ("decode", "read")  # the first of these that the loader shows carries its delay
 
 
@@ -65,7 +63,6 @@ class _Planter:
         self._images = config.data.batch_size // ranks.world_size
         self._clock = bench.step.clock = delayed_clock(bench.step.clock, {}, self._images, ranks.device)
         self._bases: dict[Baseline, _Base] = {}
-        self._again: Counter[Baseline] = Counter()
         # each seed has times of its own
         self._limit_us = _LIMIT_US * random.Random(config.seed).uniform(0.85, 1.15)
 
@@ -97,6 +94,8 @@ class _Planter:
         if record is not None and cell.planted != NOTHING:
             expected = longer(costs, stage, injected_us / hands(record, self._ranks.world_size))
         measured, others_cpus = self._measured(delays, loop_us(expected))
+        if others_cpus <= MOST_FOR_OTHERS < base.others_cpus:
+            del self._bases[cell.baseline]  # it would spoil all its cells, and the machine is free again
         verdict = measured.verdict
         return Outcome(
             cell,
@@ -124,12 +123,9 @@ class _Planter:
         return slack_us(base.profile.ranks[0], cell.planted, self._ranks.world_size)
 
     def _base(self, name: Baseline) -> _Base:
-        base = self._bases.get(name)
-        # what was measured of a baseline while others used the machine would spoil all its cells
-        if base is None or (base.others_cpus > MOST_FOR_OTHERS and self._again[name] < _MOST_AGAIN):
-            self._again[name] += base is not None
-            base = self._bases[name] = self._measured_base(name)
-        return base
+        if name not in self._bases:
+            self._bases[name] = self._measured_base(name)
+        return self._bases[name]
 
     def _measured_base(self, name: Baseline) -> _Base:
         """Delay one stage so that its side takes `_limit_us`."""
