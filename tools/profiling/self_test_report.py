@@ -154,11 +154,14 @@ def _line_text(line: Line) -> str:
 
 
 def _left_out(scores: Scores) -> list[str]:
-    lines = []
-    if scores.disturbed:
+    of_group = "; ".join(f"{group}: {count}" for group, count in scores.counted.items())
+    lines = [f"cells that count: {of_group or 'none'}"]
+    if scores.disturbed.total:
         lines.append(
-            f"{scores.disturbed} cells do not count: other programs used more than {MOST_FOR_OTHERS:g} processors"
-            " meanwhile, and work then takes longer than was planted"
+            f"{scores.disturbed.total} cells do not count: other programs used more than {MOST_FOR_OTHERS:g} processors"
+            " meanwhile, and work then takes longer than was planted. They named what is right"
+            f" {scores.disturbed.right} times, nothing {scores.disturbed.abstained} times, something else"
+            f" {scores.disturbed.wrong} times"
         )
     if scores.unseen:
         lines.append(f"{scores.unseen} cells could not be planted: the loader does not show the stage")

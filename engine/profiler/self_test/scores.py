@@ -66,6 +66,7 @@ class Scores:
     recovered          delay by the table of stages against what was planted, both µs an image; by kind beside it
     slowed             above the slack: how much longer the loop took, against how much longer it should take
     disturbed, unseen  cells that do not count: others used the processors; the loader does not show the stage
+    counted            how many cells count, by loader and seed
     wrong_cells        keys of cells, with what was named
     """
 
@@ -76,8 +77,9 @@ class Scores:
     recovered: Line | None
     recovered_by_kind: dict[str, Line | None]
     slowed: Line | None
-    disturbed: int
+    disturbed: Tally
     unseen: int
+    counted: dict[str, int]
     wrong_cells: tuple[tuple[str, str], ...]
 
     def promises(self) -> list[Promise]:
@@ -158,8 +160,9 @@ def score(outcomes: Sequence[Outcome]) -> Scores:
             for kind in sorted({outcome.cell.kind for outcome in planted})
         },
         _line([_slowing(outcome) for outcome in above]),
-        sum(1 for outcome in outcomes if outcome.is_disturbed and not outcome.note),
+        _tally([outcome for outcome in outcomes if outcome.is_disturbed and not outcome.note]),
         sum(1 for outcome in outcomes if outcome.note),
+        dict(Counter(f"{outcome.cell.loader}, seed {outcome.cell.seed}" for outcome in kept)),
         tuple((outcome.cell.key, label(outcome)) for outcome in kept if judged(outcome) == "wrong"),
     )
 

@@ -224,7 +224,8 @@ def test_cells_that_were_disturbed_or_could_not_be_planted_count_for_nothing_and
     disturbed = outcome("read", 0.5, "read", others_cpus=1.2)
     unseen = Outcome(Cell("dali", 0, "decode", "sleep", 2.0), note="loader 'dali' shows no stage 'decode'")
     scores = score([disturbed, unseen, outcome("read", 0.5, "forward")])
-    assert (scores.disturbed, scores.unseen, scores.below.total, scores.above.total) == (1, 1, 1, 0)
+    assert (scores.disturbed.wrong, scores.unseen, scores.below.total, scores.above.total) == (1, 1, 1, 0)
+    assert scores.disturbed.total == 1 and scores.counted == {"turbo, seed 1": 1}
     console = Console(file=StringIO(), width=160)
     self_test_report.show(console, [disturbed, unseen], scores)
     assert "1 cells do not count" in console.file.getvalue() and "1 cells could not be" in console.file.getvalue()
