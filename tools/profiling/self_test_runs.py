@@ -130,24 +130,46 @@ def run(group: Group, log: Path) -> Iterator[Outcome]:
 def _started(command: list[str], errors: IO[str]) -> Iterator["subprocess.Popen[str]"]:
     """However this is left, the process and all it started have ended."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command,
-        cwd=REPOSITORY,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        text=True,
-        start_new_session=True,
-    )
+    process = None
     try:
+        with _interrupts_wait():  # or one in the middle of starting would leave a process that nobody knows
+            process = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
         yield process
     finally:
-        for sent in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, sent)
-                process.wait(_GRACE_S)
-            except ProcessLookupError:
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        process.wait()
+        if process is not None:
+            _end(process)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sent)
+            process.wait(_GRACE_S)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """What interrupts the block does so behind it."""
+    came = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: came.append(True)) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+    if came:
+        raise KeyboardInterrupt
