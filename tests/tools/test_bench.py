@@ -126,7 +126,10 @@ def test_rounds_survive_an_interruption_but_not_other_settings(tmp_path):
     rounds.add("a/0", {"x": 1.5})
     with open(tmp_path / "rounds.jsonl", "a") as file:
         file.write('["a/1", {"x"')  # killed while writing
-    assert Rounds(tmp_path, {"workers": 2}).done == {"a/0": {"x": 1.5}}
+    again = Rounds(tmp_path, {"workers": 2})
+    assert again.done == {"a/0": {"x": 1.5}}
+    again.add("a/1", {"x": 2.5})
+    assert Rounds(tmp_path, {"workers": 2}).done == {"a/0": {"x": 1.5}, "a/1": {"x": 2.5}}
     assert Rounds(tmp_path, {"workers": 3}).done == {}
 
 

@@ -45,9 +45,11 @@ class Rounds:
         if not self._path.exists():
             return {}
         head, *lines = self._path.read_text().split("\n")
-        if head != self._head:
+        if head != self._head or not lines:
             return {}  # of other settings or other code: not to be mixed with these
-        return dict(json.loads(line) for line in lines[:-1])  # behind the last newline is a line that was cut, or none
+        cut_off = lines.pop()  # behind the last newline: what a kill left of a line, or nothing
+        os.truncate(self._path, self._path.stat().st_size - len(cut_off.encode()))
+        return dict(json.loads(line) for line in lines)
 
 
 @contextmanager
