@@ -9,7 +9,7 @@ import pytest
 from tools.benchmarks.cold_memory.compare import ColdSettings, measure
 from tools.benchmarks.control_groups import why_not
 
-SETTINGS = ColdSettings(None, 10, ("turbo",), ("none", "both"), 2, 10, 0.7, 3, 1800)
+SETTINGS = ColdSettings(None, 20, ("turbo",), ("none", "both"), 2, 10, 0.7, 3, 1800)
 
 
 def test_a_memory_limit_below_the_sets_size_changes_the_verdict_from_decode_to_read(tmp_path, measured):

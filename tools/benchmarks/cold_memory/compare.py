@@ -37,7 +37,8 @@ _LOADED_BATCHES = 24
 class ColdSettings:
     """What is profiled, for how long, and within which limits.
 
-    room_share  of the set's bytes that the memory's limit leaves beside what the process holds
+    room_share  of the set's bytes that the memory's limit leaves beside the most that the process holds; it holds less
+                at first, so that more is free then
     """
 
     source: Path | None
@@ -49,14 +50,14 @@ class ColdSettings:
     minutes: float
     num_rounds: int
     timeout_s: float
-    room_share: float = 0.5
+    room_share: float = 0.2
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Those beside what every command has that measures."""
     add = command.add_argument
     add("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
-    add("--repeat", type=positive, default=10, metavar="K", help="use each photo K times (10)")
+    add("--repeat", type=positive, default=20, metavar="K", help="use each photo K times (20)")
     add("--loaders", type=names(LOADERS), default=("turbo", "ffcv"), metavar="NAME,…", help="(turbo,ffcv)")
     add("--cases", type=names(CASES), default=tuple(CASES), metavar="NAME,…", help=f"{', '.join(CASES)} (all)")
     add("--read-mb-per-s", type=positive, default=10, metavar="MB", help="of the slower disk (10)")

@@ -22,7 +22,7 @@ def page(measured: Mapping[str, Any]) -> str:
         f"`tools/profile.py` on {packed['num_images']:,} photos ({packed['photos']}, each {settings['repeat']} times,"
         f" as `.beton`: {bytes_text(packed['bytes'])}), timm's test_resnet at 32 px, {settings['num_workers']} workers,"
         f" one thread of torch; {settings['num_rounds']} rounds in {settings['minutes']:g} minutes. *Less memory*: a"
-        " control group whose limit leaves, beside what the process itself was seen to hold,"
+        " control group whose limit leaves, beside the most that the process itself was seen to hold,"
         f" {settings['room_share']:.0%} of the set's bytes for files. *Slower disk*: {settings['read_mb_per_s']} MB/s"
         " for what the group reads, which stands for a hard disk or a network volume; this machine's own disk is too"
         " fast to be waited for. *Dropped*: of the bytes of a cold turn, how much had really left memory.",
