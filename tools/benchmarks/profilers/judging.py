@@ -3,6 +3,7 @@
 right     the planted stage is named (of one worker too few: more workers are advised; of a slow rank: it is that rank)
 side      loading, the step, or the loop around them is told rightly, and not which stage of it
 inside    the same of a stage inside the loader, into which this tool does not look
+table     no bottleneck is named, but the stage is the largest in the tool's own table, beside its verdict
 not seen  nothing is said of it, or the tool does not run what it is in
 wrong     something else is named
 """
@@ -16,6 +17,7 @@ from .cases import Case
 
 Judged = tuple[str, str]  # what it says, in short; how right that is
 
+_NONE_NAMED = "NO_CLEAR_PERFORMANCE_BOTTLENECK"
 _TRACEML_PARTS = ("forward", "backward", "optimizer")
 
 
@@ -34,11 +36,14 @@ def of_traceml(case: Case, summary: Mapping[str, Any]) -> Judged:
     if case.side == "host":
         return says, "right" if kind == "RESIDUAL_HEAVY" else "wrong"
     if case.side == "rank":
-        is_it = "STRAGGLER" in kind and found["summary"].startswith("R1")
+        is_it = "STRAGGLER" in kind and found["summary"].lower().startswith("r1")
         return says, "right" if is_it and kind == "COMPUTE_STRAGGLER" else "side" if is_it else "wrong"
+    says = f"{says} ({share})"
+    if kind == _NONE_NAMED:
+        return says, "table" if largest == case.stage else "not seen"
     if kind != "COMPUTE_BOUND":
         return says, "wrong"
-    return f"{says} ({share})", "right" if largest == case.stage else "side"
+    return says, "right" if largest == case.stage else "side"
 
 
 def of_torch(case: Case, told: Mapping[str, Any]) -> Judged:

@@ -16,6 +16,7 @@ _WORDS = {
     "right": "right",
     "side": "the right side",
     "inside": "the right side; cannot see inside the loader",
+    "table": "names none; its table shows the stage",
     "not seen": "does not see it",
     "wrong": "wrong",
     "not installed": "not installed",
