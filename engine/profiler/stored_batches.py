@@ -1,20 +1,9 @@
 """The stored bytes of an epoch's batches: kept in the page cache for warm turns, dropped from it for cold ones."""
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 
 from loaders.memory_limit import available_memory_bytes
-from loaders.page_eviction import (
-    StoredBytes,
-    bring_in,
-    evict,
-    is_virtual_machine,
-    let_go,
-    resident_share,
-    stored_bytes,
-)
+from loaders.page_eviction import StoredBytes, bring_in, evict, is_virtual_machine, let_go, stored_bytes
 from loaders.plan import Plan
 from loaders.read_ahead import Mapped
 from loaders.records import Records
@@ -23,9 +12,6 @@ from ..dist import Ranks
 
 _MEMORY_SHARE = 0.5  # of what is free: so much of the set is kept in memory for warm turns
 _PROBED = 256  # samples by whose sizes the whole set's is told
-# The page cache holds what was read in one go in pieces of up to so much, and drops them as a whole or not at all: of a
-# file of many samples, asking for the ranges of some alone left nine tenths of them where they were
-_PIECE_BYTES = 2 << 20
 _COLD = 0.9  # of the bytes must have gone to call a turn cold without a remark
 
 
@@ -84,12 +70,12 @@ class StoredBatches:
         stored = self._stored(batches)
         let_go(stored)
         self._ranks.gather(None)  # what one rank has mapped no other can drop
-        done = evict(_in_whole_pieces(stored))
+        done = evict(stored)
         self._kept.clear()
         if done.gone_share is None:
             self._reasons.add(done.reason)
         else:
-            self.gone_shares.append(1 - resident_share(stored))
+            self.gone_shares.append(done.gone_share)
         self._ranks.gather(None)
 
     def remarks(self) -> list[str]:
@@ -120,16 +106,3 @@ class StoredBatches:
                 return None
             sizes.append(stored.num_bytes)
         return round(sum(sizes) / len(sizes) * number)
-
-
-def _in_whole_pieces(stored: StoredBytes) -> StoredBytes:
-    """The same bytes and all around them that the page cache may hold in one piece with them."""
-    files: dict[Path, set[int]] = {}
-    for path, start, stop in stored.ranges:
-        files.setdefault(path, set()).update(range(start // _PIECE_BYTES, -(-stop // _PIECE_BYTES)))
-    ranges = [
-        (path, piece * _PIECE_BYTES, min((piece + 1) * _PIECE_BYTES, path.stat().st_size))
-        for path, pieces in files.items()
-        for piece in sorted(pieces)
-    ]
-    return replace(stored, ranges=tuple(ranges))
