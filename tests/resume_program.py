@@ -30,7 +30,7 @@ from engine.safeguards.interrupt import StopRequest
 def main(wanted: dict) -> None:
     config = parse_config(wanted["options"])
     config = dataclasses.replace(config, name="whole")
-    ranks = start_ranks("cpu")
+    ranks = start_ranks(config.execution.device)
     expected = run_to_end(config, ranks=ranks)
     same = {}
     for number, (situation, cuts) in enumerate(wanted["situations"].items()):

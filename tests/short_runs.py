@@ -69,7 +69,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     """Hash of everything the newest checkpoint holds of numbers, the weights beside it, and the metrics without what a
     clock read."""
     checkpoints = sorted((folder / "checkpoints").glob("step-*.pt"))
-    content = torch.load(checkpoints[-1], weights_only=True)
+    content = torch.load(checkpoints[-1], map_location="cpu", weights_only=True)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     told = [*folder.glob("*.safetensors"), *folder.glob("best.json")]
     return {

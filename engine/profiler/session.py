@@ -1,7 +1,7 @@
 """A profile of one configuration, from opening its data to the verdict."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from loaders.api import Batch, FeedrateError
+from loaders.api import Batch, FeedrateError, Loader
 from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.memory_limit import available_memory_bytes
 from loaders.records import Records, open_records
@@ -63,11 +63,8 @@ class Bench:
         self._workers = source.options.num_workers or 1
         self._stored = stored
         self.feed = RealFeed(source, stored)
-        # a synthetic loader knows no resizing on the device, and needs none
-        plain = replace(source.options, resize=None)
-        self._synthetic = open_loader("synthetic", source.records, source.plan, plain)
-        self._host = open_loader("synthetic", source.records, source.plan, replace(plain, device=torch.device("cpu")))
-        self._numbers = itertools.count()
+        self._synthetic = synthetic(source, ranks.device)
+        self._host = synthetic(source, torch.device("cpu"))
         family = Family(ranks.device)
         self._loop, self._alone, self._cold = (LoopWatch(self.feed, step, family, ranks.rank) for _ in range(3))
         self.sweep = self._sweep()
@@ -75,7 +72,7 @@ class Bench:
 
     def experiments(self) -> list[Experiment]:
         """All of a round, in turn."""
-        train, depth, workers = self._train, self._source.options.num_ahead, self._workers
+        train, depth, workers = training(self.step), self._source.options.num_ahead, self._workers
         queue = depth + 2  # batches that were made before the clock started are used up by then
         synthetic, warm = partial(on_the_device, self._synthetic), partial(self.feed.warm, workers)
         found = [Experiment("step", "the step alone", synthetic, train, 2)]
@@ -197,11 +194,6 @@ class Bench:
             available_memory_bytes(),
         )
 
-    def _train(self, batch: Batch) -> None:
-        # one window again and again, at the schedule's first rate, the smallest: the weights stay finite
-        number = next(self._numbers) % self.step.windows.length_at(0)
-        self.step(batch.images, batch.labels, batch.ids, number)
-
 
 @contextmanager
 def open_source(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Source]:
@@ -229,6 +221,23 @@ def ready_step(source: Source, config: Config, ranks: Ranks) -> TrainStep:
     size_px = config.data.train_view().size_at(0)
     step.warm_up(torch.Size((config.data.batch_size // ranks.world_size, 3, size_px, size_px)), num_classes)
     return step
+
+
+def synthetic(source: Source, device: torch.device) -> Loader:
+    """One batch of the configured size, which stays on the device."""
+    # it knows no resizing there, and needs none
+    return open_loader("synthetic", source.records, source.plan, replace(source.options, resize=None, device=device))
+
+
+def training(step: TrainStep) -> Callable[[Batch], None]:
+    """Trains on each batch it is given."""
+    numbers = itertools.count()
+
+    def train(batch: Batch) -> None:
+        # one window again and again, at the schedule's first rate, the smallest: the weights stay finite
+        step(batch.images, batch.labels, batch.ids, next(numbers) % step.windows.length_at(0))
+
+    return train
 
 
 @contextmanager

@@ -1,24 +1,23 @@
 """Loops, loaders and steps of several configurations, measured in turns."""
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import torch
 
-from loaders.api import Batch, FeedrateError, Loader
+from loaders.api import FeedrateError
 from loaders.choose import open_loader
 
 from ..config import Config
 from ..dist import Ranks
 from ..step import TrainStep
-from .feeds import RealFeed, Source, on_the_device
+from .feeds import RealFeed, on_the_device
 from .measure import Experiment, Tell, measure
 from .record import Rate
-from .session import open_source, ready_step
+from .session import open_source, ready_step, synthetic, training
 from .stored_batches import StoredBatches
 
 Kind = Literal["loop", "loader", "step"]
@@ -64,27 +63,12 @@ def _experiment(trial: Trial, ranks: Ranks, steps: dict[int, TrainStep], stack: 
     if trial.kind != "loader" and batch_size not in steps:
         steps[batch_size] = ready_step(source, config, ranks)
     if trial.kind == "step":
-        synthetic = stack.enter_context(closing(_synthetic(source)))
-        return Experiment(trial.name, trial.name, partial(on_the_device, synthetic), _work(steps[batch_size]), 2)
+        stays = stack.enter_context(closing(synthetic(source, ranks.device)))
+        return Experiment(trial.name, trial.name, partial(on_the_device, stays), training(steps[batch_size]), 2)
     feed = stack.enter_context(closing(RealFeed(source, StoredBatches(source.records, source.plan, ranks))))
     warm = partial(feed.warm, workers)
     queue = source.options.num_ahead + 2  # batches that were made before the clock started are used up by then
     if trial.kind == "loader":
         warm_up = max(2, min(queue, workers))
         return Experiment(trial.name, trial.name, warm, None, warm_up, every=workers)
-    return Experiment(trial.name, trial.name, warm, _work(steps[batch_size]), queue)
-
-
-def _synthetic(source: Source) -> Loader:
-    """One batch of the configured size, which stays where it is."""
-    return open_loader("synthetic", source.records, source.plan, replace(source.options, resize=None))
-
-
-def _work(step: TrainStep) -> Callable[[Batch], None]:
-    numbers = itertools.count()
-
-    def train(batch: Batch) -> None:
-        # one window again and again, at the schedule's first rate, the smallest: the weights stay finite
-        step(batch.images, batch.labels, batch.ids, next(numbers) % step.windows.length_at(0))
-
-    return train
+    return Experiment(trial.name, trial.name, warm, training(steps[batch_size]), queue)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import resume_program
 import torch
 from commands import REPOSITORY, run, short_options
 from devices import CPU, CUDA, no_waiting, on_a_gpu, on_each_device
@@ -22,7 +23,6 @@ from engine.safeguards.interrupt import StopRequest
 from loaders.choose import LOADER_NAMES, choose_loader
 from loaders.errors import FeedrateError
 
-PROGRAM = str(REPOSITORY / "tests" / "device_resume_program.py")
 # as in the resume matrix; a signal in evaluation is its own matter: on a GPU it is looked for every two seconds
 CUTS = {"twice in one epoch": [[7, 9]], "epoch boundary": [[6]], "another number of workers": [[4]]}
 EVERYTHING = {
@@ -97,7 +97,7 @@ def test_a_run_cut_back_and_resumed_ends_with_the_same_bits(device, loader, imag
     options = [*short_options(images, tmp_path / "runs", **chosen), "--execution.deterministic"]
     situations = CUTS if device.type == "cuda" else {"twice in one epoch": CUTS["twice in one epoch"]}
     wanted = json.dumps({"options": options, "situations": situations})
-    ended = run([sys.executable, PROGRAM, device.type, wanted])
+    ended = run([sys.executable, resume_program.__file__, wanted])
     assert ended.returncode == 0, ended.stdout + ended.stderr
     same = json.loads(ended.stdout.strip().splitlines()[-1])["same"]
     assert same == {name: [True] * len(cuts) for name, cuts in situations.items()}

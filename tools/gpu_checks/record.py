@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
 
 from .part import Finding
@@ -61,10 +62,9 @@ class Record:
 
     def write(self, path: Path) -> None:
         """As JSON, whole or not at all."""
-        partial = path.with_name(f"{path.name}.partial")
         content = {"schema_version": SCHEMA_VERSION, **asdict(self)}
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        partial.replace(path)
+        with atomic_file(path) as file:
+            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
 
     @classmethod
     def read(cls, path: Path) -> "Record":
