@@ -81,7 +81,10 @@ class Display:
 
 
 def summary_line(record: dict[str, Any], num_epochs: int) -> str:
-    """One epoch in one line: loss, accuracies, time, img/s, data-wait, memory."""
+    """One epoch in one line: loss, accuracies, time, img/s, data-wait, memory.
+
+    A run that was resumed behind an epoch's last batch only evaluated it, and has no speed to tell.
+    """
     resources = record["resources"]
     if resources["gpu_memory_bytes"] is not None:
         share = resources["gpu_share"]
@@ -91,13 +94,13 @@ def summary_line(record: dict[str, Any], num_epochs: int) -> str:
     averages = "".join(
         f"  {name} top-1 {record[f'eval_{name}_top1']:.1%}" for name in ("ema", "swa") if f"eval_{name}_top1" in record
     )
+    speed = f"  {record['images_per_s']:,.0f} img/s  data-wait {record['data_wait_share']:.0%}"
     return (
         f"epoch {record['epoch'] + 1}/{num_epochs}"
         f"  loss {record['train_loss']:.3f}"
         f"  train top-1 {record['train_top1']:.1%}"
         f"  eval top-1 {record['eval_top1']:.1%} top-5 {record['eval_top5']:.1%}{averages}"
         f"  {record['seconds']:.1f} s"
-        f"  {record['images_per_s']:,.0f} img/s"
-        f"  data-wait {record['data_wait_share']:.0%}"
+        f"{speed if record['images_per_s'] else ''}"
         f"  {memory}"
     )
