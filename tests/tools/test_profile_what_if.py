@@ -140,6 +140,8 @@ def test_the_history_is_appended_and_told_for_this_machine_alone(tmp_path):
     assert error_history.summary(tmp_path).startswith("the 3 predictions")
     assert error_history.summary(tmp_path).endswith("off by 5.0% in the median, 8.0% at most")
     assert error_history.summary(tmp_path, "another").startswith("the one prediction")
+    error_history.append(tmp_path, full(), rows[:1])
+    assert error_history.summary(tmp_path).startswith("the 4 predictions")
 
 
 def test_packed_samples_are_the_sets_own_images_and_do_not_stay(image_folder):

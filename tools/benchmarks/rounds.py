@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 from loaders.errors import FeedrateError
 
+from . import json_lines
 from .process import REPOSITORY
 
 _NAME = "rounds.jsonl"
@@ -27,29 +27,19 @@ class Rounds:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         self._path = folder / _NAME
-        self._head = json.dumps({"settings": settings, "code": code_sha256()}, sort_keys=True)
-        self.done: dict[str, Any] = self._read()
+        head = json.loads(json.dumps({"settings": settings, "code": code_sha256()}))
+        first, *rounds = json_lines.read(self._path) or [None]
+        # of other settings or other code, they are not to be mixed with these
+        self.done: dict[str, Any] = dict(rounds) if first == head else {}
         self.were_begun = bool(self.done)
         if not self.done:
-            self._path.write_text(self._head + "\n")
+            self._path.unlink(missing_ok=True)
+            json_lines.append(self._path, [head])
 
     def add(self, name: str, measured: Any) -> None:
         """Keep one more, on disk before this returns."""
         self.done[name] = measured
-        with open(self._path, "a") as file:
-            file.write(json.dumps([name, measured]) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _read(self) -> dict[str, Any]:
-        if not self._path.exists():
-            return {}
-        head, *lines = self._path.read_text().split("\n")
-        if head != self._head or not lines:
-            return {}  # of other settings or other code: not to be mixed with these
-        cut_off = lines.pop()  # behind the last newline: what a kill left of a line, or nothing
-        os.truncate(self._path, self._path.stat().st_size - len(cut_off.encode()))
-        return dict(json.loads(line) for line in lines)
+        json_lines.append(self._path, [[name, measured]])
 
 
 @contextmanager

@@ -5,7 +5,6 @@ names the machine and the data, so that a folder shared by machines keeps them a
 """
 
 import json
-import os
 import platform
 import statistics
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from engine.profiler.record import Profile, WhatIf
 from loaders.cpus import available_cpus
+from tools.benchmarks import json_lines
 
 NAME = "what-if-errors.jsonl"
 
@@ -29,34 +29,30 @@ def append(folder: Path, profile: Profile, tried: Sequence[WhatIf]) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     subject = profile.subject
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / NAME, "a") as file:
-        for row in tried:
-            line = {
-                "time": now,
-                "machine": machine_name(),
-                "data": subject.path,
-                "model": subject.model,
-                "loader": subject.loader,
-                "change": row.change,
-                "now": profile.ceilings.loop.median,
-                "predicted": row.predicted,
-                "low": row.low,
-                "high": row.high,
-                "measured": row.measured,
-                "error": row.error,
-            }
-            file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    lines = (
+        {
+            "time": now,
+            "machine": machine_name(),
+            "data": subject.path,
+            "model": subject.model,
+            "loader": subject.loader,
+            "change": row.change,
+            "now": profile.ceilings.loop.median,
+            "predicted": row.predicted,
+            "low": row.low,
+            "high": row.high,
+            "measured": row.measured,
+            "error": row.error,
+        }
+        for row in tried
+    )
+    json_lines.append(folder / NAME, lines)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """All lines; what is no line of this kind, such as one that was cut, is left out."""
-    path = folder / NAME
-    if not path.exists():
-        return []
+    """All lines; what is no line of this kind is left out."""
     lines = []
-    for text in path.read_text().splitlines():
+    for text in json_lines.read_text(folder / NAME):
         try:
             line = json.loads(text)
         except ValueError:

@@ -7,8 +7,6 @@ interruption, and measures again what other programs disturbed. Let nothing else
 """
 
 import argparse
-import json
-import os
 import signal
 from collections.abc import Sequence
 from datetime import date
@@ -22,6 +20,7 @@ from engine.profiler.self_test.planting import Effort
 from engine.profiler.self_test.scores import label, score
 from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
+from tools.benchmarks import json_lines
 from tools.benchmarks.arguments import Parser, names, seeds
 from tools.benchmarks.machine import describe
 from tools.benchmarks.report import free_paths
@@ -43,22 +42,14 @@ class Results:
         self._path = path
         self._code = code_sha256()
         self.outcomes: dict[str, Outcome] = {}
-        if path.exists():
-            text = path.read_text()
-            whole = text[: text.rfind("\n") + 1]
-            if whole != text:  # it ended in the middle of a line, behind which nothing could be read
-                os.truncate(path, len(whole.encode()))
-            for line in map(json.loads, whole.splitlines()):
-                if line["code"] == self._code:
-                    self._note(Outcome.from_json(line["outcome"]))
+        for line in json_lines.read(path):
+            if line["code"] == self._code:
+                self._note(Outcome.from_json(line["outcome"]))
 
     def add(self, outcome: Outcome) -> None:
         """Keep one more, on disk before this returns."""
         self._note(outcome)
-        with open(self._path, "a") as file:
-            file.write(json.dumps({"code": self._code, "outcome": outcome.as_json()}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        json_lines.append(self._path, [{"code": self._code, "outcome": outcome.as_json()}])
 
     def missing(self, cells: Sequence[Cell]) -> list[Cell]:
         """Those that were not measured yet, or not undisturbed."""
