@@ -190,16 +190,17 @@ def _queue(
     setting: Setting, turns: Sequence[WatchedTurn], stages: list[StageRecord], first_batch_s: Sequence[float]
 ) -> QueueRecord:
     ready = [count for turn in turns for count in turn.ready if count is not None]
+    depth = max([setting.depth, *ready])  # a loader may be further ahead, to keep each of its workers busy
     waits_ms = 1e3 * np.array([wait for turn in turns for wait in turn.waits_s])
     first = float(np.median(first_batch_s)) if len(first_batch_s) else None
     walls = [stage.wall_us for stage in stages if stage.where == "worker" and stage.wall_us is not None]
     made_s = sum(walls) * setting.images / setting.workers / 1e6 if walls else None
     return QueueRecord(
-        setting.depth,
+        depth,
         tuple(ready[:_MOST_READY]) if ready else None,
         float(np.mean(ready)) if ready else None,
         float(np.mean([count == 0 for count in ready])) if ready else None,
-        float(np.mean([count >= setting.depth for count in ready])) if ready else None,
+        float(np.mean([count >= depth for count in ready])) if ready else None,
         min(1.0, float(waits_ms.sum() / 1e3 / sum(turn.seconds for turn in turns))),
         float(np.quantile(waits_ms, 0.5)),
         float(np.quantile(waits_ms, 0.99)),

@@ -96,6 +96,8 @@ def test_the_queue_tells_how_often_it_was_empty_and_full():
     assert queue.get_block_share == pytest.approx(0.2)
     # a batch of 10 images at 11 ms in two workers takes 55 ms
     assert (queue.first_batch_s, queue.worker_start_s) == pytest.approx((0.5, 0.445))
+    further = record(turn(ready=(4, 3))).queue  # such as a batch a worker, where that is more than was asked for
+    assert (further.depth, further.full_share) == (4, 0.5)
     unseen = record(turn(ready=(None, None))).queue
     assert (unseen.ready, unseen.mean_ready, unseen.empty_share) == (None, None, None) and unseen.note
 
