@@ -1,7 +1,8 @@
 """What was measured, written for people (Markdown) and for programs (JSON)."""
 
+import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from loaders.errors import FeedrateError
 
 from .convert_scale import FITTED
+from .rounds import remove, working_folder
 
 _COLUMNS = ("process", "without imports", "writing alone", "processor time", "img/s", "stored", "peak memory")
 _TIMES = ("wall_s", "work_s", "write_s", "cpu_s")
@@ -29,6 +31,27 @@ def free_paths(folder: Path, name: str, endings: Sequence[str], overwrite: bool)
 def write_json(path: Path, measured: Mapping[str, Any]) -> None:
     """Everything, each round of it."""
     path.write_text(json.dumps(measured, indent=2) + "\n")
+
+
+def measured_and_written(
+    chosen: argparse.Namespace,
+    name: str,
+    measure: Callable[[], dict[str, Any]],
+    head: Mapping[str, Any],
+    page: Callable[[Mapping[str, Any]], str],
+) -> dict[str, Path]:
+    """What most commands do: measure in the working folder, which is then removed, and write a page and all figures.
+
+    Returns both files. Raises FeedrateError, before anything is measured, where they cannot be written.
+    """
+    paths = free_paths(chosen.report, name, ["json", "md"], chosen.overwrite)
+    with working_folder(chosen.work):
+        measured = {**head, **measure()}
+        write_json(paths["json"], measured)
+        paths["md"].write_text(page(measured))
+        if not getattr(chosen, "keep_work", False):
+            remove(chosen.work)
+    return paths
 
 
 def convert_page(measured: Mapping[str, Any]) -> str:

@@ -14,8 +14,8 @@ from ..arguments import names, positive
 from ..control_groups import Group, Limits, limited, why_not
 from ..images import find_photos, repeated
 from ..process import REPOSITORY, run
-from ..report import free_paths, write_json
-from ..rounds import Rounds, remove, working_folder
+from ..report import measured_and_written
+from ..rounds import Rounds
 from ..side_by_side import Say
 from .job import Job
 from .page import page
@@ -66,7 +66,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
     """Measure, and write the report. Returns its files."""
-    paths = free_paths(chosen.report, "cold_memory", ["json", "md"], chosen.overwrite)
     settings = ColdSettings(
         chosen.source,
         chosen.repeat,
@@ -78,12 +77,7 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
         chosen.rounds,
         chosen.timeout_s,
     )
-    with working_folder(chosen.work):
-        measured = {**head, **measure(settings, chosen.work, say)}
-        write_json(paths["json"], measured)
-        paths["md"].write_text(page(measured))
-        remove(chosen.work)
-    return paths
+    return measured_and_written(chosen, "cold_memory", lambda: measure(settings, chosen.work, say), head, page)
 
 
 def measure(settings: ColdSettings, folder: Path, say: Say) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The options of `bench.py ceilings`, `end-to-end` and `cifar-speed`, and what these do."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,7 @@ from loaders.cpus import available_cpus
 
 from ..arguments import names, positive, seconds
 from ..process import REPOSITORY
-from ..report import free_paths, write_json
-from ..rounds import remove, working_folder
+from ..report import measured_and_written
 from ..side_by_side import Say
 from ..training.command import device_of
 from .ceilings import VARIANTS, CeilingSettings
@@ -91,7 +90,9 @@ def execute_ceilings(chosen: argparse.Namespace, head: Mapping[str, Any], say: S
         chosen.threads,
         _timing(chosen),
     )
-    return _measured(chosen, "ceilings", lambda: ceilings.measure(settings, chosen.work, say), head, page.ceilings_page)
+    return measured_and_written(
+        chosen, "ceilings", lambda: ceilings.measure(settings, chosen.work, say), head, page.ceilings_page
+    )
 
 
 def execute_end_to_end(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
@@ -115,7 +116,9 @@ def execute_end_to_end(chosen: argparse.Namespace, head: Mapping[str, Any], say:
         _timing(chosen),
     )
     name = f"end_to_end_{chosen.model}"
-    return _measured(chosen, name, lambda: end_to_end.measure(settings, chosen.work, say), head, page.end_to_end_page)
+    return measured_and_written(
+        chosen, name, lambda: end_to_end.measure(settings, chosen.work, say), head, page.end_to_end_page
+    )
 
 
 def execute_cifar(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
@@ -132,24 +135,7 @@ def execute_cifar(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say)
         chosen.timeout_s,
     )
     measure = lambda: cifar_speed.measure(settings, chosen.work, say)  # noqa: E731
-    return _measured(chosen, "cifar_speed", measure, head, cifar_speed.page)
-
-
-def _measured(
-    chosen: argparse.Namespace,
-    name: str,
-    measure: Callable[[], dict[str, Any]],
-    head: Mapping[str, Any],
-    page: Callable[[Mapping[str, Any]], str],
-) -> dict[str, Path]:
-    paths = free_paths(chosen.report, name, ["json", "md"], chosen.overwrite)
-    with working_folder(chosen.work):
-        measured = {**head, **measure()}
-        write_json(paths["json"], measured)
-        paths["md"].write_text(page(measured))
-        if not getattr(chosen, "keep_work", False):
-            remove(chosen.work)
-    return paths
+    return measured_and_written(chosen, "cifar_speed", measure, head, cifar_speed.page)
 
 
 def _timing(chosen: argparse.Namespace) -> Timing:

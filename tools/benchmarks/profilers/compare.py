@@ -15,8 +15,8 @@ from loaders.errors import FeedrateError
 from ..arguments import names, positive
 from ..images import find_photos, repeated
 from ..process import run
-from ..report import free_paths, write_json
-from ..rounds import Rounds, remove, working_folder
+from ..report import measured_and_written
+from ..rounds import Rounds
 from ..side_by_side import Say
 from .cases import CASES, Job
 from .judging import JUDGES
@@ -53,7 +53,6 @@ def add_options(command: argparse.ArgumentParser) -> None:
 
 def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
     """Measure, and write the report. Returns its files."""
-    paths = free_paths(chosen.report, "profilers", ["json", "md"], chosen.overwrite)
     settings = ProfilersSettings(
         chosen.cases,
         chosen.watchers,
@@ -63,12 +62,7 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
         _traceml_python(chosen.traceml_python),
         chosen.timeout_s,
     )
-    with working_folder(chosen.work):
-        measured = {**head, **measure(settings, chosen.work, say)}
-        write_json(paths["json"], measured)
-        paths["md"].write_text(page(measured))
-        remove(chosen.work)
-    return paths
+    return measured_and_written(chosen, "profilers", lambda: measure(settings, chosen.work, say), head, page)
 
 
 def measure(settings: ProfilersSettings, folder: Path, say: Say) -> dict[str, Any]:
