@@ -33,9 +33,10 @@ from typing import Any
 from converters.generated.photos import write_photos
 from loaders.errors import FeedrateError
 from tools.benchmarks.arguments import Parser, names, seconds
+from tools.benchmarks.process import shown
 from tools.benchmarks.rounds import code_sha256, held
 from tools.gpu_checks.page import page
-from tools.gpu_checks.part import Part, Setting, shown
+from tools.gpu_checks.part import Part, Setting
 from tools.gpu_checks.parts import PARTS
 from tools.gpu_checks.record import Record
 from tools.gpu_checks.runner import Chosen, choose, run_all

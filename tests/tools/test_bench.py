@@ -14,7 +14,7 @@ from commands import REPOSITORY
 from loaders.errors import FeedrateError
 from tools.benchmarks import convert, convert_scale, report
 from tools.benchmarks.images import repeated
-from tools.benchmarks.process import run
+from tools.benchmarks.process import CommandFailed, run
 from tools.benchmarks.rounds import Rounds, working_folder
 from tools.benchmarks.shards import tiny_jpegs, write_shards
 from tools.benchmarks.side_by_side import Spread, ratio, ratios_to, run_round, summarise
@@ -162,6 +162,16 @@ def test_a_run_that_fails_tells_its_last_line(tmp_path):
             tmp_path / "log",
             60,
         )
+
+
+@pytest.mark.parametrize(
+    ("program", "said"), [("print('only here'); exit(3)", "only here"), ("exit(3)", "it said nothing")]
+)
+def test_a_run_that_fails_without_a_word_on_standard_error_tells_what_it_printed(tmp_path, program, said):
+    with pytest.raises(CommandFailed) as failed:
+        run([sys.executable, "-c", program], tmp_path / "log", 60)
+    assert (failed.value.how, failed.value.is_late) == (f"ended with status 3: {said}", False)
+    assert str(failed.value).startswith("python -c ")
 
 
 def test_memory_of_a_process_and_of_all_it_started_is_seen(tmp_path):

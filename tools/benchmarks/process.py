@@ -6,11 +6,13 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loaders.errors import FeedrateError
 
@@ -37,11 +39,30 @@ class Ran:
     peaks: Peaks | None
 
 
+def shown(command: Sequence[str]) -> str:
+    """The command as one would type it: interpreter and paths without what stands before the repository."""
+    words = ["python" if word == sys.executable else word.removeprefix(f"{REPOSITORY}/") for word in command]
+    return " ".join(f"'{word}'" if " " in word else word for word in words)
+
+
+class CommandFailed(FeedrateError):
+    """A command that has not ended well.
+
+    how      what became of it and what it said last, without the command, which the message begins with
+    is_late  whether it was ended for its time
+    """
+
+    def __init__(self, command: Sequence[str], how: str, is_late: bool) -> None:
+        super().__init__(f"{shown(command)} {how}")
+        self.how = how
+        self.is_late = is_late
+
+
 def run(command: Sequence[str], log: Path, timeout_s: float, is_watched: bool = False) -> Ran:
     """Run it from the repository's root, its standard error going to `log`.
 
-    Raises FeedrateError with the last line of `log` where it fails or takes longer than `timeout_s`. However this is
-    left, all processes of the command are gone.
+    Raises CommandFailed, with the last line of `log` or else of what it printed, where it fails or takes longer than
+    `timeout_s`. However this is left, all processes of the command are gone.
     """
     timed_out = threading.Event()
     with open(log, "w+b") as errors, open(log.with_suffix(".out"), "w+b") as output, _adopting():
@@ -59,26 +80,27 @@ def run(command: Sequence[str], log: Path, timeout_s: float, is_watched: bool = 
             wall_s = time.perf_counter() - started_s
         finally:
             timer.cancel()
-            _end_group(process)
+            end_group(process)
             process.wait()
             peaks = watch.stop() if watch else None
             _bury(process.pid)
         cpu_s = _cpu_of_children_s() - cpu_before_s
         output.seek(0)
         printed = output.read().decode(errors="replace")
-    if timed_out.is_set():
-        raise FeedrateError(f"{_shown(command)} was ended after {timeout_s:,.0f} s (--timeout-s): {_last_line(log)}")
-    if status:
-        raise FeedrateError(f"{_shown(command)} ended with status {status}: {_last_line(log)}")
+    if timed_out.is_set() or status:
+        said = _last_line(log.read_text(errors="replace")) or _last_line(printed) or "it said nothing"
+        is_late = timed_out.is_set()
+        how = f"was ended after {timeout_s:,.0f} s (--timeout-s)" if is_late else f"ended with status {status}"
+        raise CommandFailed(command, f"{how}: {said}", is_late)
     return Ran(wall_s, cpu_s, printed, peaks)
 
 
 def _end_late(process: subprocess.Popen[bytes], timed_out: threading.Event) -> None:
     timed_out.set()
-    _end_group(process)
+    end_group(process)
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: subprocess.Popen[Any]) -> None:
     """Ask every process of its group to end, so that shared memory is given back, and after a while make them."""
     deadline_s = time.monotonic() + _GRACE_S
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -116,10 +138,6 @@ def _cpu_of_children_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _shown(command: Sequence[str]) -> str:
-    return " ".join(word.removeprefix(f"{REPOSITORY}/") for word in command)
-
-
-def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+def _last_line(text: str) -> str:
+    """The last that is not empty; "" if there is none."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -57,9 +57,3 @@ class Part:
 def python(script: str, *words: object) -> list[str]:
     """`python SCRIPT WORDS`, by this interpreter, of a script in this repository."""
     return [sys.executable, str(REPOSITORY / script), *map(str, words)]
-
-
-def shown(command: Sequence[str]) -> str:
-    """The command as one would type it: interpreter and paths without what stands before the repository."""
-    words = ["python" if word == sys.executable else word.removeprefix(f"{REPOSITORY}/") for word in command]
-    return " ".join(f"'{word}'" if " " in word else word for word in words)

@@ -11,18 +11,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loaders.errors import FeedrateError
-
-from ..benchmarks.process import run
+from ..benchmarks.process import CommandFailed, run, shown
 from ..benchmarks.rounds import code_sha256
 from ..benchmarks.side_by_side import Say
 from .found import LOG
-from .part import Part, Setting, shown
+from .part import Part, Setting
 from .record import Outcome, Record
 
 _HEARTBEAT_S = 30.0
 _LOG_LINES = 60
-_SILENT = "it said nothing"  # as process.py puts it
 
 
 @dataclass(frozen=True)
@@ -103,9 +100,8 @@ def run_part(name: str, part: Part, setting: Setting, limit_s: float, say: Say) 
     with _heartbeat(folder, say):
         try:
             run(command, folder / "part.log", limit_s)
-        except FeedrateError as error:
-            is_late = time.monotonic() - started_s >= limit_s
-            note = f"ended after {limit_s:,.0f} s, its limit here" if is_late else _reason(str(error), folder)
+        except CommandFailed as error:
+            note = f"ended after {limit_s:,.0f} s, its limit here" if error.is_late else error.how
     try:
         findings = list(part.findings(folder))
     except Exception as error:  # results that cannot be read must not cost the other parts theirs
@@ -120,15 +116,6 @@ def run_part(name: str, part: Part, setting: Setting, limit_s: float, say: Say) 
         log=_end_of_log(folder) if note else "",
         measured=_measured(folder),
     )
-
-
-def _reason(text: str, folder: Path) -> str:
-    """Without the command, which stands beside it; what it printed last, where its standard error is empty."""
-    _, _, told = text.partition(" ended with ")
-    lines = [line.strip() for line in (folder / LOG).read_text(errors="replace").splitlines() if line.strip()]
-    if told.endswith(_SILENT) and lines:
-        told = told.removesuffix(_SILENT) + lines[-1]
-    return f"ended with {told}" if told else text
 
 
 def _measured(folder: Path) -> Any:

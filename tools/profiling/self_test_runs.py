@@ -16,14 +16,13 @@ from engine.profiler.self_test.cells import Cell, Outcome
 from engine.profiler.self_test.planting import Effort
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError
+from tools.benchmarks.process import REPOSITORY, end_group
 from tools.benchmarks.shards import tiny_jpegs
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 _NUM_IMAGES = 4096
 _CLASSES = 4
 _SIZE_PX = 16
 _IMAGES_PER_STEP = 8  # of a rank
-_GRACE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -145,19 +144,8 @@ def _started(command: list[str], errors: IO[str]) -> Iterator["subprocess.Popen[
         yield process
     finally:
         if process is not None:
-            _end(process)
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
-    for sent in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sent)
-            process.wait(_GRACE_S)
-        except ProcessLookupError:
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
+            end_group(process)
+            process.wait()
 
 
 @contextmanager
