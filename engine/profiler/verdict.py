@@ -271,9 +271,11 @@ def _told(profile: Profile, side: _Side) -> str:
 
 
 def _share(profile: Profile, name: str) -> str:
-    stage = profile.told.stage(name)
-    share = None if stage is None else stage.critical_share
-    return "" if share is None else f", {name} is {share:.0%} of its time"
+    """What it is of the loop's time, unless others are more: where all share the processors, what the loop waits for
+    may hide behind what it does meanwhile."""
+    shares = {stage.name: stage.critical_share for stage in profile.told.stages if stage.critical_share is not None}
+    is_most = name in shares and shares[name] == max(shares.values())
+    return f", {name} is {shares[name]:.0%} of its time" if is_most else ""
 
 
 def _first_epoch(profile: Profile) -> str:

@@ -300,3 +300,12 @@ def test_more_workers_are_not_advised_where_they_bring_nothing():
 def test_what_would_limit_next_is_the_runner_up():
     assert judge(on_gpu(stages(decode=900.0))).runner_up == "backward"  # the loader would then outrun the step
     assert judge(on_gpu(stages(decode=900.0, augment=800.0))).runner_up == "augment"
+
+
+@pytest.mark.parametrize(("of_decode", "told"), [(0.6, True), (0.06, False)])
+def test_the_share_of_the_loop_is_told_where_it_is_the_most_and_not_where_it_hides_behind_computing(of_decode, told):
+    shares = {"decode": of_decode, "forward": 0.4}
+    rows = [replace(row, critical_share=shares.get(row.name)) for row in stages(decode=1000.0)]
+    sentence = judge(on_gpu(rows)).sentence
+    assert sentence.startswith("Decode-bound") and ("decode is 60% of its time" in sentence) is told
+    assert ("of its time" in sentence) is told
