@@ -3,8 +3,11 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +30,8 @@ _Job = tuple[int, PlanRows]  # number of the batch in the epoch, what it is made
 _Deliver = Callable[[PlanRows], None]
 
 _LOOK_FOR_PARENT_S = 5.0
+_LOOK_FOR_LIFE_S = 0.001
+_PATIENCE_S = (10.0, 20.0, 40.0, 80.0, 160.0)  # a worker lives after milliseconds, but where processors are scarce
 
 
 class TorchvisionLoader(EpochLoader):
@@ -61,11 +66,7 @@ class TorchvisionLoader(EpochLoader):
         num_workers = self._num_workers
         num_ahead = -(-self._options.num_ahead // num_workers)  # a worker
         slabs = self._slabs_for(num_workers * num_ahead + 1, self._rows(epoch, start))
-        board = Board(num_workers, len(slabs), start)
-        jobs = ((batch, self._rows(epoch, batch)) for batch in range(start, len(self)))
-        made = self._started(
-            _Made(self._records, slabs, board, self._or_substitute, self._writer), jobs, num_workers, num_ahead
-        )
+        made, board = self._alive(epoch, start, slabs, num_ahead)
         try:
             with self._counting(board.num_ready):
                 for batch in range(start, len(self)):
@@ -79,15 +80,49 @@ class TorchvisionLoader(EpochLoader):
             # DataLoader has no public way to end early; waiting for its iterator's collection would leave it to chance
             made._shutdown_workers()
 
-    def _started(self, made: "_Made", jobs: Iterator[_Job], num_workers: int, num_ahead: int) -> Any:
+    def _alive(self, epoch: int, start: int, slabs: tuple[Pixels, ...], num_ahead: int) -> tuple[Any, Board]:
+        """DataLoader's iterator whose workers all run, and what they write on.
+
+        A process that is forked while another thread, such as one of gloo's, enters the interpreter can wait forever
+        for a lock that nobody holds any more (CPython 3.11, in `PyOS_AfterFork_Child`; 3.12 takes a new lock first).
+        Workers of which one does not come to life are ended, and others are forked.
+
+        Raises LoaderError where none do in the end.
+        """
+        num_workers = self._num_workers
+        for patience_s in _PATIENCE_S:
+            board = Board(num_workers, len(slabs), start)
+            jobs = ((batch, self._rows(epoch, batch)) for batch in range(start, len(self)))
+            made = self._started(_Made(self._records, slabs, board, self._or_substitute, self._writer), jobs, num_ahead)
+            all_live = False
+            try:
+                all_live = _came_to_life(made._workers, board, patience_s)
+            finally:
+                if not all_live:
+                    for worker in made._workers:
+                        worker.kill()
+                    made._shutdown_workers()
+            if all_live:
+                return made, board
+            warnings.warn(
+                f"a worker process of loader 'torchvision' did not come to life within {patience_s:g} s:"
+                f" {num_workers} new ones take over",
+                stacklevel=2,
+            )
+        raise LoaderError(
+            f"worker processes of loader 'torchvision' did not come to life in {len(_PATIENCE_S)} tries, the last of"
+            f" {_PATIENCE_S[-1]:g} s: the machine may be out of processors; fewer --data.workers help then"
+        )
+
+    def _started(self, made: "_Made", jobs: Iterator[_Job], num_ahead: int) -> Any:
         loader = DataLoader(
             made,
             sampler=jobs,  # any iterator serves: its items go to the data set as they are
             batch_size=None,  # each item is one batch already
-            num_workers=num_workers,
+            num_workers=self._num_workers,
             prefetch_factor=num_ahead,
             collate_fn=_as_it_is,
-            worker_init_fn=_obey_the_parent_alone,
+            worker_init_fn=made.start,
             multiprocessing_context="fork",
             generator=torch.Generator(),  # else every epoch would draw from, and so change, torch's global generator
         )
@@ -148,6 +183,11 @@ class _Made(Dataset[PlanRows | LoaderError]):
         self._writer_of = writer_of
         self._times: StageWriter | None = None  # this worker's
 
+    def start(self, worker: int) -> None:
+        """The first that a worker does."""
+        _obey_the_parent_alone()
+        self._board.be_born(worker)
+
     def __getitem__(self, job: _Job) -> PlanRows | LoaderError:
         batch, rows = job
         self._times = self._times or self._writer_of(get_worker_info().id + 1)  # type: ignore[union-attr]
@@ -196,7 +236,17 @@ def _cut(image: Image.Image, rect: list[int], fill: tuple[int, int, int]) -> Ima
     return part
 
 
-def _obey_the_parent_alone(_worker: int) -> None:
+def _came_to_life(workers: Sequence[BaseProcess], board: Board, patience_s: float) -> bool:
+    """Whether all of them run, or did so before they died, within that time."""
+    deadline_s = time.monotonic() + patience_s
+    while not all(board.is_born(number) or worker.exitcode is not None for number, worker in enumerate(workers)):
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(_LOOK_FOR_LIFE_S)
+    return True
+
+
+def _obey_the_parent_alone() -> None:
     """Signals that ask a run to stop often reach every process of it; the parent alone decides what they mean."""
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

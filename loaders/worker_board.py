@@ -19,9 +19,18 @@ class Board:
         self._at = shared((num_workers, 2), np.int64)
         self._at[:] = -1
         self._leaving = shared((1,), np.uint8)
+        self._born = shared((num_workers,), np.uint8)
         self._finished = shared((num_slabs, 2), np.int64)  # the batch that lies there, and when it was finished
         self._finished[:] = -1
         self._next = start
+
+    def be_born(self, worker: int) -> None:
+        """A worker runs."""
+        self._born[worker] = True
+
+    def is_born(self, worker: int) -> bool:
+        """Whether it ever ran."""
+        return bool(self._born[worker])
 
     def finish(self, batch: int) -> None:
         """A worker has made this batch."""

@@ -1,6 +1,7 @@
 """A sample or a worker that fails is an error that says which, in every loader, and never a hang or a grey picture."""
 
 import io
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -18,6 +20,7 @@ from stored_samples import READING_LOADERS, for_each
 from loaders.crops import CenterCrop
 from loaders.errors import LoaderError
 from loaders.plan import Sequential, View
+from loaders.worker_board import shared
 
 loaders_of_jpegs = for_each([case for case in READING_LOADERS if case.reads_jpegs])
 loaders_of_folders = for_each([case for case in READING_LOADERS if "folder" in case.kinds])
@@ -157,12 +160,44 @@ def test_such_signals_do_not_reach_a_worker_that_is_just_being_born(folder, open
 
     prepare = torchvision_loader._obey_the_parent_alone
 
-    def interrupted_first(worker):
+    def interrupted_first():
         os.kill(os.getpid(), number)
-        prepare(worker)
+        prepare()
 
     monkeypatch.setattr(torchvision_loader, "_obey_the_parent_alone", interrupted_first)
     assert len(list(open_one(folder, "torchvision", order=Sequential(1)).epoch(0))) == 37
+
+
+def test_workers_that_never_come_to_life_are_replaced_and_no_batch_is_lost(folder, open_one, monkeypatch):
+    """As in CPython 3.11, where a process that is forked at a bad moment waits forever before it runs anything."""
+    from loaders import torchvision_loader
+
+    plain = [batch.ids.tolist() for batch in open_one(folder, "torchvision", order=Sequential(1)).epoch(0)]
+    prepare, forked = torchvision_loader._obey_the_parent_alone, shared((1,), np.int64)
+
+    def stuck_at_first():
+        forked[0] += 1
+        if forked[0] == 1:
+            signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP})
+            time.sleep(1000)
+        prepare()
+
+    monkeypatch.setattr(torchvision_loader, "_obey_the_parent_alone", stuck_at_first)
+    monkeypatch.setattr(torchvision_loader, "_PATIENCE_S", (1.0, 60.0))
+    with pytest.warns(UserWarning, match="did not come to life within 1 s: 2 new ones take over"):
+        found = [batch.ids.tolist() for batch in open_one(folder, "torchvision", order=Sequential(1)).epoch(0)]
+    assert found == plain
+    assert not multiprocessing.active_children()
+
+
+def test_where_no_worker_comes_to_life_the_run_ends_with_a_sentence(folder, open_one, monkeypatch):
+    from loaders import torchvision_loader
+
+    monkeypatch.setattr(torchvision_loader, "_obey_the_parent_alone", lambda: time.sleep(1000))
+    monkeypatch.setattr(torchvision_loader, "_PATIENCE_S", (0.2, 0.3))
+    with pytest.warns(UserWarning), pytest.raises(LoaderError, match="did not come to life in 2 tries"):
+        next(open_one(folder, "torchvision", order=Sequential(1)).epoch(0))
+    assert not multiprocessing.active_children()
 
 
 def test_a_worker_ends_when_its_parent_says_so_even_while_it_is_stuck(folder, open_one, monkeypatch, tmp_path):

@@ -28,11 +28,16 @@ CODE = ("loaders", "converters", "engine", "configs")
 
 
 @cache
-def _code_sha256(test: Path) -> str:
-    """Of the code that a file of tests is about: all but those rooms of the profiler which neither it nor training
-    imports. Nor is this file hashed: it keeps the books."""
+def _code_sha256(test: Path, loader: str | None = None) -> str:
+    """Of the code that a test is about: all but those rooms of the profiler which neither its file nor training
+    imports, and of the loaders, which are opened by name, only its own where it is about one. Nor is this file hashed:
+    it keeps the books.
+    """
     profiler = REPOSITORY / "engine" / "profiler"
     sources = [path for folder in CODE for path in (REPOSITORY / folder).rglob("*.py") if profiler not in path.parents]
+    if loader is not None:
+        own = {"choose.py", f"{loader}_loader.py", "synthetic_loader.py"}  # the last is what a profile feeds steps with
+        sources = [path for path in sources if path.parent != REPOSITORY / "loaders" or path.name in own]
     files = reached([*sources, REPOSITORY / "tools" / "convert.py", test])
     for folder in CODE:
         files |= {path for path in (REPOSITORY / folder).rglob("*") if path.suffix in (".toml", ".c", ".h")}
@@ -40,6 +45,13 @@ def _code_sha256(test: Path) -> str:
     for path in sorted(files):
         digest.update(str(path.relative_to(REPOSITORY)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _code_of(item: pytest.Item) -> str:
+    """Of what this test is about; a parameter may name the one loader it uses."""
+    chosen = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    row = chosen.get("row")
+    return _code_sha256(item.path, row.loader if row is not None else chosen.get("loader"))
 
 
 def _passed_already() -> set[tuple[str, str]]:
@@ -55,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/long" in str(item.path):
             item.add_marker(pytest.mark.long)
-            if (item.nodeid, _code_sha256(item.path)) in passed:
+            if (item.nodeid, _code_of(item)) in passed:
                 item.add_marker(pytest.mark.skip(reason="passed already on this very code: see the ledger"))
 
 
@@ -69,7 +81,7 @@ def measured(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     if report is not None and report.passed:
         line = {
             "test": request.node.nodeid,
-            "code": _code_sha256(request.node.path),
+            "code": _code_of(request.node),
             "when": started.isoformat(timespec="seconds"),
             "seconds": round(report.duration, 1),
             "results": results,
