@@ -281,7 +281,7 @@ def test_the_report_is_a_page_a_picture_and_all_figures(tmp_path):
 
 
 def test_what_was_measured_is_not_measured_again_unless_it_was_disturbed_or_is_of_other_code(tmp_path, monkeypatch):
-    monkeypatch.setattr(self_test, "code_sha256", lambda: "one")
+    monkeypatch.setattr(self_test, "code_sha256", lambda folders: "one")
     cells = [Cell("turbo", 0, stage, "sleep", 2.0) for stage in ("read", "decode", "augment")]
     results = self_test.Results(tmp_path / "cells.jsonl")
     results.add(replace(outcome("read", 2.0, "read"), cell=cells[0]))
@@ -290,12 +290,12 @@ def test_what_was_measured_is_not_measured_again_unless_it_was_disturbed_or_is_o
         file.write('{"code": "one", "outco')  # it was killed here
     again = self_test.Results(tmp_path / "cells.jsonl")
     assert again.missing(cells) == cells[1:] and len(again.of(cells)) == 2
-    monkeypatch.setattr(self_test, "code_sha256", lambda: "other")
+    monkeypatch.setattr(self_test, "code_sha256", lambda folders: "other")
     assert self_test.Results(tmp_path / "cells.jsonl").missing(cells) == cells
 
 
 def test_after_a_line_that_was_cut_the_next_one_is_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(self_test, "code_sha256", lambda: "one")
+    monkeypatch.setattr(self_test, "code_sha256", lambda folders: "one")
     path = tmp_path / "cells.jsonl"
     path.write_text('{"code": "one", "outco')
     one = outcome("read", 2.0, "read")
