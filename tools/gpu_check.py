@@ -33,7 +33,7 @@ from typing import Any
 from converters.generated.photos import write_photos
 from loaders.errors import FeedrateError
 from tools.benchmarks.arguments import Parser, names, seconds
-from tools.benchmarks.process import shown
+from tools.benchmarks.process import last_said, shown
 from tools.benchmarks.rounds import code_sha256, held
 from tools.gpu_checks.page import page
 from tools.gpu_checks.part import Part, Setting
@@ -144,8 +144,7 @@ def _machine(commit: str) -> dict[str, Any]:
     """In a process of its own, so that this one holds nothing of a GPU."""
     described = subprocess.run([sys.executable, "-c", _DESCRIBE], cwd=REPOSITORY, capture_output=True, text=True)
     if described.returncode:
-        last = (described.stderr.strip() or "it said nothing").splitlines()[-1]
-        raise FeedrateError(f"this machine cannot be described: {last}")
+        raise FeedrateError(f"this machine cannot be described: {last_said(described.stderr)}")
     machine: dict[str, Any] = json.loads(described.stdout.splitlines()[-1])
     machine["commit"] = machine["commit"] or commit
     if shutil.which(_SMI[0]):

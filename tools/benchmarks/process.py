@@ -88,7 +88,7 @@ def run(command: Sequence[str], log: Path, timeout_s: float, is_watched: bool = 
         output.seek(0)
         printed = output.read().decode(errors="replace")
     if timed_out.is_set() or status:
-        said = _last_line(log.read_text(errors="replace")) or _last_line(printed) or "it said nothing"
+        said = last_said(log.read_text(errors="replace"), printed)
         is_late = timed_out.is_set()
         how = f"was ended after {timeout_s:,.0f} s (--timeout-s)" if is_late else f"ended with status {status}"
         raise CommandFailed(command, f"{how}: {said}", is_late)
@@ -138,6 +138,7 @@ def _cpu_of_children_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _last_line(text: str) -> str:
-    """The last that is not empty; "" if there is none."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+def last_said(*outputs: str) -> str:
+    """The last line that is not empty, of the first of these that has one."""
+    lines = (line.strip() for text in outputs for line in reversed(text.splitlines()) if line.strip())
+    return next(lines, "it said nothing")

@@ -14,6 +14,7 @@ from loaders.errors import FeedrateError
 
 from ..benchmarks.device.cifar_speed import sentence
 from ..benchmarks.device.page import share_text
+from ..benchmarks.process import last_said
 from ..benchmarks.report import spread_text
 from ..benchmarks.training.page import rate_text
 from .part import Finding
@@ -25,8 +26,7 @@ _MOST_NAMES = 12
 
 def last_line(folder: Path) -> Sequence[Finding]:
     """The command's last line."""
-    lines = _log(folder).split("\n")
-    return [Finding("", next((line for line in reversed(lines) if line.strip()), "it said nothing"))]
+    return [Finding("", last_said(_log(folder)))]
 
 
 def tests(folder: Path) -> Sequence[Finding]:
