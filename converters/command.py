@@ -1,6 +1,8 @@
 """`tools/convert.py`: parse, call, print."""
 
 import argparse
+import io
+import shlex
 import signal
 import sys
 import time
@@ -20,13 +22,17 @@ from .options import DATASETS, parse, rules_of, settings_of
 from .packing import Packed, pack
 from .presets import PRESETS
 from .progress import shown_phase
+from .samples import Samples
 from .sources.opening import SourceOptions, check_apart, open_source
 
+_MOST_NAMES = 8  # of what is left out, on the screen; the manifest has all
 Download = Callable[[str, Path], None]  # (data set, where to): fetches it unless it is there
 
 
 def main(arguments: Sequence[str], description: str, download: Download) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input or bad files, 128 + n ended by signal n."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does: names of files need not be text
     ended_by, chosen = [signal.SIGINT.value], None
     try:
         _catch_signals(ended_by)
@@ -67,11 +73,7 @@ def _pack(chosen: argparse.Namespace) -> None:
         _generate(chosen)
     options = SourceOptions(getattr(chosen, "val_fraction", None), chosen.seed, chosen.on_bad)
     splits = open_source(chosen.command, chosen.source, options, shown_phase)
-    if len(splits) == 1:
-        print(f"{chosen.source} has only a '{next(iter(splits))}' split: packing that alone (--val-fraction makes one)")
-    for split, samples in splits.items():
-        if samples.num_ignored:
-            print(f"{split}: {samples.num_ignored:,} files ignored, since by their names they are no images")
+    _tell_of(chosen.source, splits)
 
     def tell(needed: Mapping[str, Estimate]) -> None:
         if chosen.preset:
@@ -88,6 +90,22 @@ def _pack(chosen: argparse.Namespace) -> None:
     for split in splits:  # what was written must open
         open_records(chosen.out, split).close()
     _report(chosen.out, packed, time.monotonic() - started_s)
+
+
+def _tell_of(source: Path, splits: Mapping[str, Samples]) -> None:
+    """What of the source is not packed."""
+    if len(splits) == 1:
+        print(f"{source} has only a '{next(iter(splits))}' split: packing that alone (--val-fraction makes one)")
+    left_out = next(iter(splits.values())).notes.get("left_out")  # which every split is told
+    if left_out:
+        names = left_out if isinstance(left_out, list) else [left_out]
+        more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+        print(f"{source}: left out, since no split has them: {', '.join(map(str, names[:_MOST_NAMES]))}{more}")
+    for split, samples in splits.items():
+        if samples.num_ignored:
+            print(f"{split}: {samples.num_ignored:,} files ignored, since by their names they are no images")
+        if num_outside := samples.notes.get("num_images_outside_class_folders"):
+            print(f"{split}: {num_outside:,} images ignored, since they lie in no class folder")
 
 
 def _generate(chosen: argparse.Namespace) -> None:
@@ -117,7 +135,7 @@ def _report(out: Path, packed: Packed, seconds: float) -> None:
         print(f"{packed.num_original:,} images kept their bytes, {num_samples - packed.num_original:,} did not")
     if not packed.was_there:
         print(f"{seconds:,.1f} s, {num_samples / seconds:,.0f} img/s")
-    print(f"train with it: python engine/train.py --data.path {out}")
+    print(f"train with it: python engine/train.py --data.path {shlex.quote(str(out))}")
 
 
 def _verify(chosen: argparse.Namespace) -> None:

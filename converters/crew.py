@@ -24,6 +24,7 @@ from .crew_worker import PRELOADED, serve
 IN_FLIGHT = 3  # tasks a worker: one encoded and waiting for its turn, one being worked on, one being read ahead
 STUCK_S = 300.0  # at one item: no image takes that long, and a network file system that does will not come back
 _LOOK_INTERVAL_S = 1.0
+_LOOKS_MISSED = 5  # in a row: then this process was held up too (Ctrl-Z, a machine that slept), and nobody looked
 
 
 class Work(Protocol):
@@ -127,6 +128,7 @@ class _Crew:
     workers: list["_Worker"] = field(default_factory=list)
     _outbox: "queue.SimpleQueue[tuple[Connection, Any] | None]" = field(default_factory=queue.SimpleQueue)
     _sender: threading.Thread | None = None
+    _looked_s: float = 0.0
 
     def send(self, worker: "_Worker", message: Any) -> None:
         if self._sender is None:
@@ -143,6 +145,10 @@ class _Crew:
         """Wait for at least one message. Raises what a worker raised, or FeedrateError when one died or is stuck."""
         while True:
             ready = wait([worker.connection for worker in self.workers], _LOOK_INTERVAL_S)
+            before_s, self._looked_s = self._looked_s, time.monotonic()
+            if self._looked_s - before_s > _LOOKS_MISSED * _LOOK_INTERVAL_S:
+                for worker in self.workers:
+                    worker.restart_clock()
             for worker in self.workers:
                 if worker.connection not in ready and worker.seconds_at_one_item() > self.stuck_s:
                     raise FeedrateError(
@@ -206,6 +212,10 @@ class _Worker:
         if self.state[2] != self._seen or not self.tasks or self.state[0] < 0:
             self._seen, self._since_s = self.state[2], time.monotonic()
         return time.monotonic() - self._since_s
+
+    def restart_clock(self) -> None:
+        """Count the time at its item from now on."""
+        self._since_s = time.monotonic()
 
     def cause_of_death(self) -> str:
         """In words, once its pipe has ended."""

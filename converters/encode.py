@@ -1,6 +1,5 @@
 """One stored image in, the bytes to pack out."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Literal
@@ -9,14 +8,15 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from loaders.errors import FeedrateError
 
 from .jpeg_structure import JPEG_START, JpegHead, NotAJpeg, is_whole, read_head
+from .orientation import exif_orientation, upright
 from .restarts import with_restarts
 
-_LARGEST_SIDE_PX = 65_535  # .beton stores sides in 16 bits
+_LARGEST_SIDE_PX = 65_500  # libjpeg's limit; .beton's, which stores sides in 16 bits, is hardly higher
 _MOST_PIXELS = 178_956_970  # beyond which Pillow takes an image for a decompression bomb: half a gigabyte of RGB
 _EXACT_COUNTS_PX = 1 << 23  # cv2.calcHist counts in float32, exact below 2**24
 _SUBSAMPLINGS = ("444", "422", "420", "440", "411", "Gray")  # those every libjpeg-turbo decodes, FFCV's old one too
@@ -136,7 +136,7 @@ def _from_jpeg(stored: NDArray[np.uint8], head: JpegHead, encoding: Encoding, wa
     if anew or not head.is_baseline:
         pixels = _decode_jpeg(stored, width, height, size)
         if turned:
-            pixels = _turned(pixels, head.orientation)
+            pixels = upright(pixels, head.orientation)
             size = size[::-1] if head.orientation > 4 else size
         return _from_pixels(pixels, encoding, wanted, size)
     _check_size(width, height)
@@ -205,11 +205,20 @@ def _shrunk(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.ui
 
 
 def _check_size(width: int, height: int) -> None:
-    """Refuse what could be stored and hardly be read again. Raises UndecodableImage."""
+    """Refuse what could not be stored, or hardly be read again. Raises UndecodableImage."""
     if width * height > _MOST_PIXELS or max(width, height) > _LARGEST_SIDE_PX:
         raise UndecodableImage(
             f"it is {width}×{height} px, above {_MOST_PIXELS:,} or with a side above {_LARGEST_SIDE_PX:,}:"
             " shrink it (--max-side)"
+        )
+
+
+def _check_pixels(width: int, height: int) -> None:
+    """Refuse what takes too much memory when Pillow decodes it, whole. Raises UndecodableImage."""
+    if width * height > _MOST_PIXELS:
+        raise UndecodableImage(
+            f"it is {width}×{height} px, above {_MOST_PIXELS:,}, and no JPEG, which could be shrunk while decoding:"
+            " shrink it before packing"
         )
 
 
@@ -243,32 +252,27 @@ def _decode_with_pillow(stored: NDArray[np.uint8], encoding: Encoding) -> NDArra
     """uint8 [height, width, 3] of anything Pillow reads."""
     try:
         with Image.open(BytesIO(stored.tobytes())) as image:
-            _check_size(*image.size)
-            if encoding.apply_exif:
-                image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # Pillow clips 16 bits to 8 instead of scaling them
-                grey = (np.asarray(image.convert("I")) >> 8).astype(np.uint8)
-                return np.repeat(grey[:, :, None], 3, axis=2)
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "its format is unknown" if "cannot identify" in str(error) else str(error)
+            _check_pixels(*image.size)
+            pixels = _as_rgb(image)
+            return upright(pixels, exif_orientation(image)) if encoding.apply_exif else pixels
+    except (UndecodableImage, MemoryError):
+        raise
+    except Exception as error:  # OSError, SyntaxError, ValueError, struct.error, …: whatever damage leads it to
+        reason = "its format is unknown" if "cannot identify" in str(error) else str(error) or repr(error)
         raise UndecodableImage(reason) from error
 
 
-_TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {  # what makes a picture upright
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.transpose(1, 0, 2),
-    6: lambda pixels: pixels.transpose(1, 0, 2)[:, ::-1],
-    7: lambda pixels: pixels.transpose(1, 0, 2)[::-1, ::-1],
-    8: lambda pixels: pixels.transpose(1, 0, 2)[::-1],
-}
-
-
-def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Upright, where EXIF says that it was stored otherwise."""
-    return np.ascontiguousarray(_TURNS[orientation](pixels))
+def _as_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """uint8 [height, width, 3] of an opened file. Raises UndecodableImage where nobody knows which value is white."""
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):  # a PGM, scaled from its maximum
+        grey = (np.asarray(image.convert("I")) >> 8).astype(np.uint8)  # Pillow's own way to RGB clips at 255
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        raise UndecodableImage(
+            "its grey values are signed, of 32 bits or fractions, and nothing tells which is white: save it with 8 or"
+            " 16 bits"
+        )
+    return np.asarray(image.convert("RGB"))
 
 
 def _histogram(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:

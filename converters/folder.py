@@ -28,22 +28,40 @@ _OWN = re.compile(r"(train|val)(\.beton|\.npy|\.samples\.npz|-\d{6}\.(tar|idx))|
 
 @contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """The folder, made if need be, held against other packing passes. Raises FeedrateError."""
-    if out.exists() and not out.is_dir():
-        raise FeedrateError(f"{out} is a file: give a folder with --out")
+    """The folder, made if need be, held against other packing passes.
+
+    Raises FeedrateError, also where it turns out in the block that nothing can be written into the folder.
+    """
     try:
+        if out.exists() and not out.is_dir():
+            raise FeedrateError(f"{out} is a file: give a folder with --out")
         out.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(out, os.O_RDONLY)
     except OSError as error:
-        raise FeedrateError(f"{out} cannot be written to ({error.strerror}): give another --out") from error
+        raise _not_writable(out, error) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FeedrateError(f"{out} is being packed by another process: wait, or give another --out") from error
         yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) and not is_full_disk(error):
+            raise
+        raise _not_writable(out, error) from error
     finally:
         os.close(descriptor)
+
+
+def may_remove(out: Path, path: Path) -> bool:
+    """Whether packing into `out` may remove what lies at `path`, or a link at `path`, for being named like its own."""
+    folder = out.resolve()
+    for place in (path.resolve(), path.parent.resolve() / path.name):
+        if place != folder and place.is_relative_to(folder):
+            first = place.relative_to(folder).parts[0]
+            if first == WORK_FOLDER or _OWN.fullmatch(first):
+                return True
+    return False
 
 
 def begin(out: Path, task: Mapping[str, Any], overwrite: bool) -> Manifest | None:
@@ -88,7 +106,8 @@ def publish(out: Path) -> Manifest | None:
     if not (work / MANIFEST_NAME).exists():
         return None
     manifest = parse_manifest(work)
-    (out / BAD_SAMPLES_NAME).unlink(missing_ok=True)  # of a pass that failed
+    if not any(split.num_bad for split in manifest.splits.values()):
+        (out / BAD_SAMPLES_NAME).unlink(missing_ok=True)  # of a pass that failed
     for name in (*(file.name for file in manifest.files()), BAD_SAMPLES_NAME):
         if (work / name).exists():
             os.replace(work / name, out / name)
@@ -106,6 +125,10 @@ def no_space(out: Path, num_bytes: float) -> FeedrateError:
         f"{out} needs about {num_bytes / 1e9:,.2f} GB and its disk has {free / 1e9:,.2f} GB free: free some and"
         " give the same command again, give another --out, or store less (--preset 256)"
     )
+
+
+def _not_writable(out: Path, error: OSError) -> FeedrateError:
+    return FeedrateError(f"{out} cannot be written to ({error.strerror}): give another --out")
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -68,7 +68,8 @@ def settings_of(chosen: argparse.Namespace) -> PackSettings:
         if chosen.preset:
             raise FeedrateError(f"--preset {chosen.preset} sets the size itself: leave out --max-side and --short-side")
         limited = "longest" if chosen.short_side is None else "shortest"
-        encoding = replace(encoding, limit_px=chosen.max_side or chosen.short_side, limited=limited)
+        limit_px = chosen.max_side if chosen.short_side is None else chosen.short_side
+        encoding = replace(encoding, limit_px=limit_px, limited=limited)
     if chosen.jpeg_share is not None and chosen.write_mode != "mix":
         raise FeedrateError(f"--jpeg-share goes with --write-mode mix, not {chosen.write_mode}")
     encoding = replace(

@@ -1,18 +1,27 @@
 """What a worker of the packing pass does with a task: read samples, encode them, tell their sizes, write them."""
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loaders.counter_random import Draws
+from loaders.errors import FeedrateError
 
 from .encode import Encoding, UndecodableImage, Wanted, encode
 from .formats.outputs import ROW, Payload, Place, Rows
-from .samples import Stored
+from .samples import WHOLE_FILE, Stored
 
 _UNIT = float(1 << 53)
+# of disks, networks and this process: the next sample, or the next try, may do as badly or well
+_NOT_OF_SAMPLES = (
+    *(errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class PackWork:
             stored.will_be_read()
 
     def prepare(self, task: Task, at: Callable[[int], None]) -> tuple[Report, list[Payload]]:
-        """Encode the task's samples."""
+        """Encode the task's samples. Raises FeedrateError where the source cannot be read, whatever the sample."""
         rows = np.zeros(len(task.stored), ROW)
         rows["source_index"], rows["label"] = task.source_indices, task.labels
         rows["beton_is_raw"] = self._is_raw(task.source_indices)
@@ -70,6 +79,11 @@ class PackWork:
                 bad.append((item, str(error)))
                 continue
             except OSError as error:
+                if not _is_of_the_sample(error, stored):
+                    raise FeedrateError(
+                        f"{stored.where()} cannot be read ({error.strerror}), through no fault of the image: see to"
+                        " the disk or the network it is on, then give the same command again to go on"
+                    ) from error
                 bad.append((item, f"it cannot be read: {error.strerror}"))
                 continue
             row = rows[item]
@@ -103,3 +117,11 @@ class PackWork:
             pixels="raw" in self.formats or (beton and is_raw),
             histogram=bool(is_counted),
         )
+
+
+def _is_of_the_sample(error: OSError, stored: Stored) -> bool:
+    """Whether it is for the sample alone that it cannot be read, and not for the disk or a source that has gone."""
+    if error.errno != errno.ENOENT:
+        return error.errno not in _NOT_OF_SAMPLES
+    folder = Path(stored.path).parent
+    return stored.num_bytes == WHOLE_FILE and os.access(folder, os.F_OK)  # `exists` may raise

@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
@@ -26,13 +25,13 @@ from .formats.beton import BetonOutput
 from .formats.outputs import Output, sync
 from .formats.raw_array import RawOutput
 from .formats.shards import SHARD_BYTES, ShardOutput
+from .inspection.checksums import Checksums
 from .pack_work import PackWork
 from .progress import Phase, silent_phase
 from .samples import BadSample, Samples
 from .split_pass import Rules, SplitPass, check_bad, counted_every
 
 FORMATS = ("beton", "shards", "raw")
-_HASH_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -169,25 +168,27 @@ class _Pass:
         return [*self._splits[split].bad, *done.tally.bad]
 
     def _describe_files(self, passes: Mapping[str, SplitPass], phase: Phase) -> dict[str, PackedSplit]:
-        """Write the tables and hash everything."""
-        described = {}
-        with phase("checksums", 0) as advance, ThreadPoolExecutor(_HASH_THREADS) as threads:
-            for split, one in passes.items():
-                self._write_table(split, one)
-                synced = [threads.submit(sync, path) for paths in one.paths.values() for path in paths]
-                files = {name: threads.map(_measured, paths) for name, paths in one.paths.items()}
-                samples = self._splits[split]
-                described[split] = PackedSplit(
-                    num_samples=len(one.rows),
-                    num_bad=len(self._all_bad(split, one)),
-                    samples_per_class=np.bincount(one.rows["label"], minlength=len(samples.classes)).tolist(),
-                    samples=_measured(self._work / table_name(split)),
-                    formats={name: list(of) for name, of in files.items()},
-                )
-                for waited_for in synced:
-                    waited_for.result()
-                advance(len(one.rows), sum(file.num_bytes for of in described[split].formats.values() for file in of))
-        return described
+        """Write the tables and hash everything, by reading it again: what stands before samples is written last."""
+        for split, one in passes.items():
+            self._write_table(split, one)
+        tables = {split: self._work / table_name(split) for split in passes}
+        paths = [*tables.values(), *(path for one in passes.values() for of in one.paths.values() for path in of)]
+        total = sum(len(one.rows) for one in passes.values())
+        with Checksums({path: path.stat().st_size for path in paths}) as checksums:
+            for path in paths:
+                sync(path)
+            with phase("checksums", total, checksums.num_done(total)) as advance:
+                digests = checksums.wait(advance, total)
+        return {
+            split: PackedSplit(
+                num_samples=len(one.rows),
+                num_bad=len(self._all_bad(split, one)),
+                samples_per_class=np.bincount(one.rows["label"], minlength=len(self._splits[split].classes)).tolist(),
+                samples=_measured(tables[split], digests),
+                formats={name: [_measured(path, digests) for path in of] for name, of in one.paths.items()},
+            )
+            for split, one in passes.items()
+        }
 
     def _write_table(self, split: str, one: SplitPass) -> None:
         rows, samples = one.rows, self._splits[split]
@@ -276,11 +277,12 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _measured(path: Path) -> PackedFile:
-    """A finished file's size and SHA-256. What stands before its samples is written last, so it is read once more."""
-    with open(path, "rb", buffering=0) as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return PackedFile(path.name, file.tell(), digest.hexdigest())
+def _measured(path: Path, digests: Mapping[Path, str | OSError]) -> PackedFile:
+    """A finished file's size and SHA-256. Raises OSError where it could not be read."""
+    digest = digests[path]
+    if isinstance(digest, OSError):
+        raise digest
+    return PackedFile(path.name, path.stat().st_size, digest)
 
 
 def _check_space(out: Path, needed: Mapping[str, Estimate]) -> None:

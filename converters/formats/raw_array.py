@@ -53,8 +53,7 @@ class RawOutput:
     def finish(self, rows: Rows) -> list[Path]:
         """Write the header of NumPy's format, version 1.0."""
         sizes = np.unique(np.stack([rows["height"], rows["width"]], axis=1), axis=0)
-        height, width = sizes[0].tolist()
-        shape = (len(rows), height, width, 3) if len(sizes) == 1 else (self._num_bytes,)
+        shape = (len(rows), *sizes[0].tolist(), 3) if len(sizes) == 1 else (self._num_bytes,)
         text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
         before = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
         write_at(self._path, 0, before + text.ljust(HEADER_BYTES - 11).encode() + b"\n")

@@ -131,7 +131,8 @@ def _claim(root: Path, recipe: dict[str, Any]) -> None:
                 f"{root} holds photos of another recipe ('{odd}' differs): remove it, or choose another"
             )
         return
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    begun = RECIPE_NAME + PARTIAL_SUFFIX  # left by a run that was killed while it wrote the recipe
+    if root.exists() and (not root.is_dir() or any(entry.name != begun for entry in root.iterdir())):
         raise FeedrateError(f"{root} is there and holds no {RECIPE_NAME}: choose an empty or a new folder")
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Class folders: `train/<class>/…` and `val/<class>/…` (also valid, validation, test), or just `<class>/…`."""
+"""Class folders: `train/<class>/…` and `val/<class>/…` (or whatever a split is called), or just `<class>/…`."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import FeedrateError
-from loaders.folder_records import FOLDERS_OF, recognises, split_folders, subfolders
+from loaders.folder_records import folders_named_like_splits, recognises, split_folders, subfolders
 from loaders.folder_scan import FileTable, is_image_name, walk_class
 
 from ..progress import Advance, Phase
@@ -79,17 +79,21 @@ def recognise(path: Path) -> str | None:
 def open_splits(path: Path, phase: Phase) -> dict[str, Samples]:
     """List every split, numbered as torchvision's `ImageFolder` numbers it, names beginning with a dot left out.
 
-    A class has the same label in both splits. Raises FeedrateError on a class without images, on a class that only
+    A class has the same label in both splits. Folders beside those of the splits are left out and noted, a second
+    validation split too. Raises FeedrateError on a class without images, on a class that only
     the validation split has, and on validation images that lie in no class folders.
     """
     folders = split_folders(path)
+    left_out: list[str] = []
     if path not in folders.values():
         _refuse_flat(path, folders)
+        left_out = sorted(f"{name}/" for name in subfolders(path) if path / name not in folders.values())
     classes = None
     splits: dict[str, Samples] = {}
     for split in sorted(folders):  # "train" comes first: its classes are those of both
         with phase(f"list {split}", 0) as advance:
-            splits[split] = list_folder(folders[split], classes, advance, [path, path.parent])
+            samples = splits[split] = list_folder(folders[split], classes, advance, [path, path.parent])
+        samples.notes.update({"left_out": left_out} if left_out else {})
         classes = splits[split].classes
     return splits
 
@@ -161,10 +165,8 @@ def _class_folders(folder: Path, notices: Notices) -> tuple[list[str], int]:
 
 def _refuse_flat(path: Path, found: Mapping[str, Path]) -> None:
     """Refuse a split whose images lie in no class folders, which would otherwise be left out without a word."""
-    for split, names in FOLDERS_OF.items():
-        for folder in (path / name for name in names):
-            if split in found or not folder.is_dir():
-                continue
+    for split, folders in folders_named_like_splits(path).items():
+        for folder in () if split in found else folders:
             if any(is_image_name(entry.name) for entry in folder.iterdir()):
                 kaggle = ", put LOC_val_solution.csv (Kaggle's ImageNet) into it" if split == "val" else ""
                 raise FeedrateError(

@@ -1,5 +1,6 @@
 """What comes in: a data set in whatever form it lies there, its splits as lists of samples, or a helpful sentence."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Literal, Protocol
 
 from loaders.errors import FeedrateError
 
+from ..folder import may_remove
 from ..progress import Phase
 from ..samples import Samples
 from . import archive_source, cifar_source, folder_source, kaggle_source, packed_source, shard_source
@@ -97,9 +99,14 @@ def open_source(dataset: str, path: Path, options: SourceOptions, phase: Phase) 
 
 
 def check_apart(source: Path, out: Path) -> None:
-    """Refuse to pack into the source, where the packed folder would be taken for a class. Raises FeedrateError."""
+    """Refuse to pack into the source, where the packed folder would be taken for a class, and over the source.
+
+    Raises FeedrateError.
+    """
     if out.resolve().is_relative_to(source.resolve()):
         raise FeedrateError(f"{out} lies inside the source {source}: give an --out outside of it")
+    if may_remove(out, source):
+        raise FeedrateError(f"packing into {out} would replace the source {source} itself: give another --out")
 
 
 def _recognised(dataset: str, path: Path) -> _Form:
@@ -111,7 +118,7 @@ def _recognised(dataset: str, path: Path) -> _Form:
         if found not in ("any", dataset) and dataset != "folder":
             raise FeedrateError(
                 f"{path} holds {_TITLES[found]}, which is not '{dataset}': run"
-                f" 'python tools/convert.py {found} --source {path}'"
+                f" python tools/convert.py {found} --source {shlex.quote(str(path))}"
             )
         return form
     raise FeedrateError(f"{path} holds nothing this reads: {_REMEDIES[dataset]}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loaders.errors import FeedrateError
-from loaders.folder_records import FOLDERS_OF, subfolders
+from loaders.folder_records import FOLDERS_OF, folders_named_like_splits, subfolders
 from loaders.folder_scan import is_image_name
 
 from ..progress import Advance, Phase
@@ -22,7 +22,6 @@ _META = re.compile(r"__[^/]*__($|/)")  # likewise: what it skips
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _MOST_CLASSES = 1 << 20  # a damaged label must not take all memory
 _LARGEST_LABEL_BYTES = 1 << 20
-_WORDS_OF = {"train": ("train", "training"), "val": FOLDERS_OF["val"]}
 
 
 @dataclass
@@ -67,8 +66,9 @@ def open_splits(path: Path, phase: Phase) -> dict[str, Samples]:
 
 def _folders(path: Path) -> list[Path]:
     """Where shards may lie."""
-    inner = [path / name for names in FOLDERS_OF.values() for name in names]
-    return [folder for folder in (path, *inner) if folder.is_dir()]
+    if not path.is_dir():
+        return []
+    return [path, *(folder for folders in folders_named_like_splits(path).values() for folder in folders)]
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -86,14 +86,14 @@ def _by_split(path: Path) -> tuple[dict[str, list[Path]], list[Path]]:
         found = {}
         for folder in _folders(path):
             for shard in _shards(folder):
-                found.setdefault(_word(shard.name) if folder == path else folder.name, []).append(shard)
+                found.setdefault(_word(shard.name) if folder == path else folder.name.lower(), []).append(shard)
         _refuse_class_folders(path)
     for shard in (shard for shards in found.values() for shard in shards):
         if shard.suffix.lower() != ".tar":
             raise FeedrateError(f"{shard} is compressed: decompress it, since samples are read in place")
     splits: dict[str, list[Path]] = {}
     left_out: list[Path] = []
-    for split, words in _WORDS_OF.items():
+    for split, words in FOLDERS_OF.items():
         there = [found[word] for word in words if word in found]
         splits.update({split: there[0]} if there else {})
         left_out += [shard for shards in there[1:] for shard in shards]
@@ -108,9 +108,10 @@ def _word(name: str) -> str:
 
 def _refuse_class_folders(path: Path) -> None:
     """Refuse to guess between shards and class folders that lie side by side."""
-    for folder in _folders(path):
+    folders = _folders(path)
+    for folder in folders:
         for name in subfolders(folder):
-            if folder / name in _folders(path):
+            if folder / name in folders:
                 continue
             with os.scandir(folder / name) as entries:
                 if any(is_image_name(entry.name) for entry in entries):

@@ -1,5 +1,6 @@
 """What is kept, what is encoded anew, and that broken images are found."""
 
+import struct
 import subprocess
 import sys
 import tempfile
@@ -170,10 +171,26 @@ def test_a_ycck_file_is_what_it_is_called():
     assert simplejpeg.decode_jpeg_header(ODD["CMYK JPEG"])[2] == "CMYK"
 
 
-def test_sixteen_bits_are_scaled_and_not_clipped():
-    deep = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
-    encoded = encode(stored(Image.fromarray(deep), "PNG"), None, Encoding("raw"), PIXEL)
-    assert np.array_equal(encoded.pixels[..., 1], deep >> 8)
+DEEP = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+
+
+@pytest.mark.parametrize("apply_exif", [False, True])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_are_scaled_and_not_clipped(kind, apply_exif):
+    encoded = encode(stored(Image.fromarray(DEEP), kind), None, Encoding("raw", apply_exif=apply_exif), PIXEL)
+    assert np.array_equal(encoded.pixels[..., 1], DEEP >> 8)
+
+
+@pytest.mark.parametrize("head", [b"P2\n4 1\n1000\n0 250 500 1000\n", b"P5\n4 1\n1000\n\0\0\0\xfa\1\xf4\3\xe8"])
+def test_a_pgm_is_white_at_the_maximum_that_it_tells(head):
+    encoded = encode(np.frombuffer(head, np.uint8), None, Encoding("raw"), PIXEL)
+    assert encoded.pixels[0, :, 0].tolist() == [0, 64, 128, 255]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_grey_whose_white_nobody_knows_is_not_clipped_but_bad(dtype):
+    with pytest.raises(UndecodableImage, match="which is white: save it with 8 or 16 bits"):
+        encode(stored(Image.fromarray(DEEP.astype(dtype)), "TIFF"), None, Encoding("raw"), PIXEL)
 
 
 def test_raw_samples_stay_raw_or_become_jpegs():
@@ -203,6 +220,38 @@ def test_orientation_in_exif_is_ignored_unless_asked_for(kind, orientation):
     assert kept.is_original == (kind == "JPEG" and orientation == 1)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_counts_as_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = stored(PIXELS, "PNG", exif=exif.tobytes())
+    for cut in (b"", b"Exif", exif.tobytes()[:-9], exif.tobytes()[:10] + b"\xff" * 9):
+        data = stored(PIXELS, "PNG", exif=cut)
+        assert np.array_equal(encode(data, None, Encoding("raw", apply_exif=True), PIXEL).pixels, PIXELS), cut
+    assert encode(whole, None, Encoding("raw", apply_exif=True), PIXEL).height == 90
+
+
+def test_whatever_pillow_raises_makes_a_bad_sample_but_lack_of_memory_does_not(monkeypatch):
+    for error in (struct.error("unpack requires"), IndexError(), KeyError("x"), OverflowError(), RuntimeError("odd")):
+        monkeypatch.setattr(encoding_module.Image, "open", Raises(error))
+        with pytest.raises(UndecodableImage) as caught:
+            encode(stored(PIXELS, "PNG"), None, Encoding(), JPEG)
+        assert str(caught.value) in (str(error), repr(error)) and str(caught.value)
+    monkeypatch.setattr(encoding_module.Image, "open", Raises(MemoryError()))
+    with pytest.raises(MemoryError):
+        encode(stored(PIXELS, "PNG"), None, Encoding(), JPEG)
+
+
+class Raises:
+    """Stands for a function that raises this."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __call__(self, *arguments):
+        raise self.error
+
+
 @pytest.mark.parametrize(
     ("kind", "share"),
     [(kind, share) for kind in ("JPEG", "PNG", "WEBP") for share in (0.02, 0.3, 0.6, 0.97)] + [("JPEG", 0.9999)],
@@ -227,6 +276,24 @@ def test_a_bomb_is_refused_before_it_takes_the_memory(monkeypatch):
         with pytest.raises(UndecodableImage, match="90×60 px"):
             encode(data, None, Encoding(), JPEG)
     assert encode(stored(PIXELS), None, Encoding(limit_px=15), JPEG).width == 15  # decoded at half its size
+
+
+@pytest.mark.parametrize("write_mode", ["jpg", "raw"])
+def test_a_side_beyond_libjpegs_limit_is_bad_unless_it_is_to_be_shrunk(write_mode):
+    wanted = PIXEL if write_mode == "raw" else JPEG
+    for side in (65_501, 65_535, 70_000):
+        data = stored(np.full((2, side, 3), 77, np.uint8), "PNG")
+        with pytest.raises(UndecodableImage, match=f"{side}×2 px.*side above 65,500: shrink it"):
+            encode(data, None, Encoding(write_mode), wanted)
+        assert encode(data, None, Encoding(write_mode, limit_px=500), wanted).width == 500
+    at_most = encode(stored(np.full((2, 65_500, 3), 77, np.uint8), "PNG"), None, Encoding(write_mode), wanted)
+    assert at_most.width == 65_500
+
+
+def test_only_jpegs_may_have_more_pixels_than_are_decoded_when_they_are_to_be_shrunk(monkeypatch):
+    monkeypatch.setattr(encoding_module, "_MOST_PIXELS", 90 * 60 - 1)
+    with pytest.raises(UndecodableImage, match="90×60 px.*no JPEG.*shrink it before packing"):
+        encode(stored(PIXELS, "PNG"), None, Encoding(limit_px=15), JPEG)
 
 
 def test_a_jpeg_of_400_million_pixels_is_shrunk_without_ever_having_them_all():
@@ -271,7 +338,7 @@ def test_the_histogram_is_exact_beyond_what_float32_counts():
     [
         {"write_mode": "bmp"},
         {"limit_px": 0},
-        {"limit_px": 70_000},
+        {"limit_px": 65_501},
         {"quality": 0},
         {"quality": 101},
         {"write_mode": "mix", "jpeg_share": 1.5},

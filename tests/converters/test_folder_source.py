@@ -128,10 +128,35 @@ open_source("folder", Path(sys.argv[1]), SourceOptions(), silent_phase)
     assert f"FeedrateError: {ant / 'closed'}, and 1 more" in ended.stderr
 
 
-@pytest.mark.parametrize("folder", ["val", "valid", "validation", "test"])
-def test_the_validation_split_goes_by_four_names(root, folder):
+@pytest.mark.parametrize("folder", ["val", "valid", "validation", "test", "testing", "Test"])
+def test_the_validation_split_goes_by_many_names(root, folder):
     (root / "val").rename(root / folder)
     assert list(open_as(root, "folder")) == ["train", "val"]
+
+
+def test_folders_beside_the_splits_are_left_out_and_noted(root):
+    assert not open_as(root, "folder")["train"].notes
+    shutil.copytree(root / "val", root / "test")
+    add(root / "papers" / "a.jpg")
+    add(root / ".cache" / "a.jpg")
+    for samples in open_as(root, "folder").values():
+        assert len(samples) == 5 and samples.notes["left_out"] == ["papers/", "test/"]
+    assert "left_out" not in open_as(root / "train", "folder")["train"].notes
+
+
+def test_splits_with_capitals_are_no_classes(root):
+    (root / "train").rename(root / "Training")
+    (root / "val").rename(root / "Test")
+    splits = open_as(root, "folder")
+    assert list(splits) == ["train", "val"]
+    assert all(samples.classes == ("ant", "bee", "cat") for samples in splits.values())
+
+
+def test_images_of_a_split_with_capitals_are_not_left_out_either(root):
+    (root / "Training").mkdir()
+    (root / "train" / "ant" / "0.jpg").rename(root / "Training" / "0.jpg")
+    shutil.rmtree(root / "train")
+    assert f"{root / 'Training'} holds images and no class folders" in refused_source(root, "folder")
 
 
 def test_folders_of_classes_alone_are_a_training_split(root):

@@ -4,12 +4,15 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tarfile
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +22,11 @@ from pictures import write_image_folder
 
 from converters import crew, folder, packing, split_pass
 from converters.encode import Encoding
+from converters.inspection import checksums
 from converters.packing import PackSettings, channel_statistics, pack
+from converters.progress import silent_phase
 from converters.samples import BadSample, Stored
+from converters.sources.opening import SourceOptions, open_source
 from converters.split_pass import Rules, packing_order
 from loaders.errors import FeedrateError
 from loaders.manifest import read_manifest
@@ -290,11 +296,66 @@ def test_what_an_earlier_run_skipped_is_not_borne_by_stricter_rules(damaged, tmp
         pack(listed(damaged), tmp_path / "out", settings(), 0)
 
 
-def test_a_split_without_one_good_sample_is_refused(tmp_path):
+class Unreadable(Stored):
+    """A sample whose disk answers with an error as long as there is a file; its name tells which error and file."""
+
+    def read(self):
+        number, fault = self.name.split(" ")
+        if Path(fault).exists():
+            raise OSError(int(number), os.strerror(int(number)), self.path)
+        return super().read()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_disk_that_fails_ends_the_pass_and_makes_no_bad_sample(image_folder, tmp_path, number, num_workers):
+    fault = tmp_path / "fault"
+
+    def faulty():
+        samples = listed(image_folder)["train"]
+        plain, path = samples.stored, str(samples.paths[20])
+        samples.stored = lambda index: Unreadable(f"{number} {fault}", path) if index == 20 else plain(index)
+        return {"train": samples}
+
+    fault.touch()
+    lenient = Rules(skip_bad=True, most_bad=99)
+    with pytest.raises(FeedrateError, match=f"{os.strerror(number)}.*no fault of the image.*again to go on"):
+        pack(faulty(), tmp_path / "out", settings(), num_workers, lenient)
+    assert files(tmp_path / "out") == ["packing.partial"]
+    fault.unlink()
+    pack(faulty(), tmp_path / "out", settings(), num_workers, lenient)
+    assert read_manifest(tmp_path / "out").splits["train"].num_bad == 0
+
+
+@pytest.mark.parametrize("form", ["class folders", "shards"])
+def test_a_source_that_goes_away_ends_the_pass_and_a_file_that_does_is_bad(image_folder, tmp_path, monkeypatch, form):
+    source = tmp_path / "source"
+    if form == "shards":
+        pack(listed(image_folder), tmp_path / "packed", settings("shards"), 0)
+        source.mkdir()
+        for shard in (tmp_path / "packed").glob("*.tar"):
+            shard.rename(source / shard.name)
+    else:
+        shutil.copytree(image_folder, source)
+    lenient = Rules(skip_bad=True, most_bad=99)
+    splits = open_source("folder", source, SourceOptions(on_bad="skip"), silent_phase)
+    if form == "class folders":
+        Path(splits["train"].stored(3).path).unlink()
+    source.rename(tmp_path / "elsewhere")
+    with pytest.raises(FeedrateError, match="No such file.*the same command again to go on"):
+        pack(splits, tmp_path / "out", settings(), 0, lenient)
+    (tmp_path / "elsewhere").rename(source)
+    pack(splits, tmp_path / "out", settings(), 0, lenient)
+    assert read_manifest(tmp_path / "out").splits["train"].num_bad == (form == "class folders")
+
+
+@pytest.mark.parametrize("form", ALL)
+def test_a_split_without_one_good_sample_is_refused(tmp_path, form):
     (tmp_path / "in" / "train" / "ant").mkdir(parents=True)
     (tmp_path / "in" / "train" / "ant" / "1.jpg").write_bytes(b"x")
     with pytest.raises(FeedrateError, match="not one sample of 'train'"):
-        pack(listed(tmp_path / "in"), tmp_path / "out", settings(), 0, Rules(skip_bad=True, most_bad=9))
+        pack(listed(tmp_path / "in"), tmp_path / "out", settings(form), 0, Rules(skip_bad=True, most_bad=9))
+    assert files(tmp_path / "out") == ["bad_samples.jsonl", "packing.partial"]
 
 
 # ---- what ends a pass, and going on
@@ -349,9 +410,37 @@ def test_a_pass_that_failed_while_hashing_or_publishing_is_only_finished(image_f
         assert contents(tmp_path / name) == contents(tmp_path / "straight")
 
 
-@pytest.mark.parametrize("num_moved", range(12))
-def test_a_pass_killed_between_two_final_names_is_finished_by_the_next(image_folder, tmp_path, monkeypatch, num_moved):
-    pack(listed(image_folder), tmp_path / "straight", settings(*ALL), 0)
+def test_an_interruption_while_files_are_hashed_is_answered_within_a_moment(image_folder, tmp_path, monkeypatch):
+    num_hashed = 0
+
+    class Slow:
+        def update(self, block):
+            nonlocal num_hashed
+            num_hashed += len(block)
+            time.sleep(0.02)
+
+        def hexdigest(self):
+            return "0" * 64
+
+    @contextmanager
+    def phase(label, total, num_before=0):
+        yield interrupted if label == "checksums" else lambda num_samples, num_bytes: None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checksums, "_BLOCK_BYTES", 512)
+        patch.setattr(checksums, "hashlib", SimpleNamespace(sha256=Slow))
+        with pytest.raises(KeyboardInterrupt):
+            pack(listed(image_folder), tmp_path, settings(), 0, phase=phase)
+    written = sum(path.stat().st_size for path in (tmp_path / "packing.partial").glob("*.beton"))
+    assert 0 < num_hashed < written // 2
+    pack(listed(image_folder), tmp_path, settings(), 0)
+    assert open_records(tmp_path, "train").labels.size == 37
+
+
+@pytest.mark.parametrize("num_moved", range(13))
+def test_a_pass_killed_between_two_final_names_is_finished_by_the_next(damaged, tmp_path, monkeypatch, num_moved):
+    lenient = Rules(skip_bad=True, most_bad=3)
+    pack(listed(damaged), tmp_path / "straight", settings(*ALL), 0, lenient)
     replaced = []
 
     class Os:
@@ -366,13 +455,14 @@ def test_a_pass_killed_between_two_final_names_is_finished_by_the_next(image_fol
 
     with monkeypatch.context() as patch:
         patch.setattr(folder, "os", Os())
-        if num_moved < 11:
+        if num_moved < 12:
             with pytest.raises(KeyboardInterrupt):
-                pack(listed(image_folder), tmp_path / "out", settings(*ALL), 0)
+                pack(listed(damaged), tmp_path / "out", settings(*ALL), 0, lenient)
             assert "manifest.json" not in files(tmp_path / "out")
         else:
-            pack(listed(image_folder), tmp_path / "out", settings(*ALL), 0)
-    pack(listed(image_folder), tmp_path / "out", settings(*ALL), 0)
+            pack(listed(damaged), tmp_path / "out", settings(*ALL), 0, lenient)
+    pack(listed(damaged), tmp_path / "out", settings(*ALL), 0, lenient)
+    assert "bad_samples.jsonl" in files(tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "straight")
 
 
@@ -539,6 +629,24 @@ def test_a_disk_that_fills_up_anywhere_is_one_sentence_and_with_more_room_it_goe
     out = tiny_disk(2 * needed + (1 << 20)) / "out"
     pack(listed(image_folder), out, wanted, num_workers)
     assert contents(out) == contents(tmp_path / "straight")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize("step", ["mkdir", "atomic_file"])
+def test_a_folder_that_may_not_be_written_to_is_one_sentence(image_folder, tmp_path, monkeypatch, number, step):
+    """As the super-user all may be written, so the system's answer is made up."""
+
+    def refuse(*arguments, **named):
+        raise OSError(number, os.strerror(number), str(tmp_path))
+
+    def mkdir(path, *arguments, **named):
+        (refuse if path.name == "packing.partial" else made)(path, *arguments, **named)
+
+    (tmp_path / "out").mkdir()
+    made = Path.mkdir
+    monkeypatch.setattr(*((Path, "mkdir", mkdir) if step == "mkdir" else (folder, step, refuse)))
+    with pytest.raises(FeedrateError, match=f"out cannot be written to .{os.strerror(number)}.: give another --out"):
+        pack(listed(image_folder), tmp_path / "out", settings(), 0)
 
 
 def test_other_errors_of_the_disk_are_not_taken_for_a_full_one(image_folder, tmp_path, monkeypatch):

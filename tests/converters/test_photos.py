@@ -80,6 +80,17 @@ def test_another_recipe_is_refused(made, counts, more, word):
         write_photos(made, counts, num_workers=1, **more)
 
 
+def test_a_run_killed_while_it_wrote_the_recipe_is_gone_on_with(tmp_path):
+    (tmp_path / f"{RECIPE_NAME}.partial").write_text('{"version"')
+    assert write_photos(tmp_path, {"train": 2, "val": 2}, num_classes=2, num_workers=1) == (4, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RECIPE_NAME, "train", "val"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / f"{RECIPE_NAME}.partial").touch()
+    (tmp_path / "mine" / "mine.txt").touch()
+    with pytest.raises(FeedrateError, match=RECIPE_NAME):
+        write_photos(tmp_path / "mine", COUNTS)
+
+
 def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(FeedrateError, match=RECIPE_NAME):

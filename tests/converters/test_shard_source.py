@@ -52,6 +52,7 @@ def test_samples_are_those_that_the_package_webdataset_reads(root):
         (("imagenet1k-train-0000.tar", "imagenet1k-validation-00.tar"), ["train", "val"]),
         (("train/0.tar", "val/0.tar"), ["train", "val"]),
         (("train/0.tar", "test/0.tar"), ["train", "val"]),
+        (("Training/0.tar", "Test/0.tar"), ["train", "val"]),
         (("0.tar", "1.tar"), ["train"]),
         (("trainer-0.tar", "values-1.tar"), ["train"]),
         (("VAL_0.tar",), ["val"]),

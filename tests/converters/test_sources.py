@@ -208,3 +208,19 @@ def test_packing_into_the_source_is_refused(tmp_path):
     check_apart(tmp_path / "a", tmp_path / "b")
     with pytest.raises(FeedrateError, match="lies inside"):
         check_apart(tmp_path / "a", tmp_path / "a" / "b")
+
+
+@pytest.mark.parametrize("name", ["train.beton", "val-000000.tar", "packing.partial/train.beton", "link.beton"])
+def test_a_source_that_packing_would_replace_is_refused(tmp_path, name):
+    """Even without --overwrite, which the refusal of a folder that holds such files proposes."""
+    out = tmp_path / "p"
+    (out / "packing.partial").mkdir(parents=True)
+    (out / "train.beton").write_bytes(b"precious")
+    (out / "link.beton").symlink_to("train.beton")
+    with pytest.raises(FeedrateError, match=f"replace the source {out / name} itself: give another --out"):
+        check_apart(out / name, out)
+    with pytest.raises(FeedrateError, match="itself"):
+        check_apart(out / ".." / "p" / name, tmp_path / "." / "p")
+    check_apart(out / "photos.tar", out)  # nothing of ours is called so
+    check_apart(out / "train", out)
+    check_apart(out / name, tmp_path / "q")

@@ -1,0 +1,58 @@
+"""The crew's watch over its workers, on a clock of the test's own."""
+
+import multiprocessing
+
+import pytest
+
+from converters import crew
+from loaders.errors import FeedrateError
+
+
+class Clock:
+    """Stands for `time` and `wait`: each wait takes as long as `waits_s` says, and hears nothing until the last."""
+
+    def __init__(self, waits_s):
+        self.now_s, self._waits_s = 100.0, list(waits_s)
+
+    def monotonic(self):
+        return self.now_s
+
+    def wait(self, connections, timeout_s):
+        self.now_s += self._waits_s.pop(0)
+        return [] if self._waits_s else connections
+
+
+class Busy(crew._Worker):
+    """A worker without a process, which has been at the same item from the start."""
+
+    def __init__(self):
+        self.connection, self.far_end = multiprocessing.Pipe()
+        self.far_end.send(("prepared", 0, None))
+        self.tasks, self.state, self._seen, self._since_s = [0], [0, 3, 7], -1, 0.0
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    """Receive the message of a busy worker after these waits, seconds each."""
+
+    def receive(*waits_s):
+        clock = Clock(waits_s)
+        monkeypatch.setattr(crew, "time", clock)
+        monkeypatch.setattr(crew, "wait", clock.wait)
+        one = crew._Crew(lambda number, item: f"item {item} of task {number}", stuck_s=300.0)
+        one.workers.append(Busy())
+        return one.receive()
+
+    return receive
+
+
+def test_a_worker_that_stays_at_one_item_is_stuck(watch):
+    with pytest.raises(FeedrateError, match="stuck at item 3 of task 0 for 300 s"):
+        watch(*[1.0] * 302, 1.0)
+
+
+@pytest.mark.parametrize("pause_s", [301.0, 86_400.0])
+def test_time_in_which_the_whole_pass_was_suspended_does_not_count(watch, pause_s):
+    assert watch(1.0, 1.0, pause_s, *[1.0] * 290, 1.0)[0][1] == ("prepared", 0, None)
+    with pytest.raises(FeedrateError, match="stuck"):
+        watch(1.0, 1.0, pause_s, *[1.0] * 302, 1.0)
