@@ -25,6 +25,7 @@ from .records import Records
 from .stage_writer import StageWriter
 from .thread_team import Part, ThreadTeam
 from .timed_reading import read_timed
+from .transfer import send
 
 _MAX_CHUNK = 16  # samples a thread fetches at once
 _COLOURS = ("YCbCr", "Gray")  # JPEGs of other colours are turned into RGB differently by DALI and by Pillow
@@ -100,7 +101,7 @@ class DaliLoader(EpochLoader):
 
     def _on_device(self, batch: Batch) -> Batch:
         """DALI's pixels are there already."""
-        return replace(batch, labels=batch.labels.to(self._options.device))
+        return replace(batch, labels=send(batch.labels, self._options.device))
 
     def _graph(self, like: PlanRows) -> Graph:
         return Graph(
@@ -245,7 +246,8 @@ def _held_on_gpu(batches: Generator[Batch], device: torch.device) -> Generator[B
             used.record(torch.cuda.current_stream(device))
             held.append((images, used))
             while len(held) > 2 or (held and held[0][1].query()):  # type: ignore[no-untyped-call]
-                held.popleft()[1].synchronize()
+                held[0][1].synchronize()
+                held.popleft()  # only now: nothing else refers to these images any more
     finally:
         torch.cuda.current_stream(device).synchronize()
         batches.close()

@@ -14,6 +14,7 @@ from .errors import LoaderError
 from .pixels import Pixels
 from .plan import PlanRows
 from .records import Records
+from .transfer import send
 
 Row = int
 # paints a row, whose bytes are suspect or not, that DALI may have failed on; or raises LoaderError
@@ -65,7 +66,7 @@ class Ingredients:
         if self.painted:
             rows = sorted(self.painted)
             pixels = torch.from_numpy(np.stack([self.painted[row] for row in rows]))
-            images[torch.tensor(rows, device=images.device)] = pixels.to(images.device)
+            images[send(torch.tensor(rows), images.device)] = send(pixels, images.device)
         return images
 
 

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from .plan import PlanRows
+from .transfer import send
 
 _PRECISION_BITS = 22  # Pillow's for 8-bit channels: 32 bits less 8 of the pixel and 2 in reserve
 _CHUNK_BYTES_CPU = 8 << 20  # of scratch; more is no faster where a cache must hold it
@@ -68,7 +69,8 @@ def cut_and_resize(pixels: torch.Tensor, cuts: Cuts) -> torch.Tensor:
         return out.zero_()
     num_bytes = _CHUNK_BYTES_CPU if pixels.device.type == "cpu" else _CHUNK_BYTES
     for rows in _chunks(cuts, num_bytes):
-        out[torch.from_numpy(rows).to(pixels.device)] = _Part(pixels, cuts, rows).resized()
+        part = _Part(pixels, cuts, rows)
+        out[part.rows] = part.resized()
     return out
 
 
@@ -97,7 +99,10 @@ def _lines_first(cuts: Cuts) -> NDArray[np.bool_]:
 
 
 class _Part:
-    """Some rows of the batch, all made by the same procedure."""
+    """Some rows of the batch, all made by the same procedure.
+
+    rows  int64 [n], on the device: which they are
+    """
 
     def __init__(self, pixels: torch.Tensor, cuts: Cuts, rows: Ints) -> None:
         rects = cuts.rects[rows]
@@ -109,9 +114,11 @@ class _Part:
         self._is_cut_only = bool((rects[:, 2:] == cuts.size_px).all())
         self._lines_first = bool(_lines_first(cuts)[rows[0]])
         self._reaches_past = bool((rects[:, :2] < 0).any() or (rects[:, :2] + rects[:, 2:] > sides).any())
-        host = np.stack([cuts.starts[rows], *sides.T, *rects.T, cuts.flips[rows]])
-        on_device = torch.from_numpy(host).to(pixels.device, non_blocking=True)[:, :, None]  # each [n, 1]
-        self._starts, self._sample_w, self._sample_h, self._left, self._top, self._w, self._h, flips = on_device
+        host = np.stack([rows, cuts.starts[rows], *sides.T, *rects.T, cuts.flips[rows]])
+        self.rows, *numbers = send(torch.from_numpy(host), pixels.device)
+        self._starts, self._sample_w, self._sample_h, self._left, self._top, self._w, self._h, flips = (
+            number[:, None] for number in numbers
+        )
         self._flips = flips > 0
 
     def resized(self) -> torch.Tensor:
@@ -140,7 +147,7 @@ class _Part:
             index, inside = index_x[:, :, None] + index_y[:, None], inside_x[:, :, None] & inside_y[:, None]
         window = self._pixels[index]
         if self._reaches_past:
-            fill = torch.tensor(self._fill, dtype=torch.uint8, device=self._pixels.device)
+            fill = send(torch.tensor(self._fill, dtype=torch.uint8), self._pixels.device)
             window = torch.where(inside[..., None], window, fill)
         return window
 
@@ -158,7 +165,8 @@ class _Weights:
         # Pillow keeps room for more, whose weights are 0
         num_taps = math.ceil(2 * max(most / size, 1.0))
         numbers = torch.arange(size, device=sides.device)
-        scale = sides.to(torch.float64) / size
+        # by a tensor, since CUDA divides by a number as if to multiply by its reciprocal: that rounds twice
+        scale = sides.to(torch.float64) / torch.full_like(sides, size, dtype=torch.float64)
         support = scale.clamp_min(1.0)
         center = (torch.where(flips, size - 1 - numbers, numbers) + 0.5) * scale  # [n, size]
         self._first = (center - support + 0.5).clamp_min(0.0).to(torch.int64)

@@ -11,7 +11,8 @@ from .errors import FeedrateError, LoaderError
 from .folder_scan import FileTable, measured, walk_class
 from .records import ChannelStatistics, ScanProgress
 
-FOLDERS_OF = {"train": ("train",), "val": ("val", "valid", "validation", "test")}  # the first that exists counts
+# the words of each split, in any capitals; of several folders the one with the first counts
+FOLDERS_OF = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test", "testing")}
 
 
 def recognises(path: Path) -> bool:
@@ -104,15 +105,25 @@ def split_folders(path: Path) -> dict[str, Path]:
     A split's folder is told from a class that happens to be called "train" by the folders in it.
     """
     found: dict[str, Path] = {}
-    for split, names in FOLDERS_OF.items():
-        for name in names:
-            if (path / name).is_dir() and recognises(path / name):
-                found.setdefault(split, path / name)
+    named = folders_named_like_splits(path)
+    for split, folders in named.items():
+        for folder in folders:
+            if recognises(folder):
+                found.setdefault(split, folder)
     if found:
         return found
-    if all(name in {"train", *FOLDERS_OF["val"]} for name in subfolders(path)):
+    if sum(len(folders) for folders in named.values()) == len(list(subfolders(path))):
         raise FeedrateError(f"{path} holds no folders of classes: expected {path}/train/<class>/<image>")
     return {"train": path}
+
+
+def folders_named_like_splits(path: Path) -> dict[str, list[Path]]:
+    """The folders in `path` that are called as a split is, those to be preferred first."""
+    names = sorted(subfolders(path), key=lambda name: (name != name.lower(), name))
+    return {
+        split: [path / name for word in words for name in names if name.lower() == word]
+        for split, words in FOLDERS_OF.items()
+    }
 
 
 def subfolders(path: Path) -> Iterator[str]:

@@ -84,7 +84,8 @@ def open_records(path: str | Path, split: str, progress: ScanProgress | None = N
     """Open one split of whatever is stored at `path`.
 
     `path` is a packed folder (see docs/formats.md), a .beton file, a folder with one of CIFAR's archives, or
-    a folder of images: `train/<class>/…` and `val/<class>/…` (also `test`, `valid`, `validation`), or just `<class>/…`.
+    a folder of images: `train/<class>/…` and `val/<class>/…` (also `training`; `valid`, `validation`, `test`,
+    `testing`; in any capitals), or just `<class>/…`.
     `module:name@path` is a user's own: what `name` returns for (path, split). `progress` hears about the one-time scan
     of image sizes. Raises FeedrateError with one sentence on anything else.
     """

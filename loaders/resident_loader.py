@@ -22,6 +22,7 @@ from .plan import Plan, PlanRows
 from .records import Records
 from .resident_pixels import DecodedRecords, Layout, ResidentPixels, load_pixels
 from .stream_spans import spanning
+from .transfer import send
 from .turbo_loader import TurboLoader
 
 _SHARE_TO_TAKE = 0.8  # of free memory; a fifth stays for all else
@@ -85,7 +86,7 @@ class ResidentLoader(EpochLoader):
             with self._augmenting(rows.num_valid):
                 images = self._images(rows, resident)
             batch = self._batch(images, rows)
-            yield replace(batch, labels=batch.labels.to(self._options.device))
+            yield replace(batch, labels=send(batch.labels, self._options.device))
 
     def _images(self, rows: PlanRows, resident: ResidentPixels) -> torch.Tensor:
         """uint8 [B, S, S, 3] on the device."""

@@ -11,6 +11,7 @@ from .epochs import EpochLoader
 from .plan import Plan
 from .records import Records
 from .synthetic_records import hashed_pixels
+from .transfer import send
 
 _SEED = 0
 
@@ -30,7 +31,7 @@ class SyntheticLoader(EpochLoader):
         for index in range(start, len(self)):
             rows = self._rows(epoch, index)
             batch = self._batch(self._pixels(len(rows), rows.size_px), rows)
-            yield replace(batch, labels=batch.labels.to(self._options.device))
+            yield replace(batch, labels=send(batch.labels, self._options.device))
 
     def _pixels(self, num_rows: int, size_px: int) -> torch.Tensor:
         """uint8 [num_rows, size_px, size_px, 3], made once for a size."""

@@ -1,5 +1,6 @@
 """Host to device, in one place."""
 
+import functools
 from collections.abc import Generator
 from dataclasses import replace
 from typing import TypeVar
@@ -11,6 +12,16 @@ from .stage_writer import UNTIMED, StageWriter
 from .stream_spans import StreamSpans
 
 SomeBatch = TypeVar("SomeBatch", bound=Batch)
+
+
+def send(host: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the host's on `device`; to CUDA by a copy on the current stream that the host does not wait for.
+
+    Were it copied out of pageable memory, the driver might first wait for all that the stream was given before, such as
+    a whole training step. `host` may be changed or given up at once, unless it is page-locked already.
+    """
+    # torch keeps pinned memory until the copy out of it is done
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 def to_device(
@@ -51,7 +62,7 @@ def _copied_ahead(batches: Generator[SomeBatch], device: torch.device, times: St
       the copy's event before it may read them; `record_stream` tells the allocator not to give the memory to a later
       copy before that stream's work, as submitted when the tensor is dropped, has ended.
     """
-    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copying = _copying_stream(device)
     copies = StreamSpans(times, "copy")
     staging = _Staging(times)
     ahead: tuple[SomeBatch, torch.cuda.Event] | None = None
@@ -76,6 +87,16 @@ def _copied_ahead(batches: Generator[SomeBatch], device: torch.device, times: St
         batches.close()
 
 
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    return _stream_of(torch.cuda.current_device() if device.index is None else device.index)
+
+
+@functools.cache
+def _stream_of(index: int) -> torch.cuda.Stream:
+    """One for all loaders and epochs: memory goes back to the stream that had it, so every new one would keep some."""
+    return torch.cuda.Stream(index)  # type: ignore[no-untyped-call]
+
+
 def _next_or_failure(batches: Generator[SomeBatch]) -> tuple[SomeBatch | None, Exception | None]:
     """An error waits for the batch before it to be handed out: it belongs to the one after."""
     try:
@@ -90,12 +111,7 @@ def _start_copy(
     device = copying.device
     images = host.images if host.images.is_pinned() else staging.pinned_copy(host.images, host.num_valid)
     with torch.cuda.stream(copying), copies.span(host.num_valid):
-        # labels are few and pageable: the driver has taken its own copy of such when the call returns
-        batch = replace(
-            host,
-            images=images.to(device, non_blocking=True),
-            labels=host.labels.to(device, non_blocking=True),
-        )
+        batch = replace(host, images=images.to(device, non_blocking=True), labels=send(host.labels, device))
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(copying)
     return batch, copied

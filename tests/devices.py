@@ -1,12 +1,19 @@
 """Tests that run on the CPU, and once more on a GPU where there is one: so their code has been executed everywhere."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from loaders import transfer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+# tensors without content: where there is no GPU, a device of which whatever reads from it fails
+META = torch.device("meta")
 
 on_a_gpu = [
     pytest.mark.gpu,
@@ -26,6 +33,25 @@ def no_waiting(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+class OnlySent(TorchFunctionMode):
+    """Within `with OnlySent():`, what brings tensors from the host to another device otherwise than by
+    `loaders.transfer.send` raises AssertionError: on CUDA the host may wait for that.
+
+    So may `_copied`, which has no CUDA device before it.
+    """
+
+    _ALLOWED = (transfer.send.__code__, transfer._copied.__code__)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, result))
+        devices = {leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor)}
+        is_from_host = len(devices) > 1 or (func is torch.tensor and devices != {"cpu"})
+        if is_from_host and sys._getframe(1).f_code not in self._ALLOWED:
+            raise AssertionError(f"{func} copies from the host to {sorted(devices - {'cpu'})}")
+        return result
 
 
 def keep_busy(device: torch.device) -> None:

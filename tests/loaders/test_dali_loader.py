@@ -3,19 +3,22 @@
 import os
 import subprocess
 import sys
+import weakref
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from devices import META, OnlySent
 from pictures import smooth_picture
 from PIL import Image
 from stored_samples import plain_image
 
+from loaders.api import Batch
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
 from loaders.errors import LoaderError
-from loaders.plan import Sequential, Shuffled, View
+from loaders.plan import Plan, Sequential, Shuffled, View
 from loaders.records import open_records
 from loaders.stage_writer import UNTIMED
 
@@ -261,6 +264,57 @@ def test_the_batch_mates_of_what_only_dali_cannot_read_are_as_ever_in_the_next_e
 def _threads_of_process() -> int:
     """Also those that Python does not know of."""
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208
+
+
+class FakeEvent:
+    """Of a GPU that is never done with a step until it is waited for."""
+
+    def __init__(self, waited) -> None:
+        self._waited = waited
+
+    def record(self, stream) -> None:
+        pass
+
+    def query(self) -> bool:
+        return False
+
+    def synchronize(self) -> None:
+        self._waited()
+
+
+def test_dalis_memory_is_given_back_only_after_the_steps_that_read_it_have_ended(monkeypatch):
+    num_made, alive, alive_when_waited = 8, [], []
+
+    def made():
+        for _ in range(num_made):
+            images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+            alive.append(weakref.ref(images))
+            yield Batch(images, torch.zeros(2), torch.zeros(2), 2)
+            del images
+
+    def note():
+        alive_when_waited.append([images() is not None for images in alive])
+
+    monkeypatch.setattr(torch.cuda, "Event", lambda: FakeEvent(note))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeEvent(note))
+    for _ in dali_loader._held_on_gpu(made(), torch.device("cuda")):
+        pass
+    *waited, at_the_end = alive_when_waited
+    assert len(waited) == num_made - 2  # before batch 4 was made for the first of them, and so on
+    for number, is_alive in enumerate(waited):
+        assert is_alive == [False] * number + [True] * 3
+    assert at_the_end == [False] * (num_made - 2) + [True] * 2
+
+
+def test_what_dalis_batches_need_from_the_host_is_sent_without_waiting(folder, open_one):
+    with OnlySent():
+        batches = list(open_one(folder, "dali", device=META)._made_batches(0, 0))
+        assert batches and all(batch.labels.device == META for batch in batches)
+        painted = dali_stream.Ingredients(Plan(folder.widths, folder.heights, WHOLE, CENTER).rows(0, 0))
+        painted.painted = {3: np.zeros((32, 32, 3), np.uint8), 1: np.ones((32, 32, 3), np.uint8)}
+        assert painted.finish(torch.zeros(37, 32, 32, 3, dtype=torch.uint8, device=META)).device == META
+    images = painted.finish(torch.full((37, 32, 32, 3), 7, dtype=torch.uint8))
+    assert images[:5, 0, 0, 0].tolist() == [7, 1, 7, 0, 7]
 
 
 def test_dalis_own_threads_end_with_the_epoch(folder, open_one):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pictures import smooth_picture
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from loaders import device_resize
 from loaders.device_resize import Cuts, cut_and_resize
@@ -106,6 +107,27 @@ def test_rows_without_area_become_zero():
     nothing = torch.empty((0, 3), dtype=torch.uint8)
     assert not cut_and_resize(pictures.pixels, pictures.cuts()).any()
     assert not cut_and_resize(nothing, pictures.cuts()).any()
+
+
+class DividingAsCuda(TorchFunctionMode):
+    """Tensors divided by a number are multiplied by its reciprocal, as torch's kernels for CUDA do."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.Tensor.__truediv__, torch.Tensor.div) and isinstance(args[1], int | float):
+            return args[0] * (1.0 / args[1])
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("size_px", "side_px"), [(224, 160), (192, 320), (49, 61)])
+def test_weights_do_not_depend_on_how_a_device_divides_by_numbers(size_px, side_px):
+    def weights():
+        made = device_resize._Weights(torch.tensor([[side_px]]), side_px, torch.tensor([[False]]), size_px)
+        return torch.stack([made._first, *made._taps])
+
+    with DividingAsCuda():
+        assert (torch.tensor(side_px, dtype=torch.float64) / size_px).item() != side_px / size_px
+        as_on_cuda = weights()
+    assert torch.equal(as_on_cuda, weights())
 
 
 @pytest.mark.gpu

@@ -83,11 +83,27 @@ def test_a_link_to_a_folder_above_ends(root):
     assert len(open_records(root, "train")) == 7
 
 
-@pytest.mark.parametrize("folder", ["val", "valid", "validation", "test"])
-def test_the_validation_split_goes_by_four_names(root, folder):
+@pytest.mark.parametrize("folder", ["val", "valid", "validation", "test", "testing", "Val", "Test", "VALIDATION"])
+def test_the_validation_split_goes_by_many_names(root, folder):
     (root / "val").rename(root / folder)
     assert list_splits(root) == ("train", "val")
     assert len(open_records(root, "val")) == 4
+
+
+@pytest.mark.parametrize("folder", ["training", "Train", "Training", "TRAIN"])
+def test_the_training_split_goes_by_two_names_in_any_capitals(root, folder):
+    (root / "train").rename(root / folder)
+    (root / "val").rename(root / "Test")
+    assert list_splits(root) == ("train", "val")
+    records = open_records(root, "train")
+    assert records.classes == ("ant", "bee") and len(records) == 7
+    assert open_records(root, "val").classes == ("ant", "bee")
+
+
+def test_the_plainest_name_is_preferred(root):
+    for folder in ("Train", "training"):
+        add(root / folder / "cow" / "0.jpg")
+    assert open_records(root, "train").classes == ("ant", "bee")
 
 
 def test_val_is_preferred_to_test(root):
@@ -128,8 +144,9 @@ def test_empty_and_misplaced_folders_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "holds nothing this reads" in refused(tmp_path / "empty")
     assert "does not exist" in refused(tmp_path / "nowhere")
-    add(tmp_path / "flat" / "train" / "0.jpg")
-    assert "train/<class>/<image>" in refused(tmp_path / "flat")
+    for name in ("train", "Training"):
+        add(tmp_path / name / name / "0.jpg")
+        assert "train/<class>/<image>" in refused(tmp_path / name)
 
 
 def test_unreadable_headers_are_refused_naming_the_first_and_the_number_of_others(root, scanned):

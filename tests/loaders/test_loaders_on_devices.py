@@ -2,15 +2,20 @@
 
 import pytest
 import torch
-from devices import CPU, keep_busy, on_a_gpu, on_each_device
+from devices import CPU, CUDA, META, OnlySent, keep_busy, no_waiting, on_a_gpu, on_each_device
 from stored_samples import LOADERS, READING_LOADERS, LoaderCase, for_each, for_each_over_all_records
 
 from loaders.api import Batch
-from loaders.crops import CenterCrop, PadCrop
+from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
 from loaders.errors import FeedrateError
 from loaders.plan import Sequential, Shuffled, View
 
 _SPOILT = 199
+in_both_ways = pytest.mark.parametrize(
+    "view",
+    [View(PadCrop(20), 32, 0.5, fill=(10, 130, 250)), View(RandomResizedCrop(), 32, 0.5)],
+    ids=["past the border", "resized"],
+)
 
 
 def kept(batches) -> list[Batch]:
@@ -100,6 +105,48 @@ def test_what_is_written_into_a_batch_reaches_no_later_one(samples, case, device
             batch.ids.fill_(-7)
             del batch
         assert_same_samples(copies, expected[epoch], case, device)
+
+
+@for_each(LOADERS)
+@in_both_ways
+@pytest.mark.parametrize("device", [pytest.param(CUDA, marks=on_a_gpu)], ids=str)
+def test_asking_for_a_batch_does_not_make_the_host_wait_for_the_steps_before(samples, case, view, device, open_one):
+    if not can_run(case, device):
+        pytest.skip("resident cannot resize in mode area on a GPU")
+    loader = open_one(samples, case.name, case.resize, order=Shuffled(4), view=view, device=device)
+    batches = loader.epoch(0)
+    next(batches)  # loads what stays on the device, and kernels
+    next(batches)
+    for _ in range(2, len(loader)):
+        keep_busy(device)
+        with no_waiting(device):
+            next(batches)
+
+
+@for_each([case for case in LOADERS if case.name == "synthetic" or case.resize == "device"])
+@in_both_ways
+def test_what_a_batch_needs_from_the_host_is_sent_without_waiting(samples, case, view, open_one):
+    loader = open_one(samples, case.name, case.resize, order=Shuffled(12), view=view, device=META)
+    batches = loader.epoch(0)
+    next(batches)  # loads what stays on the device
+    with OnlySent():
+        rest = list(batches)
+    assert len(rest) == 2
+    assert all(batch.images.device == batch.labels.device == META and batch.ids.device == CPU for batch in rest)
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda host: host.to(META),
+        lambda host: torch.tensor([1, 2], device=META),
+        lambda host: torch.zeros(4, device=META).copy_(host),
+        lambda host: torch.zeros(4, device=META)[host],
+    ],
+)
+def test_copying_otherwise_would_be_seen(copy):
+    with pytest.raises(AssertionError, match="from the host to"), OnlySent():
+        copy(torch.arange(4))
 
 
 def test_writing_into_a_buffer_that_is_shared_would_be_seen():

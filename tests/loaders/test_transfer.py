@@ -1,14 +1,17 @@
 """Host to device: nothing copied on the CPU, nothing overwritten or mixed up on CUDA."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from devices import no_waiting
 
+from loaders import transfer
 from loaders.api import Batch, LoaderError, Substitution
 from loaders.stage_times import Delay, StageTimes
 from loaders.stage_writer import UNTIMED
-from loaders.transfer import _copied, to_device
+from loaders.transfer import _copied, send, to_device
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -84,6 +87,90 @@ def test_what_else_a_batch_carries_stays_with_it():
         noted(3, pinned=False), torch.device("cpu"), UNTIMED
     )  # a plain copy, as for devices without streams
     assert_whole([replace(batch, images=batch.images.clone()) for batch in copied])
+
+
+class Pageable:
+    """Stands for a tensor that is asked to go to a GPU, and notes how."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def pin_memory(self) -> "Pageable":
+        self.asked.append("pinned")
+        return self
+
+    def to(self, device: torch.device, **how: object) -> "Pageable":
+        self.asked.append((device.type, how))
+        return self
+
+
+def test_what_is_sent_to_cuda_is_pinned_before_and_not_waited_for_and_elsewhere_just_moved():
+    host = Pageable()
+    send(host, torch.device("cuda", 0))
+    assert host.asked == ["pinned", ("cuda", {"non_blocking": True})]
+    numbers = torch.arange(3)
+    assert send(numbers, torch.device("cpu")) is numbers
+    assert send(numbers, torch.device("meta")).device.type == "meta"
+
+
+class AtOnce:
+    """Stands for a stream, or an event, of a GPU that does everything at once."""
+
+    device = torch.device("cpu")
+
+    def record(self, stream: "AtOnce") -> None: ...
+    def wait_event(self, event: "AtOnce") -> None: ...
+    def synchronize(self) -> None: ...
+
+
+@pytest.fixture
+def streams_made(monkeypatch):
+    """What each stream is made for, on a CPU that stands for GPUs of which number 1 is the current one."""
+    made, empty_like = [], torch.empty_like
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: made.append(device) or AtOnce())
+    monkeypatch.setattr(torch.cuda, "Event", AtOnce)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: AtOnce())
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+    monkeypatch.setattr(torch, "empty_like", lambda like, pin_memory: empty_like(like))
+    transfer._stream_of.cache_clear()
+    yield made
+    transfer._stream_of.cache_clear()
+
+
+def test_all_epochs_of_all_loaders_copy_on_one_stream_a_device(streams_made):
+    for name in ("cuda", "cuda:1", "cuda:0", "cuda", "cuda:0"):
+        batches = [to_device(Source(3, pinned=False).batches(), torch.device(name)) for _ in range(2)]
+        for number, pair in enumerate(zip(*batches, strict=True)):
+            assert all(batch.ids[0] == number for batch in pair)
+    assert streams_made == [1, 0]
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_on_cuda_sending_does_not_wait_and_what_is_sent_may_change_at_once():
+    device, host = torch.device("cuda"), torch.zeros(100_000, dtype=torch.int64)
+    work, sent = torch.randn(2048, 2048, device=device), []
+    for number in range(20):
+        work = torch.tanh(work @ work)
+        host.fill_(number)
+        with no_waiting(device):
+            sent.append(send(host, device))
+    assert all(bool((one == number).all()) for number, one in enumerate(sent))
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_on_cuda_epochs_leave_no_memory_behind_on_streams_of_their_own():
+    device, reserved_bytes = torch.device("cuda"), []
+    for _ in range(12):
+        for batch in to_device(Source(6, pinned=True).batches(), device):
+            batch.images.float().mean()
+        del batch
+        torch.cuda.synchronize(device)
+        reserved_bytes.append(torch.cuda.memory_reserved(device))
+    assert reserved_bytes[-1] - reserved_bytes[2] < 20 << 20
 
 
 @pytest.mark.gpu
