@@ -85,7 +85,7 @@ def _timeline():
         at = 0.0
         for step in range(40, 44):
             wait = (0.043, 0.012, 0.061, 0.038)[step - 40] + 0.001 * rank
-            spans.append(Span("hand-off", rank, step, at, wait))
+            spans.append(Span("data wait", rank, step, at, wait))
             at += wait
             for stage, milliseconds in per_stage:
                 spans.append(Span(stage, rank, step, at, milliseconds / 1e3))
@@ -127,7 +127,6 @@ def full():
             _what_if("batch of 1,024", {"data.batch_size": 1024}, 5_080, 0.03, None, 3.36),
             _what_if("storage twice as fast", {}, 5_190, 0.03, None, 3.29),
         ),
-        0.004,
         _timeline(),
         {"seed": 0, "data": {"path": "data/imagenet-packed", "workers": 8}, "model": {"name": "resnet50"}},
         {"python": "3.13.1", "cpus": 16, "gpus": ["a GPU", "a GPU"], "commit": "0123456789ab"},
@@ -161,7 +160,6 @@ def bare():
         (RankRecord(0, "here", 12_500.0, 0.02, stages, queue, resources),),
         Verdict("inconclusive", None, None, None, 0.4, "", None, "Inconclusive: the ceilings lie within the noise."),
         (),
-        None,
         (),
         {},
         {},

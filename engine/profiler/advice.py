@@ -5,6 +5,8 @@ from .remedies import remedies
 from .resampling import SURE, chance_clearly_above
 from .stage_costs import computing_without, loading_without
 
+_OF_THE_REST = ["keeping averages of the weights less often (--average.ema-every-updates), where there are any"]
+
 
 def fed_limit(profile: Profile) -> float:
     """The most that the step takes, img/s, fed as it is."""
@@ -16,11 +18,11 @@ def rate_without(profile: Profile, stage: str) -> float:
     """What the loop would reach, img/s, at most, if `stage` took no time: the ceiling that then is the lowest."""
     ceilings, subject = profile.ceilings, profile.subject
     loading, computing = ceilings.loader[subject.workers].median, fed_limit(profile)
-    if stage == "copy":
+    if stage == "copy" and ceilings.fed:
         computing = ceilings.step.median
     elif stage in LOADER_STAGES:
         loading = loading_without(profile, stage)
-    elif stage in COMPUTE_STAGES:
+    elif stage in (*COMPUTE_STAGES, "other"):
         computing = min(computing_without(profile, stage), ceilings.fed.median if ceilings.fed else float("inf"))
     return min(loading, computing)
 
@@ -40,7 +42,9 @@ def advise(profile: Profile, stages: list[str], shared: bool, loop: float) -> tu
     for stage in stages:
         limit = (rate_without_on_shared if shared else rate_without)(profile, stage)
         gain = limit / loop
-        text = f"{stage}: {', or '.join(remedies(stage, profile.subject.loader)) or 'nothing that is known'}"
+        # nothing is logged or saved while a profile is taken: that is not what is left of its loop
+        known = _OF_THE_REST if stage == "other" else remedies(stage, profile.subject.loader, profile.config)
+        text = f"{stage}: {', or '.join(known) or 'nothing that is known'}"
         advice.append(Advice(text, gain if 1 < gain < float("inf") else None))
     if not shared and any(stage in LOADER_STAGES for stage in stages):
         advice += _of_workers(profile, loop)

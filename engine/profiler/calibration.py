@@ -5,7 +5,7 @@ the profile slows both. Of another format, both sides of that ratio run over the
 anew; a model of bytes and pixels carries it from them to the whole set.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from loaders.api import FeedrateError
@@ -16,10 +16,9 @@ from ..dist import Ranks
 from .decode_model import DecodeModel, StoredImages, fit_decode_model
 from .measure import Tell
 from .record import Profile, Rate
-from .trials import Trial, measure_trials, refusal
+from .trials import Trial, measure_trials
 from .what_if import Change
 
-_NOT_FOR_TRAINING = ("synthetic", "resident")  # made of no images; measured by what fits, not by a turn
 _DOUBT = 0.015  # of a side measured by itself
 _DOUBT_OF_SAMPLES = 0.5  # spread of images' costs, as a share, over the square root of their number
 THE_STEP, THE_LOADER = "the step", "the loader"
@@ -55,37 +54,39 @@ class FormatSamples:
 class Calibration:
     """Changes of the batch, the loader and the format.
 
-    trials   what must be measured for them, all in the same turns;  refused  why others cannot be told
+    trials   what must be measured for them, all in the same turns;  refused  why others are not tried
     """
 
-    def __init__(self, profile: Profile, config: Config, ranks: Ranks, samples: FormatSamples | None) -> None:
+    def __init__(self, profile: Profile, config: Config, samples: FormatSamples | None) -> None:
         self._config = config
         self._samples = samples
-        self._batches = _batch_sizes(config, profile)
-        self._loaders, refused = other_loaders(profile)
+        self._batches, refused = _batch_sizes(config, profile)
+        self._loaders, more = other_loaders(profile)
+        self.refused = [*refused, *more]
         trials = [Trial(THE_STEP, config, "step"), Trial(THE_LOADER, config, "loader")]
         trials += [Trial(f"batch {size}", with_batch(config, size), "step") for size in self._batches]
         trials += [Trial(f"loader {name}", replace(config, loader=name), "loader") for name in self._loaders]
         if samples is not None:
-            of_samples = with_batch(config, min(config.data.batch_size, max(config.data.views, samples.count // 4)))
+            views = config.data.views
+            of_samples = with_batch(config, min(config.data.batch_size, max(1, samples.count // 4 // views) * views))
             stored = {"now": samples.now, **samples.formats}
             trials += [
                 Trial(f"format {name}", with_path(of_samples, sample.path), "loader") for name, sample in stored.items()
             ]
-        self.trials, more = _possible(trials, ranks)
-        self.refused = [*refused, *more]
+        self.trials = trials
 
     def changes(self, rates: Mapping[str, Rate]) -> list[Change]:
-        """Those whose trials are among the measured ones."""
+        """Those whose trials are among the measured ones, and what is now as well."""
+        step, loader = rates.get(THE_STEP), rates.get(THE_LOADER)
         found = [
-            Change(f"batch of {size:,}", {"data.batch_size": size}, step=_over(rate, rates[THE_STEP]), doubt=_DOUBT)
+            Change(f"batch of {size:,}", {"data.batch_size": size}, step=_over(rate, step), doubt=_DOUBT)
             for size in self._batches
-            if (rate := rates.get(f"batch {size}"))
+            if step and (rate := rates.get(f"batch {size}"))
         ]
         found += [
-            Change(f"loader {name}", {"loader": name}, loading=_over(rate, rates[THE_LOADER]), doubt=_DOUBT)
-            for name in self._loaders
-            if (rate := rates.get(f"loader {name}"))
+            Change(text, {"loader": name}, loading=_over(rate, loader), doubt=_DOUBT)
+            for name, text in self._loaders.items()
+            if loader and (rate := rates.get(f"loader {name}"))
         ]
         if self._samples is not None and "format now" in rates:
             found += _format_changes(self._config, self._samples, rates)
@@ -102,21 +103,29 @@ def calibrated_changes(
     tell: Tell,
 ) -> tuple[list[Change], list[str]]:
     """Changes of the batch, the loader and the format, measured in about `seconds`: (changes, why not others)."""
-    calibration = Calibration(profile, config, ranks, samples)
-    return calibration.changes(measure_trials(calibration.trials, ranks, seconds, rounds, tell)), calibration.refused
+    calibration = Calibration(profile, config, samples)
+    rates, failed = measure_trials(calibration.trials, ranks, seconds, rounds, tell)
+    return calibration.changes(rates), [*calibration.refused, *(f"{name}: {why}" for name, why in failed.items())]
 
 
-def other_loaders(profile: Profile) -> tuple[list[str], list[str]]:
-    """Loaders that could take the place of the configured one, and why others could not."""
-    found, refused = [], []
+def other_loaders(profile: Profile) -> tuple[dict[str, str], list[str]]:
+    """Loaders that could take the place of the configured one, with the change in words, and why others could not."""
+    found, refused = {}, []
+    on_gpu = profile.subject.device != "cpu"
     for name in LOADER_NAMES:
-        if name in (profile.subject.loader, *_NOT_FOR_TRAINING):
-            continue
-        try:
-            choose_loader(name)
-            found.append(name)
-        except FeedrateError as error:
-            refused.append(str(error))
+        gpu_decode = on_gpu and name == "dali"  # the one loader that decodes there
+        if name == "synthetic":
+            continue  # it loads no images
+        if name == profile.subject.loader:
+            refused += [f"GPU decode: loader '{name}' decodes there already"] * gpu_decode
+        elif name == "resident":
+            refused.append("loader resident: it decodes the whole set before its first batch: no short turn shows it")
+        else:
+            try:
+                choose_loader(name)
+                found[name] = f"loader {name}" + " (GPU decode)" * gpu_decode
+            except FeedrateError as error:
+                refused.append("GPU decode: " * gpu_decode + str(error))
     return found, refused
 
 
@@ -131,29 +140,25 @@ def with_workers(config: Config, workers: int) -> Config:
 
 
 def with_path(config: Config, path: str) -> Config:
-    """The same over what lies elsewhere."""
-    return replace(config, data=replace(config.data, path=path))
+    """The same over all of what lies elsewhere, each sample alike: what is chosen of the set was chosen before."""
+    return replace(
+        config,
+        data=replace(config.data, path=path, subset=1.0, classes=(), sampling="uniform", weights=""),
+    )
 
 
-def _batch_sizes(config: Config, profile: Profile) -> list[int]:
-    """Half and twice the batch, where the set and the views of a batch allow."""
+def _batch_sizes(config: Config, profile: Profile) -> tuple[list[int], list[str]]:
+    """Half and twice the batch, and why not where the set or the views of a batch do not allow it."""
     now, views = config.data.batch_size, config.data.views
-    return [
-        size
-        for size in (now // 2, 2 * now)
-        if 0 < size <= profile.subject.num_samples and size % (views * profile.subject.world_size) == 0
-    ]
-
-
-def _possible(trials: Sequence[Trial], ranks: Ranks) -> tuple[list[Trial], list[str]]:
-    """Those that can be opened, and why others cannot."""
+    together, images = views * profile.subject.world_size, views * profile.subject.num_samples
     found, refused = [], []
-    for trial in trials:
-        reason = refusal(trial, ranks)
-        if reason:
-            refused.append(f"{trial.name}: {reason}")
+    for size in (now // 2, 2 * now):
+        if size % together or not size:
+            refused.append(f"batch {size}: it must be a multiple of {together} and above 0")
+        elif size > images:
+            refused.append(f"batch {size}: an epoch has {images:,} images")
         else:
-            found.append(trial)
+            found.append(size)
     return found, refused
 
 

@@ -33,14 +33,22 @@ class RealFeed:
     they shall be in the page cache (warm), the last where they shall not (cold).
 
     workers, loader, stage_times  of the one that is open
-    first_batch_s  how long the first batch of each warm turn took
+    first_batch_s  how long the first batch of each epoch took that the newest turn began
+    not_fed        why a step that is fed from page-locked memory is not what this loader does; "": it is
+    alone_on       where its batches go while nobody trains on them: what copies them whole to a device is no part of
+                   the loader, and would hide how fast it is; else as in training
     """
 
     def __init__(self, source: Source, stored: StoredBatches) -> None:
         self._source = source
         self._stored = stored
-        self.open(source.options.num_workers or 1)
         self.first_batch_s: list[float] = []
+        self._pins = False  # whether it copies batches into page-locked memory first, which is its own work
+        self.workers = source.options.num_workers or 1
+        self.stage_times = StageTimes(self.workers + 1)
+        self.open(self.workers)
+        self.not_fed = self._why_not_fed()
+        self.alone_on = source.options.device if self.not_fed else torch.device("cpu")
 
     @property
     def reads_files(self) -> bool:
@@ -52,32 +60,46 @@ class RealFeed:
         """Whether their number matters: not where epochs are made of what is in memory anyway."""
         return bool(getattr(self.loader, "reads_records", True))
 
-    def open(self, workers: int) -> None:
-        """Have the loader open with so many workers, and no other."""
+    @property
+    def resizes_on_device(self) -> bool:
+        """Whether other pixels are copied there than batches consist of."""
+        return self._source.options.resize == "device"
+
+    def burst(self, workers: int) -> int:
+        """Batches that so many workers hand out at about the same time: those that make one each do."""
+        return workers if getattr(self.loader, "collates_in_workers", True) else 1
+
+    def open(self, workers: int, device: torch.device | None = None) -> None:
+        """Have the loader open with so many workers, and no other. Its batches go to `device`, None: as in training."""
         self.close()
         self.workers = workers
-        self.stage_times = StageTimes(workers + 1)
-        options = replace(self._source.options, num_workers=workers, stage_times=self.stage_times)
+        self.device = device or self._source.options.device
+        if self.stage_times.num_writers != workers + 1:  # else the same, with the delays that were planted there
+            self.stage_times = StageTimes(workers + 1)
+        options = replace(self._source.options, num_workers=workers, device=self.device, stage_times=self.stage_times)
         self.loader = open_loader(self._source.name, self._source.records, self._source.plan, options)
 
-    def warm(self, workers: int, num_batches: int) -> Generator[Batch]:
+    def warm(self, workers: int, num_batches: int, device: torch.device | None = None) -> Generator[Batch]:
         """So many batches; from the first one again where an epoch, or what memory holds, has not so many."""
-        if workers != self.workers:
-            self.open(workers)
+        device = device or self._source.options.device
+        if (workers, device) != (self.workers, self.device):
+            self.open(workers, device)
+        self.first_batch_s = []
         window = self._stored.keep(num_batches) if self.reads_files else len(self.loader)
         while num_batches > 0:
             taken = min(num_batches, window)
-            yield from self._from(0, taken, self.first_batch_s)
+            yield from self._from(0, taken)
             num_batches -= taken
 
-    def cold(self, workers: int, num_batches: int) -> Generator[Batch]:
+    def cold(self, workers: int, num_batches: int, device: torch.device | None = None) -> Generator[Batch]:
         """So many batches, whose bytes are dropped from the page cache before."""
         self.close()  # it may have mapped the files itself, and what is mapped stays
         stop = self._stored.num_batches
         start = max(0, stop - num_batches)
         self._stored.drop(range(start, stop))
-        self.open(workers)
-        yield from self._from(start, stop - start, [])
+        self.open(workers, device)
+        self.first_batch_s = []
+        yield from self._from(start, stop - start)
 
     def close(self) -> None:
         """Close the loader that is open. Idempotent."""
@@ -85,12 +107,30 @@ class RealFeed:
         if loader is not None:
             loader.close()
 
-    def _from(self, start: int, count: int, first_batch_s: list[float]) -> Iterator[Batch]:
+    def _why_not_fed(self) -> str:
+        """Found out by a batch, where what was noted of it tells."""
+        options, name = self._source.options, self._source.name
+        if options.device.type == "cpu":
+            return "a CPU is not fed from page-locked memory"
+        if not self.has_workers:
+            return f"loader '{name}' makes its batches where they are used, and copies none from the host"
+        if options.resize == "device":
+            return "what is resized on the device is not copied there as whole batches"
+        list(self._from(0, 1))
+        seen = self.stage_times.read()
+        if "copy" not in seen:
+            return f"loader '{name}' copies no whole batches from the host, or does not show it"
+        self._pins = "pin" in seen
+        return ""
+
+    def _from(self, start: int, count: int) -> Iterator[Batch]:
         asked = time.perf_counter()
         with closing(self.loader.epoch(0, start)) as batches:
-            for number, batch in enumerate(itertools.islice(batches, count)):
+            stays_on_the_host = self._pins and self.device != self._source.options.device
+            taken: Iterator[Batch] = _staged(batches) if stays_on_the_host else batches
+            for number, batch in enumerate(itertools.islice(taken, count)):
                 if number == 0:
-                    first_batch_s.append(time.perf_counter() - asked)
+                    self.first_batch_s.append(time.perf_counter() - asked)
                 yield batch
 
 
@@ -112,5 +152,18 @@ def _page_locked(synthetic: Loader, num_batches: int) -> Generator[Batch]:
     pinned: torch.Tensor | None = None
     for batch in on_the_device(synthetic, num_batches):
         if pinned is None or pinned.shape != batch.images.shape:
-            pinned = torch.empty_like(batch.images, pin_memory=True).copy_(batch.images)
+            pinned = _page_locked_like(batch.images).copy_(batch.images)
         yield replace(batch, images=pinned)
+
+
+def _staged(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same on the host, each copied into page-locked memory as it would be on its way to a device."""
+    slab: torch.Tensor | None = None
+    for batch in batches:
+        if slab is None or slab.shape != batch.images.shape:
+            slab = _page_locked_like(batch.images)
+        yield replace(batch, images=slab.copy_(batch.images))
+
+
+def _page_locked_like(images: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(images, pin_memory=True)

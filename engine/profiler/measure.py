@@ -39,6 +39,21 @@ class Watch:
         """The clock stopped after so many seconds on this rank."""
 
 
+class Counted(Watch):
+    """Counts the batches of each turn."""
+
+    def __init__(self) -> None:
+        self.turns: list[int] = []
+
+    def begin(self) -> None:
+        self.turns.append(0)
+
+    def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.turns[-1] += 1
+            yield batch
+
+
 @dataclass(frozen=True)
 class Experiment:
     """Something that takes batches.
@@ -47,8 +62,9 @@ class Experiment:
     work      done with each; None: they are only taken
     warm_up   batches that no clock sees
     most      batches a turn may take, warm-up included
-    every     a turn's batches are a multiple of this, where it has so many: workers that make a batch each hand
-              them out in bursts
+    every     a turn's batches are a multiple of this, one at least, as far as `most` allows: workers that make a batch
+              each hand them out in bursts, and a part of one would seem to come at once, or late
+    least     batches a turn takes, however long that is
     around    what a turn runs in
     """
 
@@ -70,7 +86,7 @@ def measure(
     """The rate of every experiment, `rounds` numbers each, in about `seconds` altogether.
 
     A first turn of each is not counted: it meets what only happens once, and tells how many batches fit into the time.
-    All take at least a batch a turn, or `least`, however long that takes.
+    All take at least a batch a turn, or `every` or `least`, however long that takes.
     """
     started = time.perf_counter()
     turns = {}
@@ -107,9 +123,9 @@ class _Turn:
 
 def _turn(experiment: Experiment, count: int, warm_up: int, ranks: Ranks, watch: Watch) -> _Turn:
     warm_up = min(warm_up, experiment.most - 1)
-    count = min(count, experiment.most - warm_up)
-    if count > experiment.every:
-        count -= count % experiment.every
+    room = experiment.most - warm_up
+    count = min(count, room)
+    count = min(room, max(experiment.every, count - count % experiment.every))
     work = experiment.work
     num_images = 0
     opened = time.perf_counter()

@@ -26,7 +26,8 @@ Side = Literal["data", "copy", "compute", "shared processors"]
 class Subject:
     """What was profiled. `path` is the data's, `batch_size` global, `workers` those of one rank.
 
-    stored_bytes  of all samples;  memory_bytes  what this machine had free for them, page cache included
+    num_samples   that take part in an epoch: a chosen part of the split
+    stored_bytes  of all of these;  memory_bytes  what this machine had free for them, page cache included
     """
 
     path: str
@@ -271,7 +272,6 @@ class Profile:
     ranks: tuple[RankRecord, ...]
     verdict: Verdict
     what_if: tuple[WhatIf, ...]
-    overhead: float | None
     timeline: tuple[Span, ...]
     config: dict[str, Any]
     environment: dict[str, Any]

@@ -13,6 +13,9 @@ from loaders.atomic import atomic_file
 
 from .record import SCHEMA_VERSION, Profile
 
+# fields that files of this version may have from before, and nobody reads any more
+_FORMER: dict[Any, frozenset[str]] = {Profile: frozenset({"overhead"})}
+
 
 def write_profile(path: Path, profile: Profile) -> None:
     """Put `profile` at `path`, which is whole at every moment; its folder is made where it is missing."""
@@ -54,6 +57,8 @@ def _as(kind: Any, value: Any, where: str) -> Any:
 
 def _record(kind: Any, value: Any, where: str) -> Any:
     names = {field.name for field in fields(kind)}
+    if isinstance(value, dict):
+        value = {name: item for name, item in value.items() if name not in _FORMER.get(kind, ())}
     if not isinstance(value, dict) or set(value) != names:
         found = set(value) if isinstance(value, dict) else set()
         raise FeedrateError(f"{where}: fields {', '.join(sorted(found ^ names)) or '?'} are missing or too many")

@@ -1,32 +1,61 @@
 """What to try where a stage holds a run back, in the words of the command line."""
 
+from collections.abc import Mapping
+from typing import Any
+
 _TURBO = "--loader turbo"
 _SMALLER = "packing smaller images (tools/convert.py --preset 256)"
 _LOWER_PRECISION = "mixed precision (--execution.precision bf16)"
+_COMPILE = "--execution.compile"
 _FEWER_UPDATES = "fewer updates (--optim.accumulate)"
+_IN_MEMORY = "keeping the packed set in memory (--data.page-cache memory)"
+_BLOCKS = "reading it in long runs (--data.order block)"
+_AREA, _ON_DEVICE = "--data.resize area", "--data.resize device"
+_NO_CLIPPING = "no clipping of gradients (--optim.clip-norm 0)"
+_NO_CUTTING = "no cutting of their numbers (--optim.clip-value 0)"
+_SGD = "a cheaper optimizer (--optim.name sgd)"
 
 _REMEDIES = {
-    "read": (
-        "keeping the packed set in memory (--data.page-cache memory)",
-        "reading it in long runs (--data.order block)",
-        "a faster disk",
-    ),
+    "read": (_IN_MEMORY, _BLOCKS, "a faster disk"),
     "decode": (_TURBO, _SMALLER, "packing raw ones, which need no decoding (--write-mode raw)"),
-    "augment": (_TURBO, _SMALLER, "--data.resize area or device"),
+    "augment": (_TURBO, _SMALLER, _AREA, _ON_DEVICE),
     "collate": (_TURBO,),
     "hand-off": (_TURBO, "more --data.batches-ahead"),
     "pin": (_TURBO,),
     "copy": ("a smaller --data.size-px", "--loader resident, if the set fits on the device"),
     "prepare": ("fewer augmentations on the device",),
-    "forward": (_LOWER_PRECISION, "--execution.compile", "a smaller model"),
-    "backward": (_LOWER_PRECISION, "--execution.compile", "a smaller model"),
+    "forward": (_LOWER_PRECISION, _COMPILE, "a smaller model"),
+    "backward": (_LOWER_PRECISION, _COMPILE, "a smaller model"),
     "sync": ("exchanging gradients less often (--optim.accumulate)", "more images a rank at a time"),
-    "clip": ("no clipping (--optim.clip-norm 0)", _FEWER_UPDATES),
-    "optimizer": ("a cheaper optimizer (--optim.name sgd)", _FEWER_UPDATES),
+    "clip": (_NO_CLIPPING, _NO_CUTTING, _FEWER_UPDATES),
+    "optimizer": (_SGD, _FEWER_UPDATES),
     "other": ("logging and saving less often (--run.log-every-steps, --run.checkpoint-every-epochs)",),
 }
 
+# the option that a remedy sets, by its name in a configuration, and with which values a run has it already
+_HAD = {
+    _IN_MEMORY: ("data", "page_cache", ("memory",)),
+    _BLOCKS: ("data", "order", ("block",)),
+    _AREA: ("data", "resize", ("area", "auto", "device")),  # auto: the loader's own fastest
+    _ON_DEVICE: ("data", "resize", ("device",)),
+    _LOWER_PRECISION: ("execution", "precision", ("bf16", "fp16")),
+    _COMPILE: ("execution", "compile", (True,)),
+    _NO_CLIPPING: ("optim", "clip_norm", (0,)),
+    _NO_CUTTING: ("optim", "clip_value", (0,)),
+    _SGD: ("optim", "name", ("sgd",)),
+}
 
-def remedies(stage: str, loader: str) -> list[str]:
-    """For one of the record's stages, the most promising first; none that is `loader`, which the run has already."""
-    return [remedy for remedy in _REMEDIES[stage] if not remedy.startswith(f"--loader {loader}")]
+
+def remedies(stage: str, loader: str, config: Mapping[str, Any] | None = None) -> list[str]:
+    """For one of the record's stages, the most promising first; none that the run has already: `loader`, and what its
+    `config` says, as plain data by section and name, where that is known."""
+    return [
+        remedy
+        for remedy in _REMEDIES[stage]
+        if not remedy.startswith(f"--loader {loader}") and not _is_had(remedy, config or {})
+    ]
+
+
+def _is_had(remedy: str, config: Mapping[str, Any]) -> bool:
+    section, name, values = _HAD.get(remedy, ("", "", ()))
+    return config.get(section, {}).get(name) in values

@@ -18,16 +18,19 @@ from ..build import build_step
 from ..config import Config
 from ..data import channels_of, keep_in_memory, loader_options, packed_beside, plan_of
 from ..dist import Ranks
+from ..optimisation.average import Averages
 from ..step import TrainStep
 from .family import Family
 from .feeds import RealFeed, Source, fed_from_the_host, on_the_device
 from .loop_watch import LoopWatch
-from .measure import Experiment, Tell, measure
+from .measure import Counted, Experiment, Tell, measure
 from .record import SCHEMA_VERSION, Ceilings, Profile, RankRecord, Rate, Subject, Verdict
 from .stage_table import Setting, rank_record
 from .stored_batches import StoredBatches
 from .verdict import judge
 
+_MOST_MINUTES, _MOST_ROUNDS = 7 * 24 * 60, 10_000
+_FEW_BURSTS = 3  # that a turn must have at least, to be taken without a remark
 _UNJUDGED = Verdict("inconclusive", None, None, None, 0.0, "", None, "")
 
 
@@ -39,8 +42,12 @@ class Budget:
     rounds: int = 5
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0 or self.rounds < 1:
-            raise FeedrateError("--minutes must be above 0 and --rounds 1 or more")
+        if not 0 < self.minutes <= _MOST_MINUTES:
+            raise FeedrateError(
+                f"--minutes is {self.minutes:g}: it must be above 0, and {_MOST_MINUTES:,} at most, a week"
+            )
+        if not 1 <= self.rounds <= _MOST_ROUNDS:
+            raise FeedrateError(f"--rounds is {self.rounds}: it must be 1 or more, and {_MOST_ROUNDS:,} at most")
 
 
 def profile(config: Config, ranks: Ranks, budget: Budget, environment: dict[str, Any], tell: Tell) -> Profile:
@@ -67,33 +74,38 @@ class Bench:
         self._host = synthetic(source, torch.device("cpu"))
         family = Family(ranks.device)
         self._loop, self._alone, self._cold = (LoopWatch(self.feed, step, family, ranks.rank) for _ in range(3))
+        self._train = training(step, config)
         self.sweep = self._sweep()
+        self._loading = {number: Counted() for number in self.sweep}
         self.subject = self._subject()
 
     def experiments(self) -> list[Experiment]:
         """All of a round, in turn."""
-        train, depth, workers = training(self.step), self._source.options.num_ahead, self._workers
+        train, depth, workers = self._train, self._source.options.num_ahead, self._workers
+        alone_on, burst = self.feed.alone_on, self.feed.burst(workers)
         queue = depth + 2  # batches that were made before the clock started are used up by then
-        synthetic, warm = partial(on_the_device, self._synthetic), partial(self.feed.warm, workers)
-        found = [Experiment("step", "the step alone", synthetic, train, 2)]
-        if self._ranks.device.type != "cpu":
+        stays, warm = partial(on_the_device, self._synthetic), partial(self.feed.warm, workers)
+        found = [Experiment("step", "the step alone", stays, train, 2)]
+        if not self.feed.not_fed:
             fed = partial(fed_from_the_host, self._host, self._ranks.device)
             found.append(Experiment("fed", "the step fed from the host", fed, train, 3))
         for number in self.sweep:
             text = f"the loader alone, {number} worker{'s' * (number > 1)}"
-            stream = partial(self.feed.warm, number)
-            found.append(Experiment(f"loader {number}", text, stream, None, max(2, min(queue, number)), every=number))
-        found.append(Experiment("loop", "the loop", warm, train, queue, watch=self._loop))
+            stream, every = partial(self.feed.warm, number, device=alone_on), self.feed.burst(number)
+            alone = Experiment(f"loader {number}", text, stream, None, max(2, min(queue, number)), every=every)
+            found.append(replace(alone, watch=self._loading[number]))
+        loop = Experiment("loop", "the loop", warm, train, queue, every=burst, watch=self._loop)
+        found.append(loop)
         if self._ranks.world_size > 1:
-            alone = Experiment("no sync", "the loop without exchange", warm, train, queue, watch=self._alone)
+            alone = replace(loop, name="no sync", text="the loop without exchange", watch=self._alone)
             found.append(replace(alone, around=self.step.unsynchronised))
         if self.feed.reads_files and self._config.data.page_cache == "system":
             cold, most = partial(self.feed.cold, workers), self._stored.num_batches
             # Once the first batch is there, bytes of many more may be: a clock that starts later misses their reading,
             # and so does one that stops before the epoch ends. So turns are whole, and long beside what is read ahead.
             least = 2 * self._stored.read_together(depth) - 1
-            alone = Experiment("cold", "the loader alone, cold", cold, None, 1, most, least=least)
-            found.append(alone)
+            alone = Experiment("cold", "the loader alone, cold", cold, None, 1, most, burst, least)
+            found.append(replace(alone, batches=partial(cold, device=alone_on)))
             found.append(replace(alone, name="loop cold", text="the loop, cold", work=train, watch=self._cold))
         return found
 
@@ -101,7 +113,8 @@ class Bench:
         """What was watched so far does not count."""
         for watch in (self._loop, self._alone, self._cold):
             watch.turns.clear()
-        self.feed.first_batch_s.clear()
+        for counted in self._loading.values():
+            counted.turns.clear()
 
     def judged(self, rates: dict[str, Rate], environment: dict[str, Any]) -> Profile:
         """The profile that rates of the experiments and what was watched meanwhile make, the same on every rank.
@@ -132,7 +145,6 @@ class Bench:
             tuple(records),
             _UNJUDGED,
             what_if=(),
-            overhead=None,
             timeline=spans,
             config=asdict(self._config),
             environment=environment,
@@ -147,8 +159,7 @@ class Bench:
         setting = Setting(
             ranks.rank, ranks.world_size, ranks.device, self._workers, options.num_ahead, images, in_workers
         )
-        turns = (self._loop.turns, self._alone.turns, self._cold.turns)
-        return rank_record(setting, *turns, self.feed.first_batch_s)
+        return rank_record(setting, self._loop.turns, self._alone.turns, self._cold.turns)
 
     def _notes(self) -> list[str]:
         """What whoever reads the rates must know."""
@@ -159,9 +170,27 @@ class Bench:
             notes.append(f"loader '{self._source.name}' keeps the set decoded: no workers, and no cold rate")
         elif self._config.data.page_cache != "system":
             notes.append("--data.page-cache memory keeps the set in memory: there is no cold rate")
-        if notes and self._ranks.device.type == "cpu":
-            notes.append("a CPU is not fed from page-locked memory")
+        notes += self._of_short_turns()
+        if self.feed.not_fed and (notes or self._ranks.device.type != "cpu"):
+            notes.append(self.feed.not_fed)
         return notes
+
+    def _of_short_turns(self) -> list[str]:
+        """Of rates that rest on too few batches a turn."""
+        turns = [(f"loader of {number} workers", number, counted.turns) for number, counted in self._loading.items()]
+        turns += [
+            (name, self._workers, [len(turn.waits_s) for turn in watch.turns])
+            for name, watch in (("the loop", self._loop), ("the loop without exchange", self._alone))
+        ]
+        short = [
+            (name, min(counts))
+            for name, workers, counts in turns
+            if counts and min(counts) < _FEW_BURSTS * self.feed.burst(workers)
+        ]
+        if not short:
+            return []
+        told = ", ".join(f"{name} {count}" for name, count in short)
+        return [f"turns of few batches ({told}) make rates rough: give more --minutes, or fewer --rounds"]
 
     def close(self) -> None:
         for loader in (self.feed, self._synthetic, self._host):
@@ -176,11 +205,11 @@ class Bench:
         return sorted({*doubled, most, self._workers})
 
     def _subject(self) -> Subject:
-        config, records = self._config, self._source.records
+        config = self._config
         return Subject(
             config.data.path,
             config.data.train_split,
-            len(records),
+            self._source.plan.num_chosen,
             self._source.name,
             config.data.resize,
             self._workers,
@@ -229,13 +258,16 @@ def synthetic(source: Source, device: torch.device) -> Loader:
     return open_loader("synthetic", source.records, source.plan, replace(source.options, resize=None, device=device))
 
 
-def training(step: TrainStep) -> Callable[[Batch], None]:
-    """Trains on each batch it is given."""
+def training(step: TrainStep, config: Config) -> Callable[[Batch], None]:
+    """Trains on each batch it is given, and keeps those averages of the weights that `config` asks for."""
+    averages = Averages(step.module, config.average, step.windows)
     numbers = itertools.count()
 
     def train(batch: Batch) -> None:
+        number = next(numbers)
         # one window again and again, at the schedule's first rate, the smallest: the weights stay finite
-        step(batch.images, batch.labels, batch.ids, next(numbers) % step.windows.length_at(0))
+        step(batch.images, batch.labels, batch.ids, number % step.windows.length_at(0))
+        averages.after_step(number)
 
     return train
 

@@ -18,29 +18,56 @@ class Choice:
     next_one: str
     confidence: float
 
+    @property
+    def likeliest(self) -> str:
+        """The stage, or where none is named the one that would be, as far as any is known; else ""."""
+        return self.stage or self.next_one
+
 
 def loading_cost_us(stage: StageRecord, world_size: int) -> float | None:
     """Microseconds of the loader's time an image costs here, workers sharing it; None where it cannot be seen."""
     return 1e6 * world_size / stage.ceiling if stage.ceiling and stage.name in LOADER_STAGES else None
 
 
-def heaviest_of_loading(rank: RankRecord, world_size: int) -> Choice:
+def loading_costs_us(profile: Profile) -> list[tuple[StageRecord, float]]:
+    """The stages of the loader alone, each with its cost as above. Copying is none where it is a side of its own."""
+    costs = [(stage, loading_cost_us(stage, profile.subject.world_size)) for stage in profile.told.stages]
+    apart = ("copy",) if profile.ceilings.fed else ()
+    return [(stage, cost) for stage, cost in costs if cost is not None and stage.name not in apart]
+
+
+def computing_stages(rank: RankRecord) -> list[StageRecord]:
+    """The step's stages that take time, and with them what is left of the loop, which comes after every step, where
+    both sides were seen: else it holds them."""
+    known = [stage for stage in rank.stages if stage.name in COMPUTE_STAGES and stage.wall_us is not None]
+    rest, shared = rank.stage("other"), [stage for stage in known if stage.critical_share]
+    sees_loading = any(stage.critical_share is not None for stage in rank.stages if stage.name in LOADER_STAGES)
+    if rest is None or not rest.critical_share or not shared or not sees_loading:
+        return known
+    loop_us = sum(stage.wall_us or 0.0 for stage in shared) / sum(stage.critical_share or 0.0 for stage in shared)
+    return [*known, replace(rest, wall_us=rest.critical_share * loop_us)]
+
+
+def _who(stage: StageRecord) -> str:
+    """Of the two who load at the same time, whose stage it is."""
+    return "worker" if stage.where == "worker" else "loop"
+
+
+def heaviest_of_loading(profile: Profile) -> Choice:
     """Workers go through their stages one after the other, and so does the loop's thread through its own; both at
     the same time. Of the slower group the stage that takes longest."""
-    costs = {stage.name: loading_cost_us(stage, world_size) for stage in rank.stages}
-    groups: dict[str, list[StageRecord]] = {}
-    for stage in rank.stages:
-        if costs[stage.name] is not None:
-            groups.setdefault("worker" if stage.where == "worker" else "loop", []).append(stage)
+    groups: dict[str, list[tuple[StageRecord, float]]] = {}
+    for stage, cost in loading_costs_us(profile):
+        groups.setdefault(_who(stage), []).append((stage, cost))
     if not groups:
         return Choice(None, "", 0.0)
-    slower = max(groups.values(), key=lambda group: sum(costs[stage.name] or 0.0 for stage in group))
-    return _heaviest(slower)
+    slower = max(groups.values(), key=lambda group: sum(cost for _, cost in group))
+    return _heaviest([stage for stage, _ in slower])
 
 
 def heaviest_of_computing(rank: RankRecord) -> Choice:
-    """Of the step's stages the one that takes longest."""
-    return _heaviest([stage for stage in rank.stages if stage.name in COMPUTE_STAGES and stage.wall_us is not None])
+    """Of the step's stages, and what is left of the loop, the one that takes longest."""
+    return _heaviest(computing_stages(rank))
 
 
 def heaviest_on_processors(rank: RankRecord) -> Choice:
@@ -54,22 +81,19 @@ def heaviest_on_processors(rank: RankRecord) -> Choice:
 def loading_without(profile: Profile, stage: str) -> float:
     """What the loader alone would reach, img/s, if a stage of it took no time."""
     alone = profile.ceilings.loader[profile.subject.workers].median
-    rank, world_size = profile.told, profile.subject.world_size
     sums = {"worker": 0.0, "loop": 0.0}
     without = dict(sums)
-    for one in rank.stages:
-        cost = loading_cost_us(one, world_size)
-        if cost is not None:
-            group = "worker" if one.where == "worker" else "loop"
-            sums[group] += cost
-            without[group] += 0.0 if one.name == stage else cost
+    for one, cost in loading_costs_us(profile):
+        group = _who(one)
+        sums[group] += cost
+        without[group] += 0.0 if one.name == stage else cost
     now, then = max(sums.values()), max(without.values())
     return alone * now / then if then > 0 else float("inf")
 
 
 def computing_without(profile: Profile, stage: str) -> float:
     """What the step alone would reach, img/s, if a stage of it took no time."""
-    known = [one for one in profile.told.stages if one.name in COMPUTE_STAGES and one.wall_us is not None]
+    known = computing_stages(profile.told)
     total = sum(one.wall_us or 0.0 for one in known)
     left = sum(one.wall_us or 0.0 for one in known if one.name != stage)
     return profile.ceilings.step.median * total / left if left > 0 else float("inf")

@@ -1,5 +1,6 @@
 """From watched turns of the loop to one rank's record: its stages, its queue, its resources."""
 
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from .record import (
 
 IN_WORKERS = ("read", "decode", "augment")
 _MOST_READY = 2000  # asks that a record keeps
+_OTHER_PIXELS = "rectangles are copied and resized there: of how many bytes cannot be seen"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,6 @@ def rank_record(
     loop: Sequence[WatchedTurn],
     alone: Sequence[WatchedTurn],
     cold: Sequence[WatchedTurn],
-    first_batch_s: Sequence[float],
 ) -> RankRecord:
     """One rank's account of the warm loop.
 
@@ -66,7 +67,7 @@ def rank_record(
         own_us,
         float(np.median([turn.wait_share for turn in own])),
         tuple(_with_sync(stages, own_us, loop_us, setting.world_size)),
-        _queue(setting, own, stages, first_batch_s),
+        _queue(setting, own, stages),
         _resources(setting, loop, cold, stages),
         tuple(_us_per_image([turn]) for turn in own),
     )
@@ -132,6 +133,8 @@ def _with_sync(stages: list[StageRecord], own_us: float, loop_us: float, world_s
 def _loader_stage(setting: Setting, name: str, turns: Sequence[WatchedTurn]) -> StageRecord:
     in_workers = name in IN_WORKERS or (name == "collate" and setting.collates_in_workers)
     where: Where = "worker" if in_workers else "loop"
+    if name == "copy" and setting.device.type == "cuda":
+        where = "device"
     readings = [turn.loader[name] for turn in turns if name in turn.loader and turn.loader[name].count]
     if not readings:
         return StageRecord(name, where, note="this loader has no such stage, or does not show it")
@@ -148,6 +151,7 @@ def _loader_stage(setting: Setting, name: str, turns: Sequence[WatchedTurn]) -> 
         _us(p90_s),
         _us(p99_s),
         ceiling=1e6 * at_once * setting.world_size / wall_us if wall_us > 0 else None,
+        note=_OTHER_PIXELS if name == "copy" and _copied_mb_per_s(turns) is None else "",
         rounds_us=tuple(1e6 * reading.wall_s / reading.count for reading in readings),
     )
 
@@ -169,15 +173,17 @@ def _compute_stage(setting: Setting, name: str, turns: Sequence[WatchedTurn], of
         return StageRecord(name, where, note="not told apart on this device")
     total_s, num_images = sum(span.wall_s for span in spans), sum(turn.num_images for turn in turns)
     wall_us = 1e6 * total_s / num_images
-    p50_s, p90_s, p99_s = spans[-1].quantiles_s
+    # of a span: where several batches make an update, clip and optimizer have one for all of them
+    images = num_images / sum(span.count for span in spans)
+    p50_us, p90_us, p99_us = (1e6 * quantile_s / images for quantile_s in spans[-1].quantiles_s)
     return StageRecord(
         name,
         where,
         wall_us,
         None,
-        p50_s * 1e6 / setting.images,
-        p90_s * 1e6 / setting.images,
-        p99_s * 1e6 / setting.images,
+        p50_us,
+        p90_us,
+        p99_us,
         ceiling=1e6 * setting.world_size / wall_us if wall_us > 0 else None,
         critical_share=total_s / sum(turn.seconds for turn in turns) * of_loop,
         rounds_us=tuple(
@@ -186,22 +192,23 @@ def _compute_stage(setting: Setting, name: str, turns: Sequence[WatchedTurn], of
     )
 
 
-def _queue(
-    setting: Setting, turns: Sequence[WatchedTurn], stages: list[StageRecord], first_batch_s: Sequence[float]
-) -> QueueRecord:
+def _queue(setting: Setting, turns: Sequence[WatchedTurn], stages: list[StageRecord]) -> QueueRecord:
     ready = [count for turn in turns for count in turn.ready if count is not None]
     depth = max([setting.depth, *ready])  # a loader may be further ahead, to keep each of its workers busy
     waits_ms = 1e3 * np.array([wait for turn in turns for wait in turn.waits_s])
-    first = float(np.median(first_batch_s)) if len(first_batch_s) else None
+    firsts_s = [seconds for turn in turns for seconds in turn.first_batches_s]
+    first = float(np.median(firsts_s)) if firsts_s else None
+    # where workers assemble batches, one alone makes all of the first
+    at_once = 1 if setting.collates_in_workers else setting.workers
     walls = [stage.wall_us for stage in stages if stage.where == "worker" and stage.wall_us is not None]
-    made_s = sum(walls) * setting.images / setting.workers / 1e6 if walls else None
+    made_s = sum(walls) * setting.images / at_once / 1e6 if walls else None
     return QueueRecord(
         depth,
         tuple(ready[:_MOST_READY]) if ready else None,
         float(np.mean(ready)) if ready else None,
         float(np.mean([count == 0 for count in ready])) if ready else None,
         float(np.mean([count >= depth for count in ready])) if ready else None,
-        min(1.0, float(waits_ms.sum() / 1e3 / sum(turn.seconds for turn in turns))),
+        sum(turn.lost_s for turn in turns) / sum(turn.seconds for turn in turns),
         float(np.quantile(waits_ms, 0.5)),
         float(np.quantile(waits_ms, 0.99)),
         first,
@@ -215,10 +222,12 @@ def _resources(
 ) -> ResourceRecord:
     last, seconds = loop[-1].used, sum(turn.used.seconds for turn in loop)
     on_gpu = setting.device.type == "cuda"
-    shares = [stage.critical_share for stage in stages if stage.where == "device"]
+    shares = [stage.critical_share for stage in stages if stage.name in COMPUTE_STAGES]
     gpu = [turn.used.gpu_share for turn in loop if turn.used.gpu_share is not None]
     power = [turn.used.gpu_power_w for turn in loop if turn.used.gpu_power_w is not None]
-    processes: tuple[ProcessRecord, ...] = last.processes
+    peaks = [turn.peak_bytes for turn in loop if turn.peak_bytes is not None]
+    # this one first, which is no worker's, and then as they were: those with the most processor time
+    processes: list[ProcessRecord] = sorted(last.processes, key=lambda process: process.pid != os.getpid())
     return ResourceRecord(
         sum(turn.used.cpu_s for turn in loop) / seconds,
         available_cpus(),
@@ -227,15 +236,20 @@ def _resources(
         _mb_per_s(loop),
         sum(turn.used.reads or 0 for turn in loop) / seconds if last.reads is not None else None,
         _mb_per_s(cold) if cold else None,
-        sum(turn.num_bytes for turn in loop) / 1e6 / sum(turn.seconds for turn in loop) if on_gpu else None,
+        _copied_mb_per_s(loop),
         float(np.mean(gpu)) if gpu else None,
         sum(share for share in shares if share is not None) if on_gpu and any(shares) else None,
         torch.cuda.memory_allocated(setting.device) if on_gpu else None,
         torch.cuda.memory_reserved(setting.device) if on_gpu else None,
-        torch.cuda.max_memory_allocated(setting.device) if on_gpu else None,
+        max(peaks, default=None),
         float(np.mean(power)) if power else None,
-        processes,
+        tuple(processes),
     )
+
+
+def _copied_mb_per_s(turns: Sequence[WatchedTurn]) -> float | None:
+    known = [turn for turn in turns if turn.copied_bytes is not None]
+    return sum(turn.copied_bytes or 0 for turn in known) / 1e6 / sum(turn.seconds for turn in known) if known else None
 
 
 def _mb_per_s(turns: Sequence[WatchedTurn]) -> float | None:

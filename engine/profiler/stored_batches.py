@@ -96,9 +96,10 @@ class StoredBatches:
         return stored
 
     def _set_bytes(self) -> int | None:
-        """Of all samples, told by those of some; None where no file holds them."""
-        number = len(self._records)
+        """Of all samples that take part, told by those of some; None where no file holds them."""
+        number, pool = self._plan.num_chosen, self._plan.sampling.pool
         some = np.unique(np.linspace(0, number - 1, min(_PROBED, number)).astype(np.int64))
+        some = some if pool is None else pool[some]
         sizes = []
         for index in some:
             stored = stored_bytes(self._records, np.array([index]))

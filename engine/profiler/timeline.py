@@ -8,6 +8,7 @@ from typing import Any, cast
 from .record import Span
 from .step_clock import StepClock
 
+WAITING = "data wait"  # beside stages: what the loop waits for is all of the loader's together
 _STEPS = 4
 
 
@@ -23,12 +24,14 @@ class Timeline:
         """Begin anew: what was noted before is forgotten."""
         self._started = time.perf_counter()
         self._step = -1
+        self._listens = False
         self.spans: list[Span] = []
 
     def waited(self, seconds: float) -> None:
-        """A step begins now, after its batch was waited for so long: taking it over, as far as the loop can see."""
-        self._step += 1
-        self.note("hand-off", time.perf_counter() - seconds, seconds)
+        """A step begins now, after its batch was waited for so long."""
+        if self._listens:
+            self._step += 1
+            self.note(WAITING, time.perf_counter() - seconds, seconds)
 
     def note(self, stage: str, started: float, seconds: float) -> None:
         """`started` by time.perf_counter()."""
@@ -36,7 +39,8 @@ class Timeline:
             self.spans.append(Span(stage, self._rank, self._step, started - self._started, seconds))
 
     def listening(self, clock: StepClock) -> StepClock:
-        """`clock`, whose spans are noted here as well."""
+        """`clock`, whose spans are noted here as well until the next start."""
+        self._listens = True
         return cast(StepClock, _Listening(clock, self))
 
 

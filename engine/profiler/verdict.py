@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from .advice import advise, rate_without
+from .explanation import BUSY, explained, own_use
 from .record import INCONCLUSIVE, LOADER_STAGES, Advice, Profile, Rate, Side, Verdict
 from .remedies import remedies
 from .reports.number_text import bytes_text, rate_text
@@ -10,13 +11,14 @@ from .resampling import CLOSE, SURE, chance_above, chance_clearly_above
 from .slow_rank import SlowRank, find_slow_rank
 from .stage_costs import (
     Choice,
+    computing_stages,
     heaviest_of_computing,
     heaviest_of_loading,
     heaviest_on_processors,
 )
+from .verdict_words import bound, first_epoch, named, share_of_loop, told
 
-_LOSS = 0.15  # a share the loop may fall below the lower ceiling before sharing processors is named
-_BUSY = 0.5  # a share of a machine's processors that the run must use itself for that, or it is others who use them
+_LOSS = 0.15  # a share the loop may fall below what is expected of it before something else holds it up
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,18 @@ def judge(profile: Profile) -> Verdict:
     if _waits_for_storage(profile):
         return _of_storage(profile)
     sides = _sides(profile)
-    if profile.subject.device == "cpu" and _busiest(profile) >= _BUSY:
-        lower = min(sides, key=lambda side: side.rate.median)
-        loop = profile.ceilings.no_sync or profile.ceilings.loop  # waiting for other ranks is another matter
-        lost = chance_above(lower.rate.rounds, loop.rounds, 1 / (1 - _LOSS))
+    first, second = sorted(sides, key=lambda side: side.rate.median)
+    loop, expected = _without_waiting(profile), explained(profile, sides[1].rate)
+    unexplained = chance_clearly_above(expected.rounds, loop.rounds, 1 / (1 - _LOSS) - 1)
+    if unexplained >= SURE:
+        return _of_something_else(profile, first, second, expected.median, unexplained)
+    if profile.subject.device == "cpu" and own_use(profile) >= BUSY:
+        lost = chance_above(first.rate.rounds, loop.rounds, 1 / (1 - _LOSS))
         if lost >= SURE:
             return _of_shared_processors(profile, lost)
-    first, second = sorted(sides, key=lambda side: side.rate.median)[:2]
     confidence = chance_clearly_above(second.rate.rounds, first.rate.rounds)
     if confidence < SURE:
-        return _of_neither(profile, first, second, confidence)
+        return _of_neither(profile, first, second, expected.median, confidence)
     return _of_side(profile, first, second, confidence)
 
 
@@ -61,23 +65,22 @@ def _sides(profile: Profile) -> list[_Side]:
     return sides
 
 
-def _busiest(profile: Profile) -> float:
-    """The share of its processors that the run uses itself, of the machine where that is most."""
-    shares: dict[str, float] = {}
-    for rank in profile.ranks:
-        share = rank.resources.cpus_used / rank.resources.cpus_available
-        shares[rank.host] = shares.get(rank.host, 0.0) + share
-    return max(shares.values())
+def _without_waiting(profile: Profile) -> Rate:
+    """The loop's rate without waiting for other ranks, which is another matter."""
+    return profile.ceilings.no_sync or profile.ceilings.loop
 
 
 def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -> Verdict:
     choice = _stage_of(profile, first.name)
     loop = profile.ceilings.loop.median
     margin = second.rate.median / first.rate.median
-    facts = f"{_told(profile, first)}, and the next ceiling, {_named(second)}, is {rate_text(second.rate.median)}"
+    facts = (
+        f"{told(profile, first.name, first.rate)}, and the next ceiling, {named(second.name)}, is"
+        f" {rate_text(second.rate.median)}"
+    )
     if choice.stage is None:
         why = "its two heaviest stages weigh alike" if choice.next_one else "its stages cannot be seen"
-        sentence = f"{_bound(first.name)}: {facts}; the loop reaches {rate_text(loop)}. No stage is named, since {why}."
+        sentence = f"{bound(first.name)}: {facts}; the loop reaches {rate_text(loop)}. No stage is named, since {why}."
         advice = advise(profile, [choice.next_one] if choice.next_one else [], False, loop)
         return Verdict(
             INCONCLUSIVE, first.name, first.rate.median, margin, confidence, choice.next_one, None, sentence, advice
@@ -85,8 +88,8 @@ def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -
     stage = choice.stage
     runner_up = _next_limit(profile, stage, choice, second)
     sentence = (
-        f"{_bound(stage)}: {facts}, {margin:.1f} times as high; the loop reaches"
-        f" {rate_text(loop)}{_share(profile, stage)}."
+        f"{bound(stage)}: {facts}, {margin:.1f} times as high; the loop reaches"
+        f" {rate_text(loop)}{share_of_loop(profile, stage)}."
     )
     return Verdict(
         stage,
@@ -96,7 +99,7 @@ def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -
         min(confidence, choice.confidence),
         runner_up,
         None,
-        sentence + _first_epoch(profile),
+        sentence + first_epoch(profile),
         advise(profile, [name for name in dict.fromkeys((stage, choice.next_one)) if name], False, loop),
     )
 
@@ -118,7 +121,7 @@ def _of_shared_processors(profile: Profile, confidence: float) -> Verdict:
     else:
         share = known[choice.stage] / total
         stage = choice.stage
-        sentence = f"{_bound(stage)}, on shared processors: {facts}; {stage} takes {share:.0%} of their time."
+        sentence = f"{bound(stage)}, on shared processors: {facts}; {stage} takes {share:.0%} of their time."
     heavy = sorted(known, key=lambda name: -known[name])[:2]
     return Verdict(
         stage,
@@ -128,19 +131,50 @@ def _of_shared_processors(profile: Profile, confidence: float) -> Verdict:
         min(confidence, choice.confidence) if choice.stage else confidence,
         choice.next_one,
         None,
-        sentence + _first_epoch(profile),
+        sentence + first_epoch(profile),
         advise(profile, heavy, True, loop.median) if total > 0 else (),
     )
 
 
-def _of_neither(profile: Profile, first: _Side, second: _Side, confidence: float) -> Verdict:
-    stages = [_stage_of(profile, side.name) for side in (first, second)]
-    sentence = (
-        f"Inconclusive: {_named(first)} at {rate_text(first.rate.median)} img/s and {_named(second)} at"
-        f" {rate_text(second.rate.median)} lie within {CLOSE:.0%} of each other or within the noise of this machine;"
-        f" the loop reaches {rate_text(profile.ceilings.loop.median)}. Only both together would make it faster."
+def _of_something_else(profile: Profile, first: _Side, second: _Side, expected: float, confidence: float) -> Verdict:
+    """The loop is surely slower than both sides let expect: neither is named, however far they are apart."""
+    loop = _without_waiting(profile).median
+    which = "the loop without exchange" if profile.ceilings.no_sync else "the loop"
+    facts = (
+        f"{told(profile, first.name, first.rate)} and {told(profile, second.name, second.rate)}, but {which} reaches"
+        f" {rate_text(loop)}: neither explains {1 - loop / expected:.0%} of its time"
     )
-    names = [choice.stage or choice.next_one for choice in stages]
+    sees_rest = any(stage.name == "other" for stage in computing_stages(profile.told))
+    share = share_of_loop(profile, "other") if sees_rest else ""
+    stage, sentence = "other", f"Other-bound: {facts}{share}."
+    advice = tuple(Advice(item.text, expected / loop) for item in advise(profile, [stage], False, loop))
+    if not share:
+        stage, advice = INCONCLUSIVE, (Advice("measure again with nothing else on this machine", None),)
+        sentence = f"Inconclusive: {facts}. The run itself uses {own_use(profile):.0%} of the processors."
+    runner_up = _stage_of(profile, first.name)
+    return Verdict(
+        stage,
+        None,
+        first.rate.median,
+        second.rate.median / first.rate.median,
+        confidence,
+        runner_up.likeliest,
+        None,
+        sentence + first_epoch(profile),
+        advice,
+    )
+
+
+def _of_neither(profile: Profile, first: _Side, second: _Side, expected: float, confidence: float) -> Verdict:
+    stages = [_stage_of(profile, side.name) for side in (first, second)]
+    is_fast = _without_waiting(profile).median >= (1 - _LOSS) * expected
+    end = "Only both together would make it faster." if is_fast else "It may be something else that holds it up."
+    sentence = (
+        f"Inconclusive: {named(first.name)} at {rate_text(first.rate.median)} img/s and {named(second.name)} at"
+        f" {rate_text(second.rate.median)} lie within {CLOSE:.0%} of each other or within the noise of this machine;"
+        f" the loop reaches {rate_text(profile.ceilings.loop.median)}. {end}"
+    )
+    names = [choice.likeliest for choice in stages]
     advice = advise(profile, [name for name in names if name], False, profile.ceilings.loop.median)
     return Verdict(
         INCONCLUSIVE,
@@ -174,10 +208,12 @@ def _of_storage(profile: Profile) -> Verdict:
         f" loop reaches {rate_text(cold)} img/s; from memory it is {rate_text(warm)}."
     )
     # memory does not hold it, and the sweep of workers was measured where nothing is read
-    worth_trying = [remedy for remedy in remedies("read", subject.loader) if "--data.page-cache" not in remedy]
+    worth_trying = [
+        remedy for remedy in remedies("read", subject.loader, profile.config) if "--data.page-cache" not in remedy
+    ]
     advice = (Advice(f"read: {', or '.join([*worth_trying, 'more memory'])}", warm / cold),)
     confidence = chance_clearly_above(ceilings.loop.rounds, ceilings.loop_cold.rounds)
-    first, _ = sorted(_sides(profile), key=lambda side: side.rate.median)[:2]
+    first = min(_sides(profile), key=lambda side: side.rate.median)
     runner_up = _stage_of(profile, first.name)
     return Verdict(
         "read",
@@ -185,7 +221,7 @@ def _of_storage(profile: Profile) -> Verdict:
         limit,
         warm / cold,
         confidence,
-        runner_up.stage or runner_up.next_one,
+        runner_up.likeliest,
         None,
         sentence,
         advice,
@@ -197,7 +233,7 @@ def _of_slow_rank(profile: Profile, slow: SlowRank) -> Verdict:
     others = 1e6 * world_size / slow.others_us
     own = others / slow.margin
     where = f"{slow.stage} takes it {slow.excess_us / 1e3:,.2f} ms an image more" if slow.stage else "it waits for data"
-    title = f"{_bound(slow.stage)} on rank {slow.rank}" if slow.stage else f"Rank {slow.rank} is slow"
+    title = f"{bound(slow.stage)} on rank {slow.rank}" if slow.stage else f"Rank {slow.rank} is slow"
     sentence = (
         f"{title}: by itself this rank would keep the run at {rate_text(own)} img/s, the others reach"
         f" {rate_text(others)}; {where}. All ranks wait for it, whatever their own stages say."
@@ -240,7 +276,7 @@ def _stage_of(profile: Profile, side: Side) -> Choice:
     if side == "copy":
         return Choice("copy", "", 1.0)
     if side == "data":
-        return heaviest_of_loading(profile.told, profile.subject.world_size)
+        return heaviest_of_loading(profile)
     return heaviest_of_computing(profile.told)
 
 
@@ -248,39 +284,4 @@ def _next_limit(profile: Profile, stage: str, choice: Choice, second: _Side) -> 
     """The stage that holds the loop back once `stage` takes no time: one of the same side, or the other side's."""
     if stage != "copy" and rate_without(profile, stage) < second.rate.median:
         return choice.next_one
-    following = _stage_of(profile, second.name)
-    return following.stage or following.next_one
-
-
-def _bound(name: str) -> str:
-    return f"{name[:1].upper()}{name[1:]}-bound"
-
-
-def _named(side: _Side) -> str:
-    return {"data": "the loader", "copy": "feeding the device", "compute": "the step"}[side.name]
-
-
-def _told(profile: Profile, side: _Side) -> str:
-    workers, rate = profile.subject.workers, rate_text(side.rate.median)
-    text = {
-        "data": f"the loader alone gives {rate} img/s with {workers} worker{'s' * (workers > 1)}",
-        "copy": f"fed from the host the step takes {rate} img/s",
-        "compute": f"the step alone takes {rate} img/s",
-    }
-    return text[side.name]
-
-
-def _share(profile: Profile, name: str) -> str:
-    """What it is of the loop's time, unless others are more: where all share the processors, what the loop waits for
-    may hide behind what it does meanwhile."""
-    shares = {stage.name: stage.critical_share for stage in profile.told.stages if stage.critical_share is not None}
-    is_most = name in shares and shares[name] == max(shares.values())
-    return f", {name} is {shares[name]:.0%} of its time" if is_most else ""
-
-
-def _first_epoch(profile: Profile) -> str:
-    """Of a set that memory holds, what its first epoch is like, where that is slower."""
-    ceilings = profile.ceilings
-    if ceilings.loop_cold is None or chance_clearly_above(ceilings.loop.rounds, ceilings.loop_cold.rounds) < SURE:
-        return ""
-    return f" While files are not in memory, in the first epoch, it is {rate_text(ceilings.loop_cold.median)}."
+    return _stage_of(profile, second.name).likeliest

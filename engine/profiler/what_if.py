@@ -18,7 +18,8 @@ import numpy as np
 
 from loaders.errors import FeedrateError
 
-from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, WhatIf
+from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, ResourceRecord, WhatIf
+from .reports.number_text import bytes_text
 from .throughput_model import Processors, Values, fit_interplay, fit_scaling
 
 _DRAWS = 400
@@ -41,6 +42,7 @@ class Change:
     workers    another number of a rank's workers
     step, loading  the side's rate alone with it / now, one number a round; empty: as now
     storage    its speed / now;  in_memory  share of the set that is there at an epoch's start, None: what fits
+    adds_memory  the machine gets what of that it lacks
     bytes_per_image  as it would be stored
     doubt      in what is known of it, as a share
     format     the packing format's name, "" where it stays
@@ -53,6 +55,7 @@ class Change:
     loading: tuple[float, ...] = ()
     storage: float = 1.0
     in_memory: float | None = None
+    adds_memory: bool = False
     bytes_per_image: float | None = None
     doubt: float = 0.0
     format: str = ""
@@ -88,7 +91,9 @@ class Predictor:
 
     def predict(self, change: Change) -> WhatIf:
         """Raises NotPredictable, saying why."""
-        memory_bytes = self._memory_bytes(change)
+        memory_bytes = self._memory_bytes(replace(change, in_memory=None) if change.adds_memory else change)
+        if change.adds_memory and change.in_memory and memory_bytes is not None:
+            memory_bytes += int(change.in_memory * (self._profile.subject.stored_bytes or 0))
         workers = self._workers if change.workers is None else change.workers
         step = self._step * self._by_round(change.step)
         loading = self._scaling.rate(workers) * self._by_round(change.loading)
@@ -98,7 +103,9 @@ class Predictor:
         doubt = self._doubt(change, workers, predicted)
         drawn = _medians(rates) * np.exp(np.random.default_rng(1).normal(0.0, doubt, _DRAWS))
         low, high = (float(value) for value in np.percentile(drawn, (2.5, 97.5)))
-        epoch_minutes = self._profile.subject.num_samples / predicted / 60
+        # each sample of an epoch is so many images in a row, for which it is read once
+        views = self._profile.config.get("data", {}).get("views", 1)
+        epoch_minutes = views * self._profile.subject.num_samples / predicted / 60
         num_bytes = change.bytes_per_image or self._bytes_per_image()
         return WhatIf(
             change.text,
@@ -108,7 +115,7 @@ class Predictor:
             max(high, predicted),
             self._cpu_share(change, predicted),
             memory_bytes,
-            None if num_bytes is None else predicted * num_bytes / 1e6,
+            None if num_bytes is None else predicted * num_bytes / views / 1e6,
             epoch_minutes,
             None if self._price_per_hour is None else self._price_per_hour * epoch_minutes / 60,
         )
@@ -136,16 +143,24 @@ class Predictor:
         subject = self._profile.subject
         return None if subject.stored_bytes is None else subject.stored_bytes / subject.num_samples
 
+    def _fits(self, num_bytes: float | None) -> bool:
+        """Whether memory holds the set at so many bytes an image; True, too, where nobody can tell."""
+        subject = self._profile.subject
+        if num_bytes is None or subject.stored_bytes is None or subject.memory_bytes is None:
+            return True
+        # what the run itself keeps there is no longer counted as free
+        is_kept = self._profile.config.get("data", {}).get("page_cache") == "memory"
+        room_bytes = subject.memory_bytes + (subject.stored_bytes if is_kept else 0)
+        return num_bytes * subject.num_samples <= room_bytes
+
     def _reading_s(self, change: Change) -> Values:
         """Seconds an image that waiting for storage adds to a loop whose images are in memory."""
-        subject, ceilings = self._profile.subject, self._profile.ceilings
+        ceilings = self._profile.ceilings
         now = self._bytes_per_image()
         num_bytes = change.bytes_per_image or now
         in_memory = change.in_memory
         if in_memory is None:
-            known = num_bytes is not None and subject.memory_bytes is not None
-            fits = not known or num_bytes * subject.num_samples <= subject.memory_bytes  # type: ignore[operator]
-            in_memory = 1.0 if fits else 0.0
+            in_memory = 1.0 if self._fits(num_bytes) else 0.0
         if in_memory >= 1:
             return np.zeros_like(self._loop)
         if ceilings.loop_cold is None or num_bytes is None or now is None:
@@ -174,23 +189,21 @@ class Predictor:
         return min(1.0, busy / told.resources.cpus_available)
 
     def _memory_bytes(self, change: Change) -> int | None:
-        """Of one rank and its workers, and of what of the set is to be kept. Refuses what is not there."""
+        """Of a machine's ranks and their workers, and of what of the set is to be kept. Refuses what is not there."""
         told, subject = self._profile.told, self._profile.subject
         if change.step or "loader" in change.settings:
             return None  # what another batch or loader takes is not known before it runs
-        needed = told.resources.memory_bytes
+        ranks = [rank.resources for rank in self._profile.ranks if rank.host == told.host]
         more = 0.0
         if change.workers is not None:
-            helpers = [process.pss_bytes or process.rss_bytes for process in told.resources.processes[1:]]
-            each = sum(helpers) / len(helpers) if helpers else 0.0
-            more = max(0.0, each * (change.workers - self._workers) * _ranks_of_a_machine(self._profile))
+            more = max(0.0, sum(map(_worker_bytes, ranks)) * (change.workers - self._workers))
         if change.in_memory and subject.stored_bytes:
             more += change.in_memory * subject.stored_bytes
         if subject.memory_bytes is not None and more > subject.memory_bytes:
             raise NotPredictable(
                 f"{change.text}: it needs {more / 1e9:,.1f} GB more, and {subject.memory_bytes / 1e9:,.1f} GB are free"
             )
-        return int(needed + more)
+        return int(sum(rank.memory_bytes for rank in ranks) + more)
 
 
 def processors_of(profile: Profile) -> Processors:
@@ -224,7 +237,9 @@ def plain_changes(profile: Profile) -> tuple[list[Change], list[str]]:
             Change(f"half of the set in memory{first}", in_memory=0.5),
         ]
         if not subject.fits_in_memory:
-            changes.append(Change("all of the set in memory", {"data.page_cache": "memory"}, in_memory=1.0))
+            missing = bytes_text(subject.stored_bytes - (subject.memory_bytes or 0))
+            text = f"all of the set in memory ({missing} more than are free)"
+            changes.append(Change(text, {"data.page_cache": "memory"}, in_memory=1.0, adds_memory=True))
     if subject.device == "cpu":
         refused.append("GPU decode: there is no GPU here")
     return changes, refused
@@ -259,6 +274,12 @@ def _workers_changes(profile: Profile) -> tuple[list[Change], list[str]]:
 
 def _ranks_of_a_machine(profile: Profile) -> int:
     return sum(rank.host == profile.told.host for rank in profile.ranks)
+
+
+def _worker_bytes(rank: ResourceRecord) -> float:
+    """What one of its workers takes: the rank's own process stands first. 0 where they are threads of that."""
+    helpers = [process.pss_bytes or process.rss_bytes for process in rank.processes[1:]]
+    return sum(helpers) / len(helpers) if helpers else 0.0
 
 
 def _cpu_us(stages: Sequence[Any], names: Sequence[str]) -> float | None:

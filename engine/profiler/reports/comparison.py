@@ -79,7 +79,7 @@ class StageRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`settings` are those that differ: name, A's and B's value."""
+    """`settings` are those that differ, the decisive ones first: name, A's and B's value."""
 
     rates: tuple[RateRow, ...]
     stages: tuple[StageRow, ...]
@@ -113,6 +113,15 @@ def refuse_unlike(a: Profile, b: Profile) -> None:
             )
 
 
+def refuse_to_judge(a: Profile, b: Profile) -> None:
+    """Raise FeedrateError where the two ran on other hardware: that the one is slower is no fault of the other then."""
+    for name, of_a, of_b in _differing(_ran_on(a), _ran_on(b)):
+        raise FeedrateError(
+            f"--fail-if-slower cannot judge A and B, which differ in {name} ({of_a} and {of_b}): take two profiles that"
+            " ran alike, or say --allow-different"
+        )
+
+
 def compare(a: Profile, b: Profile) -> Comparison:
     """Everything both have, side by side."""
     rates = []
@@ -123,9 +132,9 @@ def compare(a: Profile, b: Profile) -> Comparison:
                 RateRow(label, of_a, of_b, None if of_a is None or of_b is None else ratio(of_a.rounds, of_b.rounds))
             )
     stages = _stage_rows(a, b)
-    settings = (*_differing(a.config, b.config), *_differing(_machine(a), _machine(b)))
+    settings = [row for told in (_ran_on, _settings, _machine) for row in _differing(told(a), told(b))]
     loop = ratio(a.ceilings.loop.rounds, b.ceilings.loop.rounds)
-    return Comparison(tuple(rates), stages, settings, loop, _sentence(a, b, loop, stages))
+    return Comparison(tuple(rates), stages, tuple(settings), loop, _sentence(a, b, loop, stages))
 
 
 def ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
@@ -195,6 +204,25 @@ def _most_changed(loop: Ratio, stages: tuple[StageRow, ...]) -> str:
     total = sum(difference for difference, _ in known)
     more = "more" if sign > 0 else "less"
     return f"; of {time_text(abs(total))} {more} an image, {name} has {time_text(sign * most)}"
+
+
+def _ran_on(profile: Profile) -> dict[str, Any]:
+    """What decides before any setting does."""
+    return {"ranks": profile.subject.world_size, "device": profile.subject.device}
+
+
+def _settings(profile: Profile) -> dict[str, Any]:
+    """As they were measured, so what "auto" and 0 stood for, and what of the set its packing decides."""
+    subject, asked = profile.subject, flat(profile.config)
+    measured = {
+        "loader": subject.loader,
+        "data.workers": subject.workers,
+        "execution.device": None,  # told by `_ran_on`
+        "set's images": subject.num_samples,
+        "set's stored bytes": subject.stored_bytes,
+        "set fits in memory": subject.fits_in_memory or asked.get("data.page_cache") == "memory",
+    }
+    return {name: value for name, value in (asked | measured).items() if value is not None}
 
 
 def _machine(profile: Profile) -> dict[str, Any]:

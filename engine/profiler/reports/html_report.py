@@ -174,9 +174,8 @@ def _resources(profile: Profile) -> str:
         )
         for process in used.processes
     ]
-    overhead = "" if profile.overhead is None else f" Measuring itself costs {share_text(profile.overhead)}."
     nvml = "" if used.gpu_share is None else " NVML's utilisation is the share of time in which some kernel ran."
-    text = f"Over the warm loop.{nvml}{overhead}"
+    text = f"Over the warm loop.{nvml}"
     body = _facts(rows.resource_facts(profile.told)) + (_table(headings, table) if table else "")
     return _section("Resources", text, body)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord, Rate, StageRecord, Subject, Verdict, WhatIf
+from ..timeline import WAITING
 from .number_text import NOT_SEEN, bytes_text, plain, rate_text, seconds_text, share_text, time_text
 
 Group = Literal["data", "copy", "compute", "other", "loop"]
@@ -23,10 +24,10 @@ class CeilingRow:
 
 
 def group_of(stage: str) -> Group:
-    """The side a stage belongs to; what has no such name is other."""
+    """The side a stage belongs to, or a timeline's waiting for data; what has no such name is other."""
     if stage == "copy":
         return "copy"
-    if stage in LOADER_STAGES:
+    if stage == WAITING or stage in LOADER_STAGES:
         return "data"
     return "compute" if stage in COMPUTE_STAGES else "other"
 
@@ -52,7 +53,7 @@ def ceiling_rows(profile: Profile) -> list[CeilingRow]:
             "step fed by the host",
             ceilings.fed,
             "copy",
-            "a CPU is not fed" if subject.device == "cpu" else "not measured",
+            "a CPU is not fed" if subject.device == "cpu" else "no whole batches are seen to be copied",
         ),
         CeilingRow(f"loader ({subject.workers} workers)", ceilings.loader.get(subject.workers), "data", "not measured"),
         CeilingRow("cold loader", ceilings.cold, "data", no_cold),
@@ -134,7 +135,7 @@ def resource_facts(rank: RankRecord) -> list[Fact]:
     gpu = (used.copy_mb_per_s, used.device_busy_share, used.gpu_share, *memory, used.gpu_power_w)
     if any(value is not None for value in gpu):
         facts += [
-            ("copied to the device", _mb_text(used.copy_mb_per_s)),
+            ("copied to the device", _copied_text(rank)),
             ("device busy by events", share_text(used.device_busy_share)),
             ("NVML utilisation", share_text(used.gpu_share)),
             ("GPU memory allocated / reserved / peak", " / ".join(map(bytes_text, memory))),
@@ -167,6 +168,14 @@ def by_workers(what_if: tuple[WhatIf, ...]) -> dict[int, WhatIf]:
 
 def _wait(rank: RankRecord) -> str:
     return f"waited for data {share_text(rank.data_wait_share)}"
+
+
+def _copied_text(rank: RankRecord) -> str:
+    """Why it was not seen is said of the stage."""
+    copy, mb_per_s = rank.stage("copy"), rank.resources.copy_mb_per_s
+    if mb_per_s is None and copy is not None and copy.note:
+        return f"{NOT_SEEN} ({plain(copy.note)})"
+    return _mb_text(mb_per_s)
 
 
 def _mb_text(mb_per_s: float | None) -> str:

@@ -1,5 +1,6 @@
 """A profile on one screen of a terminal: the verdict first, and under it what it rests on."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console, RenderableType
@@ -25,21 +26,26 @@ SCREEN_LINES = 40  # the report and the prompt after it; a taller terminal is us
 _WIDE = 110  # columns from which on there are bars beside stages, and all that is predicted
 _COLOURS = {"data": "yellow", "copy": "magenta", "compute": "cyan", "other": "bright_black", "loop": "green"}
 _FEWEST_PREDICTIONS = 3
-# what is tried in turn until all fits: the share of the loop's time under which a stage shares a line with others, and
-# how many pieces of advice there are
-_TIGHTER = ((0.0, 3), (0.005, 3), (0.01, 3), (0.02, 3), (0.05, 3), (0.05, 2), (0.05, 1), (0.1, 1))
+# what is tried in turn until all fits: the share of the loop's time under which a stage shares a line with others, how
+# many pieces of advice there are, and the characters of a note
+_TIGHTER = (
+    (0.0, 3, 10_000), (0.0, 3, 400), (0.005, 3, 400), (0.01, 3, 240), (0.02, 3, 240), (0.05, 3, 160), (0.05, 2, 160),
+    (0.05, 1, 80), (0.1, 1, 80),
+)  # fmt: skip
+_CUT = " … (all of it in report.html)"
 
 
 def print_profile(console: Console, profile: Profile) -> None:
     """Print the report.
 
-    Where it would not fit the screen, the smallest stages share a line, and some predictions are left to the page.
+    Where it would not fit the screen, the smallest stages share a line, and some predictions and the ends of long notes
+    are left to the page.
     """
     width = console.options.max_width
     wanted = min(len(profile.what_if), _FEWEST_PREDICTIONS) + (2 if profile.what_if else 0)
     screen = max(SCREEN_LINES, console.height if console.is_terminal else 0) - 1
-    for smallest_share, most_advice in _TIGHTER:
-        above, below = _above(profile, width, smallest_share), _advice(profile, most_advice)
+    for smallest_share, most_advice, most_of_a_note in _TIGHTER:
+        above, below = _above(profile, width, smallest_share, most_of_a_note), _advice(profile, most_advice)
         room = screen - sum(len(console.render_lines(part)) for part in (*above, *below))
         if room >= wanted:
             break
@@ -47,15 +53,16 @@ def print_profile(console: Console, profile: Profile) -> None:
         console.print(part, soft_wrap=False)
 
 
-def _above(profile: Profile, width: int, smallest: float) -> list[RenderableType]:
-    """All that stands over the predictions; stages of a share below `smallest` in one line."""
+def _above(profile: Profile, width: int, smallest: float, most_of_a_note: int) -> list[RenderableType]:
+    """All that stands over the predictions: stages of a share below `smallest` in one line, notes cut."""
     return [
         Text(plain(profile.verdict.sentence), style="bold"),
         Text(rows.subject_text(profile.subject), style="dim"),
         _ceilings(profile, width),
-        *_under_ceilings(profile),
+        *_reasons(NOT_SEEN, rows.unseen_ceilings(profile)),
+        *_notes(profile.ceilings.notes, most_of_a_note),
         *_stages(profile, width, smallest),
-        *_reasons("n/a", _why_not_seen(profile, width)),
+        *_reasons(NOT_SEEN, _why_not_seen(profile, width)),
         _facts("Queue", rows.queue_facts(profile.told), profile.told.queue.note),
         _facts("Resources", rows.resource_facts(profile.told)),
         *_ranks(profile),
@@ -72,13 +79,10 @@ def _ceilings(profile: Profile, width: int) -> RenderableType:
     return table
 
 
-def _under_ceilings(profile: Profile) -> list[RenderableType]:
-    """What is missing, and what whoever measured had to say: that then holds the reasons."""
-    missing, notes = rows.unseen_ceilings(profile), profile.ceilings.notes
-    if not notes:
-        return _reasons(NOT_SEEN, missing)
-    parts = [f"{NOT_SEEN}  {names}" for names in [", ".join(names for names, _ in missing)] if names]
-    return [_indented(" · ".join([*parts, *map(plain, notes)]))]
+def _notes(notes: Sequence[str], most: int) -> list[RenderableType]:
+    """What whoever measured had to say, each note of `most` characters at most."""
+    text = " · ".join(textwrap.shorten(plain(note), most, placeholder=_CUT) for note in notes)
+    return [_indented(text)] if notes else []
 
 
 def _stages(profile: Profile, width: int, smallest: float) -> list[RenderableType]:

@@ -19,7 +19,9 @@ def costs_of(rank: RankRecord, world_size: int) -> dict[Where, dict[str, float]]
     costs: dict[Where, dict[str, float]] = {}
     for stage in rank.stages:
         if stage.wall_us is not None and stage.name in (*LOADER_STAGES, *COMPUTE_STAGES) and stage.name != "sync":
-            costs.setdefault(stage.where, {})[stage.name] = stage.wall_us / hands(stage, world_size)
+            # a GPU copies by an engine of its own, beside what it computes; the loop's thread waits for it
+            where = "loop" if stage.name == "copy" else stage.where
+            costs.setdefault(where, {})[stage.name] = stage.wall_us / hands(stage, world_size)
     return costs
 
 

@@ -45,7 +45,7 @@ def rank(number=0, own_us=1000.0, stages=()):
 
 
 def profile(ceilings, *ranks, verdict=UNJUDGED):
-    return Profile(SCHEMA_VERSION, SUBJECT, ceilings, ranks or (rank(),), verdict, (), None, (), {"seed": 0}, {})
+    return Profile(SCHEMA_VERSION, SUBJECT, ceilings, ranks or (rank(),), verdict, (), (), {"seed": 0}, {})
 
 
 def stage(name, where="worker", wall_us=100.0, **fields):

@@ -113,6 +113,24 @@ def test_settings_and_machines_that_differ_are_listed():
     }
 
 
+def test_what_was_measured_counts_and_not_how_it_was_asked_for():
+    """What "auto" and 0 became on each side; ranks and device stand first, being decisive."""
+    asked = replace(full(), config={"loader": "auto", "data": {"workers": 0}, "execution": {"device": "auto"}})
+    b = with_subject(
+        asked, world_size=1, device="cpu", loader="torchvision", workers=3, stored_bytes=10, memory_bytes=9
+    )
+    assert compare(asked, b).settings == (
+        ("device", "cuda", "cpu"),
+        ("ranks", "2", "1"),
+        ("data.workers", "8", "3"),
+        ("loader", "turbo", "torchvision"),
+        ("set fits in memory", "True", "False"),
+        ("set's stored bytes", "n/a", "10"),
+    )
+    named = replace(full(), config={"loader": "turbo", "data": {"workers": 8}, "execution": {"device": "cuda"}})
+    assert compare(asked, named).settings == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

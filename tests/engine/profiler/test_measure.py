@@ -7,7 +7,7 @@ import pytest
 import torch
 from short_runs import ONE_RANK
 
-from engine.profiler.measure import Experiment, Watch, measure
+from engine.profiler.measure import Counted, Experiment, Watch, measure
 from loaders.api import Batch
 
 IMAGES = 4
@@ -80,6 +80,28 @@ def test_a_turn_takes_at_most_what_there_is_and_bursts_whole():
     assert all((after - before) % 4 == 0 for before, after, _ in watch.turns)
 
 
+def test_even_a_short_turn_takes_a_whole_burst_of_workers_that_make_a_batch_each():
+    """Two at once every 40 ms: a single one would seem to come at once, or take the time of two."""
+    log, worked = [], []
+    watch = Counting(worked)
+
+    class InPairs(Feed):
+        def __call__(self, number):
+            for index, batch in enumerate(super().__call__(number)):
+                time.sleep(0.04 if index % 2 == 0 else 0)
+                yield batch
+
+    pairs = Experiment("pairs", "", InPairs("pairs", log), worked.append, 5, every=2, watch=watch)
+    rates = run([pairs], seconds=1e-6, rounds=4)
+    assert [after - before for before, after, _ in watch.turns] == [2] * 4
+    assert rates["pairs"].rounds == pytest.approx([2 * IMAGES / 0.04] * 4, rel=0.2)
+    # and a turn that may not take as many takes what it may
+    worked.clear()
+    watch.turns.clear()
+    run([Experiment("few", "", Feed("few", log), worked.append, 1, most=5, every=8, watch=watch)])
+    assert [after - before for before, after, _ in watch.turns] == [4, 4]
+
+
 def test_of_bytes_that_come_for_many_batches_at_once_a_short_turn_sees_whole_bursts():
     log, worked = [], []
     watch = Counting(worked)
@@ -118,6 +140,12 @@ def test_a_first_turn_that_was_handed_what_was_ready_does_not_promise_the_same_f
     started = time.perf_counter()
     run([Experiment("a", "", batches, None, 1)], seconds=0.4)
     assert time.perf_counter() - started < 10
+
+
+def test_batches_of_each_turn_are_counted_without_those_no_clock_sees():
+    counted, feed = Counted(), Feed("a", [])
+    run([Experiment("a", "", feed, None, 2, most=5, watch=counted)], seconds=0.1, rounds=3)
+    assert counted.turns == [3, 3, 3] and feed.asked[1:] == [5, 5, 5]
 
 
 def test_a_turn_runs_in_what_it_asks_for():

@@ -28,6 +28,16 @@ def test_a_profile_comes_back_from_its_file(tmp_path):
     assert read_profile(tmp_path / "deep" / "report.json") == made
 
 
+@pytest.mark.parametrize("overhead", [None, 0.004])
+def test_a_file_from_before_with_a_field_that_is_gone_is_still_read(overhead, tmp_path):
+    made, path = profile(ceilings(1000, 400, 390)), tmp_path / "report.json"
+    write_profile(path, made)
+    content = json.loads(path.read_text())
+    assert "overhead" not in content
+    path.write_text(json.dumps({**content, "overhead": overhead}))
+    assert read_profile(path) == made
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

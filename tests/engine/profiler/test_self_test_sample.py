@@ -129,6 +129,11 @@ def test_below_the_slack_the_stage_does_not_limit_and_above_it_does(name):
     assert slack_us(measured, "augment", 1) is None and slack_us(measured, "pin", 1) is None
 
 
+def test_copying_to_a_gpu_is_beside_what_it_computes():
+    stages = (stage("copy", "device", 300.0), stage("collate", "loop", 20.0), stage("forward", "device", 500.0))
+    assert loop_us(costs_of(rank(stages=stages), world_size=1)) == 500
+
+
 def test_a_rank_has_the_slack_that_the_verdict_allows_it():
     assert slow_rank_slack_us((rank(own_us=900.0), rank(own_us=1000.0))) == pytest.approx(150.0)
 

@@ -1,5 +1,6 @@
 """A rank's record from turns of the loop as they might have been seen."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -7,12 +8,13 @@ import torch
 
 from engine.profiler.family import Used
 from engine.profiler.loop_watch import WatchedTurn
-from engine.profiler.record import STAGES
+from engine.profiler.record import STAGES, ProcessRecord
 from engine.profiler.stage_table import Setting, rank_record
 from engine.profiler.step_clock import StageSpan
 from loaders.stage_times import StageReading
 
 CPU = Setting(0, 1, torch.device("cpu"), workers=2, depth=3, images=10, collates_in_workers=False)
+GPU = replace(CPU, device=torch.device("cuda", 0))
 USED = Used(1.0, 1.6, 10**9, None, 5_000_000, 300, None, None, ())
 
 
@@ -20,15 +22,22 @@ def reading(count, wall_s, cpu_s):
     return StageReading(count, wall_s, count, cpu_s, (0,) * 100 + (count,) + (0,) * 155)
 
 
-def turn(seconds=1.0, waits_s=(0.3, 0.0), ready=(0, 3), **stages):
+def turn(seconds=1.0, waits_s=(0.3, 0.0), ready=(0, 3), first=(0.5,), **stages):
     """100 images in 10 steps: a second, in which 0.3 s passed waiting and 0.6 s computing."""
     loader = {"read": reading(100, 0.2, 0.02), "decode": reading(100, 0.9, 0.8), "collate": reading(100, 0.01, 0.01)}
     step = {name: StageSpan(10, wall_s, (wall_s / 10,) * 3) for name, wall_s in (("forward", 0.2), ("backward", 0.4))}
-    return WatchedTurn(seconds, 100, 10**6, waits_s, ready, loader, {**step, **stages}, USED)
+    return WatchedTurn(seconds, 100, None, first, waits_s, ready, loader, {**step, **stages}, USED)
 
 
-def record(*turns, setting=CPU, alone=(), cold=(), first=(0.5,)):
-    return rank_record(setting, turns, alone, cold, first)
+def record(*turns, setting=CPU, alone=(), cold=()):
+    return rank_record(setting, turns, alone, cold)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """What torch tells of a GPU's memory now."""
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 2 * 10**9)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * 10**9)
 
 
 def test_shares_are_of_the_whole_loop_and_waiting_is_split_by_what_loading_costs():
@@ -67,16 +76,39 @@ def test_waiting_for_a_loader_that_shows_nothing_is_other_and_said():
     assert rank.stage("forward").cpu_us is None  # the loader's processor time cannot be taken off
 
 
-def test_on_a_gpu_waiting_that_hides_behind_computing_costs_nothing():
-    """The host runs ahead: it stands still for data while the device works."""
-    gpu = replace(CPU, device=torch.device("cuda", 0))
-    busy = replace(turn(), step={"forward": StageSpan(10, 0.9, (0.09,) * 3)})
-    from engine.profiler import stage_table
+def test_quantiles_of_what_happens_once_for_several_batches_are_of_an_image_of_all_of_them():
+    """Where five batches make an update there are two in ten."""
+    rank = record(turn(optimizer=StageSpan(2, 0.02, (0.01, 0.01, 0.02))))
+    optimizer = rank.stage("optimizer")
+    assert (optimizer.wall_us, optimizer.p50_us, optimizer.p99_us) == pytest.approx((200, 200, 400))
 
-    stages = stage_table._stages(gpu, [busy], 1.0)
-    shares = {stage.name: stage.critical_share or 0 for stage in stages}
+
+def test_on_a_gpu_waiting_that_hides_behind_computing_costs_nothing(gpu):
+    """The host runs ahead: it stands still for data while the device works."""
+    busy = replace(turn(), step={"forward": StageSpan(10, 0.9, (0.09,) * 3)})
+    rank = record(busy, setting=GPU)
+    shares = {stage.name: stage.critical_share or 0 for stage in rank.stages}
     assert shares["forward"] == pytest.approx(0.9) and sum(shares.values()) == pytest.approx(1)
     assert shares["read"] + shares["decode"] + shares["collate"] == pytest.approx(0.1)
+    assert rank.data_wait_share == pytest.approx(0.1) and rank.queue.get_block_share == pytest.approx(0.1)
+    assert rank.queue.get_block_p50_ms == pytest.approx(150)  # a wait of the host is as long as it is
+    assert record(turn()).data_wait_share == pytest.approx(0.3)
+
+
+def test_copying_is_in_the_device_and_no_part_of_what_it_computes(gpu):
+    copying = {"copy": reading(100, 0.05, 0.001)}
+    rank = record(replace(turn(), loader=copying, copied_bytes=50 * 10**6), setting=GPU)
+    assert rank.stage("copy").where == "device" and rank.stage("copy").critical_share == pytest.approx(0.3)
+    assert rank.resources.copy_mb_per_s == pytest.approx(50)
+    assert rank.resources.device_busy_share == pytest.approx(0.6)
+    other_pixels = record(replace(turn(), loader=copying), setting=GPU)
+    assert other_pixels.resources.copy_mb_per_s is None
+    assert other_pixels.stage("copy").wall_us == pytest.approx(500) and "rectangles" in other_pixels.stage("copy").note
+
+
+def test_the_peak_of_a_gpus_memory_is_that_of_the_loops_turns(gpu):
+    rank = record(*(replace(turn(), peak_bytes=peak) for peak in (3 * 10**9, 4 * 10**9)), setting=GPU)
+    assert rank.resources.gpu_memory_peak_bytes == 4 * 10**9
 
 
 def test_the_exchange_is_what_the_loop_takes_longer_with_it():
@@ -90,16 +122,34 @@ def test_the_exchange_is_what_the_loop_takes_longer_with_it():
 
 
 def test_the_queue_tells_how_often_it_was_empty_and_full():
-    queue = record(turn(), turn(ready=(3, 3), waits_s=(0.0, 0.1)), first=(0.4, 0.6, 0.5)).queue
+    queue = record(turn(first=(0.4, 0.6)), turn(ready=(3, 3), waits_s=(0.0, 0.1))).queue
     assert queue.ready == (0, 3, 3, 3)
     assert (queue.mean_ready, queue.empty_share, queue.full_share) == (2.25, 0.25, 0.75)
     assert queue.get_block_share == pytest.approx(0.2)
     # a batch of 10 images at 11 ms in two workers takes 55 ms
     assert (queue.first_batch_s, queue.worker_start_s) == pytest.approx((0.5, 0.445))
+    # where workers make whole batches one alone makes the first, which takes 111 ms with assembling it
+    whole = record(turn(), setting=replace(CPU, collates_in_workers=True)).queue
+    assert whole.worker_start_s == pytest.approx(0.389)
     further = record(turn(ready=(4, 3))).queue  # such as a batch a worker, where that is more than was asked for
     assert (further.depth, further.full_share) == (4, 0.5)
     unseen = record(turn(ready=(None, None))).queue
     assert (unseen.ready, unseen.mean_ready, unseen.empty_share) == (None, None, None) and unseen.note
+
+
+def test_the_first_batches_are_of_the_loop_and_not_seen_where_no_turn_began_an_epoch():
+    unseen = record(turn(first=())).queue
+    assert (unseen.first_batch_s, unseen.worker_start_s) == (None, None)
+    alone = record(turn(first=(9.0,)), setting=replace(CPU, world_size=2), alone=(turn(),))
+    assert alone.queue.first_batch_s == 0.5
+
+
+def test_the_ranks_own_process_stands_first_however_busy_its_workers_are():
+    pids = (os.getpid() + 1, os.getpid(), os.getpid() + 2)
+    busiest_first = tuple(ProcessRecord(pid, "python", 1.0, 10**9, None, None, None, None) for pid in pids)
+    used = replace(USED, processes=busiest_first)
+    processes = record(replace(turn(), used=used)).resources.processes
+    assert [process.pid for process in processes] == [pids[1], pids[0], pids[2]]
 
 
 def test_resources_are_a_second_and_none_where_they_were_not_read():

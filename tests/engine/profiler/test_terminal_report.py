@@ -48,6 +48,16 @@ def test_the_numbers_stand_beside_their_names():
     assert row(lines, "12 workers")[:6] == ["5,370", "5,102", "…", "5,638", "5,480", "−2.0%"]
 
 
+def test_bytes_copied_that_were_not_seen_have_their_reason_beside_them():
+    stages = tuple(
+        replace(one, note="rectangles are copied") if one.name == "copy" else one for one in full().told.stages
+    )
+    told = replace(full().told, stages=stages, resources=replace(full().told.resources, copy_mb_per_s=None))
+    text = " ".join(line.strip() for line in shown(replace(full(), ranks=(told,))))
+    assert "copied to the device n/a (rectangles are copied)" in text
+    assert "copied to the device 2,390 MB/s" in " ".join(line.strip() for line in shown(full()))
+
+
 def test_bars_are_as_long_as_what_they_stand_for():
     lines = shown(full(), 120)
     longest, other = (len(re.findall("█", line)) for line in lines if line.startswith(("step alone", "loader (8")))
@@ -64,6 +74,21 @@ def test_what_cannot_be_seen_says_so_with_its_reason_and_is_never_0():
     assert "storage n/a, n/a reads/s" in text and "GPU" not in text
     assert row(lines, "other") == ["loop", "250", "n/a", "n/a", "n/a", "n/a", "n/a", "2.0%"]
     assert not re.search(r"(?<![\d.,])0(\.0+)?%?(?![\d.,])", text.replace("0.0 s", ""))
+
+
+@pytest.mark.parametrize(
+    "note", ["a virtual machine, whose host may hold files", "not predicted: " + "it is so; " * 200]
+)
+@pytest.mark.parametrize("profile", [full(), bare()], ids=["full", "bare"])
+def test_notes_take_no_reason_away_and_long_ones_leave_their_end_to_the_page(profile, note):
+    missing = replace(profile.ceilings, cold=None, loop_cold=None, notes=(note, "the last note"))
+    lines = shown(replace(profile, ceilings=missing))
+    text = " ".join(line.strip() for line in lines)
+    assert "cold loader, cold loop: files were not dropped from memory" in text
+    assert ("step fed by the host: a CPU is not fed" in text) is (profile.subject.device == "cpu")
+    assert note[:40].strip() in text and "the last note" in text
+    assert ("… (all of it in report.html)" in text) is (len(note) > 1000)
+    assert len(lines) < SCREEN_LINES
 
 
 def test_small_stages_share_a_line_before_the_screen_overflows_and_the_limiting_one_never_does():

@@ -1,11 +1,12 @@
 """The verdict over made-up numbers: for every side and stage, above and below the slack, on one rank and on several."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from made_profiles import SUBJECT, ceilings, profile, rank, rate, stage
 
+from engine.config import Config, DataConfig, ExecutionConfig, ModelConfig, OptimConfig
 from engine.profiler.record import COMPUTE_STAGES, STAGES, Rate
 from engine.profiler.resampling import chance_above
 from engine.profiler.verdict import judge
@@ -83,17 +84,33 @@ def test_feeding_is_named_where_it_alone_holds_the_step_back():
     verdict = judge(fed)
     assert (verdict.bottleneck, verdict.side) == ("copy", "copy")
     assert verdict.ceiling == pytest.approx(0.5 * load)
-    assert judge(replace(fed, ceilings=replace(fed.ceilings, fed=rate(10 * step)))).bottleneck == "decode"
+    not_slower = ceilings(10 * step, load, 0.99 * load, fed=rate(10 * step))
+    assert judge(replace(fed, ceilings=not_slower)).bottleneck == "decode"
+
+
+def test_copying_is_no_stage_of_a_loader_that_is_measured_without_it():
+    """All of 10 ms is the loop's thread's own, but for the copy, which goes on beside it."""
+    rows = stages(collate=200.0, hand_off=300.0, copy=400.0)
+    alone, copied = 1e6 / (200 + 300 + 4), 1e6 / 400
+    beside = profile(ceilings(20_000, alone, 0.99 * alone, fed=rate(copied)), rank(stages=rows))
+    assert (judge(beside).bottleneck, judge(beside).side, judge(beside).runner_up) == ("hand-off", "data", "copy")
+    # one that does not copy whole batches from the host has it among its own
+    within = 1e6 / (200 + 300 + 4 + 400)
+    own = judge(profile(ceilings(20_000, within, 0.99 * within), rank(stages=rows)))
+    assert (own.bottleneck, own.side) == ("copy", "data")
+    assert own.advice[0].gain == pytest.approx(904 / 504 / 0.99, rel=0.001)
 
 
 def test_two_ceilings_that_are_close_or_noisy_get_no_name():
     rows = stages()
     for step, load, spread in ((1000, 1030, 0.02), (1030, 1000, 0.02), (1000, 700, 0.9), (700, 1000, 0.9)):
-        bounds = ceilings(step, load, 650, step=rate(step, spread), loader={2: replace(rate(load, spread))})
+        loop = 0.95 * min(step, load)
+        bounds = ceilings(step, load, loop, step=rate(step, spread), loader={2: replace(rate(load, spread))})
         reversed_rounds = replace(bounds.step, rounds=bounds.step.rounds[::-1])
         verdict = judge(profile(replace(bounds, step=reversed_rounds), rank(stages=rows)))
         assert (verdict.bottleneck, verdict.side) == ("inconclusive", None)
         assert all(advice.gain is None for advice in verdict.advice)
+        assert verdict.sentence.endswith("Only both together would make it faster.")
 
 
 def test_rounds_that_slow_down_together_are_compared_in_pairs():
@@ -146,14 +163,118 @@ def test_on_a_cpu_whose_loader_only_waits_the_loader_is_named():
     assert judge(on_cpu(rows, 0.99 * loading(rows))).bottleneck == "read"
 
 
-def test_processors_that_others_use_are_not_called_shared():
+def using(measured, cpus, **changes):
+    """The same profile of a run that used so many of its two processors."""
+    one = measured.ranks[0]
+    return replace(measured, ranks=(replace(one, resources=replace(one.resources, cpus_used=cpus), **changes),))
+
+
+def test_processors_that_others_use_are_not_called_shared_and_no_side_is_named_for_them():
     """The loop falls below both ceilings, but not because of what the run itself asks of the processors."""
     rows = stages(decode=500.0)
     measured = on_cpu(rows, 0.6 * loading(rows))
     assert judge(measured).side == "shared processors"
-    idle = replace(measured.ranks[0], resources=replace(measured.ranks[0].resources, cpus_used=0.4))
-    verdict = judge(replace(measured, ranks=(idle,)))
-    assert (verdict.bottleneck, verdict.side) == ("decode", "data")
+    verdict = judge(using(measured, 0.4))
+    assert (verdict.bottleneck, verdict.side) == ("inconclusive", None)
+    assert verdict.runner_up == "decode" and verdict.margin > 2
+    assert "neither explains 40% of its time. The run itself uses 20% of the processors." in verdict.sentence
+    assert "only both together" not in verdict.sentence.lower() and "-bound" not in verdict.sentence
+    assert all(advice.gain is None for advice in verdict.advice)
+
+
+def test_a_loop_far_below_both_ceilings_of_a_device_is_held_up_by_neither():
+    rows = stages(decode=900.0)
+    load = loading(rows)
+    for share, named in ((0.9, "decode"), (0.6, "inconclusive")):
+        verdict = judge(profile(ceilings(computing(rows), load, share * load), rank(stages=rows)))
+        assert verdict.bottleneck == named
+    assert "neither explains 40% of its time" in verdict.sentence
+    # where the rounds differ that much nobody can be sure, and the slower side is named
+    noisy = rate(0.6 * load, spread=1.6)
+    assert judge(profile(ceilings(computing(rows), load, 0, loop=noisy), rank(stages=rows))).bottleneck == "decode"
+
+
+def test_close_ceilings_far_above_the_loop_are_not_said_to_hold_it_up_together():
+    rows = stages()
+    bounds = ceilings(1000, 1030, 0, loop=rate(600, spread=1.6))
+    sentence = judge(profile(bounds, rank(stages=rows))).sentence
+    assert sentence.startswith("Inconclusive: the step at 1,000") and "Only both" not in sentence
+    assert sentence.endswith("It may be something else that holds it up.")
+
+
+def test_even_shared_processors_explain_only_so_much():
+    """Two workers and two threads of the step on two processors get half of them each, and lose some of that."""
+    rows = stages(decode=500.0)
+    both = 1 / (1 / loading(rows) + 1 / computing(rows))
+    assert judge(on_cpu(rows, 0.7 * both)).side == "shared processors"
+    verdict = judge(on_cpu(rows, 0.4 * both))
+    assert (verdict.bottleneck, verdict.side) == ("inconclusive", None)
+
+
+def test_what_the_loops_own_thread_does_for_the_loader_comes_on_top_of_the_step():
+    rows = stages(collate=300.0, forward=100.0)
+    load, step = loading(rows), computing(rows)
+    together = 1 / (1 / load + 1 / step)  # 309 and 177 µs
+    assert together < 0.7 * load
+    assert judge(using(on_cpu(rows, 0.97 * together), 0.4)).bottleneck == "collate"
+    assert judge(using(on_cpu(rows, 0.7 * together), 0.4)).bottleneck == "inconclusive"
+
+
+@pytest.mark.parametrize("kind", ["a loader that does not tell what is ready", "resizing on the device"])
+def test_batches_that_are_made_when_they_are_asked_for_take_their_time_beside_the_step(kind):
+    rows = stages(decode=500.0)
+    load, step = loading(rows), computing(rows)
+    measured = on_gpu(rows, loop=rate(0.97 / (1 / load + 1 / step)))
+    assert judge(measured).bottleneck == "inconclusive"  # nothing else is made ahead of
+    if kind == "resizing on the device":
+        measured = replace(measured, subject=replace(measured.subject, resize="device"))
+    else:
+        one = measured.ranks[0]
+        measured = replace(measured, ranks=(replace(one, queue=replace(one.queue, ready=None)),))
+    assert judge(measured).bottleneck == "decode"
+
+
+def with_rest(rows, of_rest, of_read=0.1):
+    """Shares of the loop's time: `of_rest` is in no stage."""
+    shares = {"read": of_read, "other": of_rest}
+    busy = sum(row.wall_us for row in rows if row.name in COMPUTED)
+    left = 1 - of_read - of_rest
+    rows = [
+        replace(row, critical_share=left * row.wall_us / busy) if row.name in COMPUTED else row
+        for row in [*rows, stage("other", "loop", None)]
+    ]
+    return [replace(row, critical_share=shares.get(row.name, row.critical_share)) for row in rows]
+
+
+def test_what_is_in_no_stage_is_named_where_it_is_most_of_a_loop_far_below_both_ceilings():
+    rows = stages(decode=500.0)
+    load, step = loading(rows), computing(rows)
+    for of_rest, named in ((0.6, "other"), (0.2, "inconclusive")):
+        measured = profile(ceilings(step, load, 0.5 * load), rank(stages=with_rest(rows, of_rest)))
+        verdict = judge(measured)
+        assert (verdict.bottleneck, verdict.side) == (named, None)
+    verdict = judge(profile(ceilings(step, load, 0.5 * load), rank(stages=with_rest(rows, 0.6))))
+    assert verdict.sentence.startswith("Other-bound: ") and "other is 60% of its time" in verdict.sentence
+    assert verdict.advice[0].gain == pytest.approx(2, rel=0.01) and "--average.ema-every-updates" in (
+        verdict.advice[0].text
+    )
+
+
+def test_what_comes_after_every_step_is_named_where_it_is_the_longest_part_of_a_slow_step():
+    """Averages of the weights are in the step alone, too, and in no stage of it."""
+    rows = stages()  # backward takes 50 of 107 µs
+    for of_rest, named in ((0.2, "backward"), (0.5, "other")):
+        shared = with_rest(rows, of_rest, of_read=0.0)
+        step = 1e6 * (1 - of_rest) / 107
+        verdict = judge(profile(ceilings(step, 30_000, 0.99 * step), rank(stages=shared)))
+        assert (verdict.bottleneck, verdict.side) == (named, "compute")
+    assert verdict.advice[0].gain == pytest.approx(2, rel=0.02)
+
+
+def test_what_is_left_of_a_loop_whose_loader_is_not_seen_is_not_named():
+    rows = [replace(row, critical_share=None) if row.name == "read" else row for row in with_rest(stages(), 0.8)]
+    measured = profile(ceilings(9000, 4000, 1000), rank(stages=rows))
+    assert judge(measured).bottleneck == "inconclusive"
 
 
 def test_two_equal_costs_on_the_same_cores_get_no_stage_but_the_side():
@@ -289,6 +410,38 @@ def test_advice_stands_in_order_of_what_the_next_ceiling_allows():
     assert gains == pytest.approx(sorted([without_decode, 1.5 * load, without_augment], reverse=True), rel=0.001)
     assert verdict.advice[1].text == "4 workers in place of 2 (--data.workers 4)"
     assert verdict.advice[0].text.startswith("decode: ")
+
+
+@pytest.mark.parametrize(
+    ("slow", "option", "other", "had"),
+    [
+        ("forward", "--execution.precision bf16", ModelConfig(), ExecutionConfig(precision="bf16")),
+        ("backward", "--execution.compile", ModelConfig(), ExecutionConfig(compile=True)),
+        ("optimizer", "--optim.name sgd", OptimConfig(name="adamw"), OptimConfig()),
+        ("clip", "--optim.clip-norm 0", OptimConfig(clip_norm=1.0), OptimConfig(clip_value=1.0)),
+        ("clip", "--optim.clip-value 0", OptimConfig(clip_value=1.0), OptimConfig(clip_norm=1.0)),
+        ("read", "--data.order block", DataConfig(), DataConfig(order="block")),
+        ("read", "--data.page-cache memory", DataConfig(), DataConfig(page_cache="memory")),
+        ("augment", "--data.resize area", DataConfig(resize="exact"), DataConfig()),
+        ("augment", "--data.resize device", DataConfig(), DataConfig(resize="device")),
+    ],
+)
+def test_what_is_set_already_is_not_advised(slow, option, other, had):
+    def advised(settings):
+        section = {ExecutionConfig: "execution", OptimConfig: "optim", DataConfig: "data"}.get(type(settings), "model")
+        measured = replace(on_gpu(stages(**{slow: 1000.0})), config=asdict(Config(**{section: settings})))
+        verdict = judge(measured)
+        assert verdict.bottleneck == slow
+        return verdict.advice[0].text
+
+    assert option in advised(other) and option not in advised(had)
+
+
+def test_of_a_set_larger_than_memory_reading_by_blocks_is_not_advised_where_it_is_set():
+    measured = cold(stages(decode=900.0), 20, 100.0)
+    assert "--data.order block" in judge(measured).advice[0].text
+    by_blocks = replace(measured, config=asdict(Config(data=DataConfig(order="block"))))
+    assert "--data.order block" not in judge(by_blocks).advice[0].text
 
 
 def test_more_workers_are_not_advised_where_they_bring_nothing():

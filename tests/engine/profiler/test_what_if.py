@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_profiles import RESOURCES, SUBJECT, ceilings, profile, rank, rate, stage
 
-from engine.profiler.record import Rate
+from engine.profiler.record import ProcessRecord, Rate
 from engine.profiler.throughput_model import Processors, amdahl, loop_rate
 from engine.profiler.what_if import Change, NotPredictable, Predictor, hold_out, plain_changes, predict_all
 
@@ -117,6 +117,25 @@ def test_what_it_takes_and_costs():
     assert Predictor(made(ceilings(300, 500, 150))).predict(Change("none")).cost is None
 
 
+def test_memory_is_of_all_ranks_and_more_workers_take_what_a_worker_takes():
+    pss = (5 * 10**9, 10**8, 3 * 10**8)  # the rank's own process first
+    processes = tuple(
+        ProcessRecord(7 + at, "python", 1.0, 9 * 10**9, size, None, None, None) for at, size in enumerate(pss)
+    )
+    resources = dataclasses.replace(RESOURCES, memory_bytes=6 * 10**9, processes=processes)
+    found = made(ceilings(300, 500, 150, loader={2: rate(500), 1: rate(260)}), cpus=8)
+    told = dataclasses.replace(rank(), resources=resources)
+    one = Predictor(dataclasses.replace(found, ranks=(told,)))
+    assert one.predict(WORKERS[4]).memory_bytes == pytest.approx(6.4e9)
+    two = Predictor(dataclasses.replace(found, ranks=(told, dataclasses.replace(told, rank=1))))
+    assert two.predict(Change("none")).memory_bytes == 12 * 10**9
+    assert two.predict(WORKERS[4]).memory_bytes == pytest.approx(12.8e9)
+    elsewhere = dataclasses.replace(told, rank=1, host="there")
+    assert Predictor(dataclasses.replace(found, ranks=(told, elsewhere))).predict(WORKERS[4]).memory_bytes == 6.4e9
+    with pytest.raises(NotPredictable, match=r"needs 1\.2 GB more, and 1\.0 GB are free"):
+        two.predict(WORKERS[5])
+
+
 def test_what_cannot_be_known_or_had_is_refused_with_its_reason():
     found = made(ceilings(300, 500, 150))
     with pytest.raises(NotPredictable, match="how fast storage is was not measured"):
@@ -128,9 +147,37 @@ def test_what_cannot_be_known_or_had_is_refused_with_its_reason():
     assert any("GPU decode: there is no GPU here" in reason for reason in refused)
     assert any("storage and memory" in reason for reason in refused)
     assert not any("storage" in change.text for change in changes)
-    rows, reasons = predict_all(large, plain_changes(large)[0])
-    assert any("all of the set in memory" in reason for reason in reasons)
-    assert not any(row.change == "all of the set in memory" for _, row in rows)
+    _, reasons = predict_all(large, plain_changes(large)[0])
+    assert any("half of the set in memory: it needs 5.0 GB more" in reason for reason in reasons)
+
+
+def test_all_of_the_set_in_memory_is_predicted_with_the_memory_that_is_missing():
+    large = made(ceilings(300, 500, 150, loop_cold=rate(90)), stored_bytes=10**10)
+    rows = {row.change: row for _, row in predict_all(large, plain_changes(large)[0])[0]}
+    row = rows["all of the set in memory (9.00 GB more than are free)"]
+    assert row.predicted == pytest.approx(150) and row.settings == {"data.page_cache": "memory"}
+    assert row.memory_bytes == RESOURCES.memory_bytes + 10**10
+    fitting = made(ceilings(300, 500, 150, loop_cold=rate(90)))
+    assert not any("all of the set" in change.text for change in plain_changes(fitting)[0])
+
+
+def test_a_set_that_the_run_keeps_in_memory_is_there_however_little_is_left_beside_it():
+    found = made(ceilings(300, 500, 150, loader={1: rate(260), 2: rate(500)}), stored_bytes=10**9, memory_bytes=10**8)
+    with pytest.raises(NotPredictable, match="how fast storage is"):
+        Predictor(found).predict(WORKERS[1])
+    kept = Predictor(dataclasses.replace(found, config={"data": {"page_cache": "memory"}}))
+    assert kept.predict(WORKERS[1]).predicted > 0
+    assert kept.predict(Change("x", bytes_per_image=1.09e5)).predicted == pytest.approx(150)  # 90 MB more than now
+    with pytest.raises(NotPredictable, match="how fast storage is"):
+        kept.predict(Change("x", bytes_per_image=1.11e5))
+
+
+def test_several_views_of_a_sample_make_an_epoch_longer_and_are_read_once():
+    found = made(ceilings(300, 500, 150))
+    once = Predictor(found, 3.0).predict(Change("none"))
+    row = Predictor(dataclasses.replace(found, config={"data": {"views": 4}}), 3.0).predict(Change("none"))
+    assert row.epoch_minutes == pytest.approx(4 * once.epoch_minutes) and row.cost == pytest.approx(4 * once.cost)
+    assert row.disk_mb_per_s == pytest.approx(once.disk_mb_per_s / 4)
 
 
 def test_a_loader_without_workers_has_no_such_prediction():

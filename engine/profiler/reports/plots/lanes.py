@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 from ...record import STAGES, Profile, Span
+from ...timeline import WAITING
 from ..number_text import plain, seconds_text
 from ..report_rows import group_of
 from .svg import Picture, Scale, clipped, text_px
@@ -40,9 +41,10 @@ def timeline_plot(profile: Profile, width: float, name: str) -> str:
 
 
 def _stages_of(spans: Sequence[Span]) -> list[str]:
-    """Those that occur, in the order an image meets them, and others after them."""
+    """Those that occur, in the order the loop meets them, and others after them."""
     found = {span.stage for span in spans}
-    return [*(name for name in STAGES if name in found), *sorted(found - set(STAGES))]
+    order = (WAITING, *STAGES)
+    return [*(name for name in order if name in found), *sorted(found - set(order))]
 
 
 def _block_px(spans: Sequence[Span]) -> float:
