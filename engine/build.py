@@ -23,12 +23,13 @@ from .checkpointing.checkpoint import clean_leftovers, newest_checkpoint, refuse
 from .checkpointing.saving import Saver
 from .checkpointing.state import restore
 from .config import Config
-from .data import Data, MakeStageTimes, open_data
+from .data import Data, MakeStageTimes, Say, open_data
 from .dist import Ranks
 from .loop import Run
 from .meeting import lost_machines_need
 from .model import describe_model, prepare_model, start_model
 from .optimisation.average import Averages
+from .optimisation.changed_optimizer import ChangedOptimizer, settings_before
 from .optimisation.optim import build_optimizer
 from .optimisation.plateau import Unlowered, build_plateau
 from .optimisation.schedule import build_schedule
@@ -39,6 +40,7 @@ from .recompute import recompute_activations
 from .reporting.display import Display
 from .reporting.loggers import build_loggers
 from .reporting.run_folder import RunFolder
+from .safeguards.determinism import use_deterministic_kernels
 from .safeguards.interrupt import Lookout, Stopped, StopRequest
 from .safeguards.loss_watch import LossWatch
 from .safeguards.watchdog import Watchdog, WatchedLoader
@@ -64,8 +66,9 @@ def build_run(
         checkpoint = _find_checkpoint(config, folder, ranks, display)
         threads = _threads(config, ranks, checkpoint)
         if config.execution.deterministic:
-            _be_deterministic()
-        data = open_data(config, ranks, display.say, _scan_progress(display, watchdog), make_stage_times)
+            use_deterministic_kernels()
+        say = _say_and_move(display, watchdog)
+        data = open_data(config, ranks, say, _scan_progress(display, watchdog), make_stage_times)
         try:
             torch.set_num_threads(threads)  # after the loaders: some libraries they open set it
             model = start_model(config, data, ranks, display.say, fresh=checkpoint is None)
@@ -134,8 +137,10 @@ def _assemble(
 
 def _identity(config: Config, ranks: Ranks, data: Data) -> dict[str, Any]:
     """What a checkpoint is marked with, and must match to be gone on from."""
+    kernels = {"deterministic": config.execution.deterministic} if ranks.device.type == "cuda" else {}
     return {
         "config": config.numerics(),
+        "evaluation": config.data.evaluation(),
         "normalize": {"mean": list(data.channels.mean), "std": list(data.channels.std)},
         **data.train.identity(),
         "execution": {
@@ -144,6 +149,7 @@ def _identity(config: Config, ranks: Ranks, data: Data) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "channels_last": config.execution.channels_last,
             "compile": config.execution.compile,
+            **kernels,
         },
     }
 
@@ -176,6 +182,7 @@ def build_step(
     Without a model, one with random weights: those who measure need no others. `plateau` may lower what is scheduled.
     """
     channels_last = config.execution.channels_last
+    _let_cudnn_choose(config, ranks)
     if model is None:
         model = prepare_model(config, num_classes, ranks, say=lambda text: None, fresh=False)
     model = model.to(ranks.device)
@@ -214,10 +221,16 @@ def _find_checkpoint(config: Config, folder: RunFolder, ranks: Ranks, display: D
 
 def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
     """Restore weights, optimizer, position and logs, unless the checkpoint is of something else."""
-    accepted = refuse_mismatch(checkpoint["identity"], run.saver.identity, run.config.run.allow_change)
-    for difference in accepted:
-        run.display.say(f"accepted: {difference}; the result will not be the same to the bit")
-    restore(run.saver.states, checkpoint, run.display.say)
+    saved, say = checkpoint["identity"], run.display.say
+    accepted = refuse_mismatch(saved, run.saver.identity, run.config.run.allow_change)
+    for difference in accepted.values():
+        say(f"accepted: {difference}; the result will not be the same to the bit")
+    states, optim = run.saver.states, run.config.optim
+    before = settings_before(optim, saved["config"], accepted)
+    if before != optim:
+        optimizer = ChangedOptimizer(run.step.optimizer, run.step.module, optim, before, say)
+        states = {**states, "optimizer": optimizer}
+    restore(states, checkpoint, say, accepted)
     run.progress.restore(checkpoint["progress"], run.ranks)
     run.folder.cut_metrics(checkpoint["metrics_bytes"])
     if run.config.run.log_ids:
@@ -233,10 +246,19 @@ def _threads(config: Config, ranks: Ranks, checkpoint: dict[str, Any] | None) ->
     return ranks.cpus
 
 
-def _be_deterministic() -> None:
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+def _let_cudnn_choose(config: Config, ranks: Ranks) -> None:
+    """On CUDA it times its algorithms at the first batch of each shape, unless the bits must be the same each time."""
+    torch.backends.cudnn.benchmark = ranks.device.type == "cuda" and not config.execution.deterministic
+
+
+def _say_and_move(display: Display, watchdog: Watchdog) -> Say:
+    """For what opens the data: a rank that reads much into memory moves with each line it has to say of it."""
+
+    def say(text: str) -> None:
+        watchdog.at(f"opening the data ({text})")
+        display.say(text)
+
+    return say
 
 
 def _scan_progress(display: Display, watchdog: Watchdog) -> ScanProgress:

@@ -101,6 +101,21 @@ class DataConfig(SamplingConfig):
         """How evaluation images are cut, as the plan wants it."""
         return View(CenterCrop(self.eval_crop_px or self.eval_size_px, self.eval_resize_px), self.eval_size_px)
 
+    def evaluation(self) -> dict[str, Any]:
+        """The settings that decide what an evaluation's figures are of, as JSON data.
+
+        Figures of others cannot be compared with them, as the best epoch is by, and they may lower the learning rate.
+        """
+        return {
+            "split": self.eval_split,
+            "subset": self.eval_subset,
+            "subset_seed": self.subset_seed if self.eval_subset != 1.0 else 0,
+            "size_px": self.eval_size_px,
+            "resize_px": self.eval_resize_px,
+            "crop_px": self.eval_crop_px or self.eval_size_px,
+            "flip": self.eval_flip,
+        }
+
 
 @dataclass(frozen=True)
 class ExecutionConfig:
@@ -114,7 +129,8 @@ class ExecutionConfig:
     threads: int = 0
     """Threads of torch a rank; 0: the processors divided by the ranks of the machine. It changes bits."""
     deterministic: bool = False
-    """On CUDA: only kernels that give the same bits each time. On a CPU they always do."""
+    """On CUDA: only kernels that give the same bits each time. Without it cuDNN tries its algorithms at the first batch
+    of each shape and keeps the fastest, which may be another the next time. On a CPU the bits are always the same."""
     compile: bool = False
     """Train by torch.compile's code, made before the first batch of each size; evaluation runs as it is."""
     checkpoint_activations: bool = False

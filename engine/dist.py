@@ -2,6 +2,8 @@
 
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -15,9 +17,9 @@ from loaders.plan import Shard
 
 from .meeting import meet
 
-_LEAST_TIMEOUT_S = 600.0
+_TIMEOUT_S = 600.0
 _LEAST_START_S = 120.0  # as the watchdog's: importing is one long move
-_AFTER_WATCHDOG_S = 60.0  # the watchdog says more than a collective that gave up
+_WATCHED_TIMEOUT = timedelta(days=20)  # milliseconds still fit into 32 bits, as poll(2) takes them
 _STORE_TIMEOUT = timedelta(seconds=5)
 # how torch and gloo word it when another rank went away in the middle of something
 _LOST_WORDS = (
@@ -121,10 +123,11 @@ def is_lost_rank(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST_WORDS)
 
 
-def start_ranks(device_choice: str, hang_timeout_s: float = 0.0) -> Ranks:
+def start_ranks(device_choice: str, hang_timeout_s: float | None = None) -> Ranks:
     """Join the run that torchrun started, or be the only rank of one. Called once, by an entry point.
 
-    Ranks wait for each other longer than `hang_timeout_s`, after which a watchdog would have ended them.
+    With `hang_timeout_s` a watchdog, or where it is 0 a person, is to judge whether a rank hangs or works for long
+    while the others wait for it, and no collective gives up before. None: nobody does, and they wait ten minutes.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -139,18 +142,36 @@ def start_ranks(device_choice: str, hang_timeout_s: float = 0.0) -> Ranks:
         torch.cuda.set_device(ranks.device)
     if world_size > 1:
         backend = "nccl" if ranks.device.type == "cuda" else "gloo"
-        timeout_s = max(_LEAST_TIMEOUT_S, hang_timeout_s + _AFTER_WATCHDOG_S)
-        store = meet(max(_LEAST_START_S, hang_timeout_s or _LEAST_TIMEOUT_S))
-        torch_dist.init_process_group(
-            backend, store=store, rank=ranks.rank, world_size=world_size, timeout=timedelta(seconds=timeout_s)
-        )
+        timeout = timedelta(seconds=_TIMEOUT_S) if hang_timeout_s is None else _WATCHED_TIMEOUT
+        store = meet(max(_LEAST_START_S, hang_timeout_s or _TIMEOUT_S))
+        torch_dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=world_size, timeout=timeout)
     return ranks
 
 
 def stop_ranks() -> None:
-    """Leave the run. Idempotent."""
+    """Leave the run: where all ranks do, after nothing went wrong. Idempotent.
+
+    NCCL first waits for what is under way on the device, such as a reduction that the other ranks wait in and that
+    this one will not join. After an error `end_process` is the way out, and the launcher's to end the others.
+    """
     if torch_dist.is_initialized():
         torch_dist.destroy_process_group()
+
+
+def run_and_end(main: Callable[[], int]) -> NoReturn:
+    """End this process with the status that `main` returns, or 1 and what was wrong where it raises, as a rank ends.
+
+    A rank that fails must not go through the interpreter's teardown either: that would leave the run.
+    """
+    try:
+        status = main()
+    except Exception as error:
+        if is_lost_rank(error):
+            print(f"error: another rank is gone ({str(error).splitlines()[0]})", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        status = 1
+    end_process(status)
 
 
 def end_process(status: int) -> NoReturn:

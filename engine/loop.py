@@ -66,9 +66,11 @@ def _train_epochs(run: Run) -> bool:
     while run.progress.epoch < run.config.epochs:
         with run.time.around("warm-up"):
             warm_up_s = _warm_up(run)
-        meter, resources = Meter(run.step.clock.total_s), ResourceMeter(run.ranks.device)
+        resources = ResourceMeter(run.ranks.device)  # looks at all processes, before the epoch's clock runs
+        meter = Meter(run.step.clock.total_s)
         with run.time.training(meter):
             is_whole = _train_epoch(run, meter, resources)
+            _finish(run.ranks.device)
         if not is_whole:
             return False
         reading = meter.read()
@@ -86,6 +88,12 @@ def _train_epochs(run: Run) -> bool:
     with run.time.around("checkpoint"):
         run.saver.save_weights()
     return True
+
+
+def _finish(device: torch.device) -> None:
+    """Return when the device has done all that it was asked: before, the epoch is not over."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _warm_up(run: Run) -> float:

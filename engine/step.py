@@ -22,6 +22,7 @@ from .optimisation.optim import clip_gradients
 from .optimisation.schedule import Schedule
 from .optimisation.windows import Windows
 from .profiler.step_clock import step_clock
+from .safeguards.determinism import told_where_there_is_none
 from .safeguards.memory import is_out_of_memory, memory_in_use, release_memory
 
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -40,6 +41,15 @@ class Precision:
         matmul = "high" if name == "tf32" else "highest"
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = name == "tf32"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scale of the loss and what moves it; empty where there is none."""
+        return self.scaler.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Take up the scale; after steps of another precision, which left none, it is found anew."""
+        if state_dict:
+            self.scaler.load_state_dict(state_dict)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context the forward pass runs in."""
@@ -88,7 +98,7 @@ class TrainStep:
         return {
             "model": self.module,
             "optimizer": self.optimizer,
-            "scaler": self.precision.scaler,
+            "scaler": self.precision,
             "gradients": self.gradients,
         }
 
@@ -98,10 +108,12 @@ class TrainStep:
         """Train on uint8 [B, 3, H, W] images, int64 [B] labels and, on the host, int64 [B] ids as global step `step`.
 
         Returns, on the device: the batch's mean loss before the update (float32 scalar), and how many of its images
-        the model had right (int64 scalar). Raises FeedrateError where the memory does not suffice.
+        the model had right (int64 scalar). Raises FeedrateError where the memory does not suffice, or no kernel is
+        deterministic and all have to be.
         """
         try:
-            return self._train_on(images, labels, ids, step)
+            with told_where_there_is_none():
+                return self._train_on(images, labels, ids, step)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -142,7 +154,7 @@ class TrainStep:
         images = torch.zeros(images_shape, dtype=torch.uint8, device=self._ranks.device)
         labels = torch.arange(images_shape[0], device=self._ranks.device) % num_classes
         for closes in (False, True) if self.windows.accumulate > 1 else (True,):
-            with self._exchange(closes):
+            with told_where_there_is_none(), self._exchange(closes):
                 loss, _ = self._forward(self._model, self.normalize(images), labels)
                 torch.autograd.backward(loss)
         loss.item()  # waits until a GPU is done
@@ -249,6 +261,13 @@ def _compiled(model: nn.Module, config: Config) -> nn.Module:
     # where the limit is reached torch goes on uncompiled; windows compile with and without an exchange of gradients
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * num_sizes)
     return torch.compile(model, dynamic=False)  # type: ignore[return-value]
+
+
+def forget_compiled() -> None:
+    """Compile anew whatever is called next, as if nothing had been compiled yet."""
+    import torch._dynamo  # as above
+
+    torch._dynamo.reset()
 
 
 def _distributed(model: nn.Module, ranks: Ranks) -> DistributedDataParallel:

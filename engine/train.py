@@ -15,8 +15,8 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 from engine.build import build_run
 from engine.command_line import parse_config
-from engine.dist import end_process, is_lost_rank, start_ranks, stop_ranks
-from engine.loop import train
+from engine.dist import is_lost_rank, run_and_end, start_ranks, stop_ranks
+from engine.loop import Run, train
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import Stopped, StopRequest
 from loaders.api import FeedrateError
@@ -36,15 +36,9 @@ def main(arguments: list[str]) -> int:
     try:
         ranks = start_ranks(config.execution.device, config.run.hang_timeout_s)
         with build_run(config, ranks, Display(ranks.is_main), stop) as run:
-            if train(run):
-                run.display.say(f"done: {run.folder.path}")
-                return 0
-            assert run.stop.signal is not None or ranks.world_size > 1
-            run.display.say(
-                f"stopped in epoch {run.progress.epoch + 1} after batch {run.progress.batch} of {len(run.data.train)};"
-                f" the checkpoint is in {run.folder.checkpoints}: the same command goes on from there"
-            )
-            return 128 + (run.stop.signal or signal.SIGTERM)
+            status = _train(run)
+        stop_ranks()  # all of them come here; after an error it could wait for ever for those that do not
+        return status
     except FeedrateError as error:
         where = f" (rank {rank})" if rank else ""
         print(f"error{where}: {error}", file=sys.stderr)
@@ -64,9 +58,21 @@ def main(arguments: list[str]) -> int:
         )
         return 1
     finally:
-        stop_ranks()
         stop.restore()
 
 
+def _train(run: Run) -> int:
+    """Train to the end, or to where all ranks agree to stop, and say which. Returns the exit status."""
+    if train(run):
+        run.display.say(f"done: {run.folder.path}")
+        return 0
+    assert run.stop.signal is not None or run.ranks.world_size > 1
+    run.display.say(
+        f"stopped in epoch {run.progress.epoch + 1} after batch {run.progress.batch} of {len(run.data.train)};"
+        f" the checkpoint is in {run.folder.checkpoints}: the same command goes on from there"
+    )
+    return 128 + (run.stop.signal or signal.SIGTERM)
+
+
 if __name__ == "__main__":
-    end_process(main(sys.argv[1:]))
+    run_and_end(lambda: main(sys.argv[1:]))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loaders.counter_random import Draws, below
 from loaders.sampling import keys_in_batch
+from loaders.transfer import send
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -56,6 +57,4 @@ def draws_of(seed: int, step: int, ids: Ints) -> SampleDraws:
 
 def on_device(values: NDArray[Any], device: torch.device) -> torch.Tensor:
     """`values` as a tensor on the device, by a copy that the host does not wait for."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    # torch keeps pinned memory until the copy out of it is done
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return send(torch.from_numpy(np.ascontiguousarray(values)), device)

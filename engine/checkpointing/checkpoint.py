@@ -24,6 +24,9 @@ from ..nesting import flat
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 
+# of an identity: what earlier checkpoints do not tell, nor, the first, those of a CPU; absent, it differs from nothing
+_NOT_ALWAYS_TOLD = ("execution.deterministic", "evaluation")
+
 Say = Callable[[str], None]
 
 
@@ -122,14 +125,15 @@ def fault_of(path: Path) -> str | None:
     return None if whole else "its checksum does not match"
 
 
-def refuse_mismatch(saved: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...]) -> list[str]:
+def refuse_mismatch(saved: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...]) -> dict[str, str]:
     """Compare two identities (nested plain data) and raise FeedrateError naming what differs and how to accept it.
 
     Another stream is never accepted: a position in one order means nothing in another. Returns the differences that
-    `allowed` accepts, as sentences.
+    `allowed` accepts: a sentence each, by what differs.
     """
     before, now = flat(saved), flat(current)
-    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    untold = {key for key in before.keys() ^ now.keys() if any(_is_within(key, name) for name in _NOT_ALWAYS_TOLD)}
+    differing = sorted(key for key in (before.keys() | now.keys()) - untold if before.get(key) != now.get(key))
     told = {key: f"{key} was {_short(before.get(key))} and is {_short(now.get(key))}" for key in differing}
     of_stream = [key for key in differing if _is_within(key, "stream")]
     refused = [key for key in differing if key in of_stream or not any(_is_within(key, name) for name in allowed)]
@@ -139,7 +143,7 @@ def refuse_mismatch(saved: dict[str, Any], current: dict[str, Any], allowed: tup
             f"the checkpoint is of another configuration: {'; '.join(told[key] for key in refused)}."
             f" Start another run with --name{accept}"
         )
-    return [told[key] for key in differing]
+    return told
 
 
 def _read(path: Path) -> dict[str, Any]:

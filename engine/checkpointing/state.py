@@ -1,8 +1,13 @@
 """What of a run a checkpoint keeps: holders of state, each by the name it has in the file."""
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
+from loaders.errors import FeedrateError
+
 from .checkpoint import Say
+
+_LONGEST_ERROR = 160
 
 
 class StateHolder(Protocol):
@@ -29,10 +34,27 @@ def collect(states: States) -> dict[str, dict[str, Any]]:
     return {name: holder.state_dict() for name, holder in states.items()}
 
 
-def restore(states: States, checkpoint: dict[str, Any], say: Say) -> None:
-    """Give every holder its state from a checkpoint; `say` hears of those the checkpoint knows nothing of."""
+def restore(states: States, checkpoint: dict[str, Any], say: Say, changed: Collection[str] = ()) -> None:
+    """Give every holder its state from a checkpoint; `say` hears of those the checkpoint knows nothing of.
+
+    Raises FeedrateError where a state does not fit what was `changed` since, settings by their names.
+    """
     for name, holder in states.items():
-        if name in checkpoint:
-            holder.load_state_dict(checkpoint[name])
-        else:
+        if name not in checkpoint:
             say(f"the checkpoint holds nothing for {name}: it starts anew")
+            continue
+        try:
+            holder.load_state_dict(checkpoint[name])
+        except (RuntimeError, ValueError) as error:
+            if not changed:
+                raise  # it is the very run that wrote it
+            raise FeedrateError(
+                f"what the checkpoint holds for {name} does not fit ({_shortened(error)}): take back what was changed"
+                f" ({', '.join(changed)}), or start another run with --name"
+            ) from error
+
+
+def _shortened(error: Exception) -> str:
+    """An error of many lines, as torch words what does not fit a model, in one line."""
+    words = " ".join(str(error).split()).rstrip(".")
+    return words if len(words) <= _LONGEST_ERROR else words[:_LONGEST_ERROR] + "…"

@@ -1,10 +1,12 @@
 """The largest batch whose training step fits into memory, found by trying."""
 
 import multiprocessing
-import time
+import signal
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -20,7 +22,8 @@ from ..data import packed_beside
 from ..dist import Ranks
 from ..model import image_sizes
 from ..optimisation.average import Averages
-from ..safeguards.memory import gib, release_memory
+from ..safeguards.memory import gib, is_out_of_memory, release_memory
+from ..step import forget_compiled
 
 Tell = Callable[[str], None]
 Measure = Callable[[int], int | None]
@@ -46,6 +49,10 @@ def find_batch_size(config: Config, ranks: Ranks, limit_bytes: int | None, multi
     """
     records = open_records(packed_beside(config.data.path), config.data.train_split)
     most, num_classes = len(records), len(records.classes)
+    if most < multiple:
+        raise FeedrateError(
+            f"'{config.data.train_split}' has {most} images, fewer than --multiple {multiple}: give {most} or less"
+        )
     size_px = max(image_sizes(config).training_px)
     if ranks.device.type == "cuda":
         measure = _measure_on_device(config, ranks, num_classes, size_px, limit_bytes)
@@ -85,6 +92,8 @@ def _measure_on_device(
     averages = Averages(step.module, config.average, step.windows)
 
     def measure(num_images: int) -> int | None:
+        if config.execution.compile:
+            forget_compiled()  # after some sizes torch would go on uncompiled, and take other memory than the run
         release_memory(ranks.device)
         torch.cuda.reset_peak_memory_stats(ranks.device)
         if not (step.fits(num_images, size_px) and step.fits(num_images, size_px)):
@@ -106,7 +115,7 @@ def _measure_in_processes(config: Config, num_classes: int, size_px: int, limit_
         trial.start()
         sending.close()
         try:
-            peak = _watched(trial.pid or 0, receiving, limit_bytes)
+            peak = _watched(trial, receiving, limit_bytes)
         finally:
             trial.kill()  # it has said what it had to, or took too much
             trial.join()
@@ -116,24 +125,34 @@ def _measure_in_processes(config: Config, num_classes: int, size_px: int, limit_
     return measure
 
 
-def _watched(pid: int, receiving: Connection, limit_bytes: int) -> int | None:
-    """What the process reports; None as soon as it takes more than it may, or when it ends without a word."""
-    process = psutil.Process(pid)
+def _watched(trial: BaseProcess, receiving: Connection, limit_bytes: int) -> int | None:
+    """What the process reports; None as soon as it takes more than it may, or where the system ended it for that."""
+    process = psutil.Process(trial.pid)
     while not receiving.poll(_LOOK_EVERY_S):
         try:
             if process.memory_info().rss > limit_bytes:
                 return None
         except psutil.Error:
-            time.sleep(_LOOK_EVERY_S)
-            if not receiving.poll():
-                return None  # the system ended it
+            break  # it has ended
     try:
         peak = receiving.recv()
     except EOFError:
+        _check_killed(trial)
         return None
     if isinstance(peak, str):
         raise FeedrateError(peak)
     return None if peak is None or peak > limit_bytes else int(peak)
+
+
+def _check_killed(trial: BaseProcess) -> None:
+    """Raise FeedrateError unless it ended as the system ends what uses up the memory."""
+    trial.join()
+    if trial.exitcode == -signal.SIGKILL:
+        return
+    ended = f"exit status {trial.exitcode}"
+    if trial.exitcode is not None and trial.exitcode < 0:
+        ended = signal.Signals(-trial.exitcode).name
+    raise FeedrateError(f"a trial ended with {ended}, which is not for lack of memory: see what it printed")
 
 
 def _try_in_process(config: Config, num_classes: int, num_images: int, size_px: int, sending: Connection) -> None:
@@ -149,6 +168,15 @@ def _try_in_process(config: Config, num_classes: int, num_images: int, size_px: 
         sending.send(_peak_resident_bytes() if fit else None)
     except FeedrateError as error:
         sending.send(str(error))
+    except Exception as error:
+        if is_out_of_memory(error):
+            sending.send(None)
+            return
+        traceback.print_exc()
+        sending.send(
+            f"a step with {num_images} images of {size_px} px fails, and not for lack of memory"
+            f" ({type(error).__name__}: {error}): see where above"
+        )
 
 
 def _peak_resident_bytes() -> int:

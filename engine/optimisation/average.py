@@ -5,8 +5,9 @@ which makes the host wait at every step. The arithmetic is the same, one lerp ov
 """
 
 import copy
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,19 +157,44 @@ def estimate_statistics(model: nn.Module, inputs: Iterable[torch.Tensor], autoca
     norms = [norm for norm in norms if norm.train().training]  # those of a frozen backbone stay as they are
     if not norms:
         return
-    momenta = [norm.momentum for norm in norms]
+    with _plain_means(norms):
+        for images in inputs:
+            with autocast():
+                model(images)
     for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean of the batches, in place of a moving one
-    for images in inputs:
-        with autocast():
-            model(images)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
         norm.eval()
         for statistic in (norm.running_mean, norm.running_var):
             assert statistic is not None
             ranks.sum(statistic).div_(ranks.world_size)
+
+
+@contextmanager
+def _plain_means(norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Inside, each norm's statistics are the plain mean of what it has seen since, in place of a moving one.
+
+    That is what torch does for the momentum None, to the bit; but for this it would read from the device, before each
+    batch, how many there have been.
+    """
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+    counting = [norm.register_forward_pre_hook(_counted()) for norm in norms]
+    try:
+        yield
+    finally:
+        for norm, momentum, hook in zip(norms, momenta, counting, strict=True):
+            norm.momentum = momentum
+            hook.remove()
+
+
+def _counted() -> Callable[[_BatchNorm, Any], None]:
+    """Before the n-th use of a norm: what comes in now has 1/n of the mean."""
+    uses = itertools.count(1)
+
+    def before(norm: _BatchNorm, inputs: Any) -> None:
+        norm.momentum = 1.0 / next(uses)
+
+    return before
 
 
 def _tensors(model: nn.Module) -> Iterable[torch.Tensor]:

@@ -17,6 +17,7 @@ from packed_by_hand import samples_of, write_packed
 from engine.command_line import load_preset
 from engine.config import Config, DataConfig
 from engine.data import Data, loader_options, open_data, plan_of, refuse_classes
+from engine.safeguards.watchdog import Watchdog
 from loaders.api import FeedrateError
 from loaders.page_cache import WholeSet
 from loaders.plan import BlockShuffled
@@ -143,6 +144,13 @@ def test_the_whole_set_is_brought_into_memory_or_refused_in_one_sentence(packed,
     monkeypatch.setattr(WholeSet, "refusal", lambda self: "it does not fit")
     with pytest.raises(FeedrateError, match="it does not fit"):
         opened(packed, page_cache="memory")
+
+
+def test_reading_into_memory_moves_so_that_no_watchdog_takes_it_for_a_hang(packed, tmp_path, monkeypatch):
+    stages = []
+    monkeypatch.setattr(Watchdog, "at", lambda self, stage: stages.append(stage))
+    run_to_end(dataclasses.replace(config_of(packed, tmp_path, page_cache="memory"), epochs=1))
+    assert any(stage.startswith("opening the data (reading into memory: ") for stage in stages)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 import dataclasses
 
+import torch
 from short_runs import run_to_end, short_config, start_from
 
+from engine import loop
+from engine.profiler.meter import Meter
+from engine.profiler.resources import ResourceMeter
 from engine.step import TrainStep
 
 
@@ -27,3 +31,34 @@ def test_every_epoch_is_warmed_up_at_its_own_size_before_its_clock_runs_also_one
     again = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(tmp_path / "again")))
     assert run_to_end(again) == whole
     assert warmed == [(7, 3, 24, 24), (7, 3, 24, 24)]
+
+
+def test_an_epochs_clock_runs_from_after_looking_at_all_processes_until_the_device_is_done(
+    image_folder, tmp_path, monkeypatch
+):
+    happened = []
+
+    def noted(name, call):
+        def calling(*words, **more):
+            happened.append(name)
+            return call(*words, **more)
+
+        return calling
+
+    monkeypatch.setattr(loop, "ResourceMeter", noted("looked around", ResourceMeter))
+    monkeypatch.setattr(loop, "Meter", noted("clock started", Meter))
+    monkeypatch.setattr(TrainStep, "__call__", noted("step", TrainStep.__call__))
+    monkeypatch.setattr(loop, "_finish", noted("device done", loop._finish))
+    monkeypatch.setattr(loop, "evaluate", noted("evaluation", loop.evaluate))
+    config = short_config(image_folder, tmp_path, "synthetic")
+    run_to_end(dataclasses.replace(config, epochs=1))
+    assert happened == ["looked around", "clock started", *["step"] * 5, "device done", "evaluation"]
+
+
+def test_a_cpu_is_done_when_its_call_returns_and_a_gpu_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    loop._finish(torch.device("cpu"))
+    assert waited == []
+    loop._finish(torch.device("cuda", 0))
+    assert waited == [torch.device("cuda", 0)]

@@ -1,12 +1,22 @@
 """A run taken up from any batch ends with the bits of one that was never interrupted."""
 
 import dataclasses
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from short_runs import outcome, run_to_end, short_config, start_from
+import torch
+from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
 
+from engine.build import _identity
+from engine.checkpointing.checkpoint import newest_checkpoint, save_checkpoint
+from engine.checkpointing.state import restore
+from engine.config import Config, DataConfig, ExecutionConfig
+from engine.models.model_config import ModelConfig
+from engine.reporting.display import Display
 from loaders.api import FeedrateError
+from loaders.records import ChannelStatistics
 
 STEPS = 10
 
@@ -93,6 +103,118 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_name(image_folder, 
     )
     run_to_end(allowed)
     assert outcome(tmp_path / "short") != before
+
+
+def test_figures_of_another_evaluation_are_not_compared_unless_that_is_accepted(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path / "whole", "synthetic")
+    run_to_end(config)
+    larger = dataclasses.replace(config.data, eval_size_px=18, eval_flip=True)
+    told = "evaluation.crop_px was 16 and is 18; evaluation.flip was False and is True; evaluation.size_px was 16"
+    with pytest.raises(FeedrateError, match=told):
+        _taken_up(config, tmp_path, 4, data=larger)
+    shutil.rmtree(tmp_path / "changed")
+    assert _taken_up(config, tmp_path, 4, "evaluation", data=larger)[0]["position"] == [2, 0]
+
+
+def test_which_subset_is_evaluated_is_told_by_its_seed_where_there_is_one():
+    assert DataConfig(eval_subset=0.5, subset_seed=3).evaluation() != DataConfig(eval_subset=0.5).evaluation()
+    assert DataConfig(subset_seed=3).evaluation() == DataConfig().evaluation()
+    assert DataConfig(eval_crop_px=224).evaluation() == DataConfig().evaluation()
+
+
+def test_a_checkpoint_that_does_not_tell_of_evaluations_yet_is_gone_on_from(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path / "whole", "synthetic")
+    expected = run_to_end(config)
+    start_from(tmp_path / "whole" / "short", 4, tmp_path / "old" / "short")
+    checkpoints = tmp_path / "old" / "short" / "checkpoints"
+    content = newest_checkpoint(checkpoints, print)
+    del content["identity"]["evaluation"]
+    save_checkpoint(checkpoints, 4, content, num_kept=100)
+    run = dataclasses.replace(config.run, folder=str(tmp_path / "old"))
+    assert run_to_end(dataclasses.replace(config, run=run)) == expected
+
+
+def test_on_cuda_alone_a_checkpoint_is_marked_with_whether_kernels_are_deterministic():
+    train = SimpleNamespace(identity=lambda: {"stream": {}, "pixels": {}})
+    data = SimpleNamespace(train=train, channels=ChannelStatistics((0.0,) * 3, (1.0,) * 3, "this test"))
+    cuda = dataclasses.replace(ONE_RANK, device=torch.device("cuda", 0))
+    for deterministic in (False, True):
+        config = Config(execution=ExecutionConfig(deterministic=deterministic))
+        assert _identity(config, cuda, data)["execution"]["deterministic"] is deterministic
+        assert "deterministic" not in _identity(config, ONE_RANK, data)["execution"]
+
+
+def _taken_up(config, folder, step, *allowed, **changes):
+    """What comes of a run of `config` that goes on after `step` with accepted changes, and all it said."""
+    start_from(folder / "whole" / "short", step, folder / "changed" / "short")
+    run = dataclasses.replace(config.run, folder=str(folder / "changed"), allow_change=allowed)
+    display, said = Display(is_main=False), []
+    display.say = said.append
+    return run_to_end(dataclasses.replace(config, run=run, **changes), display), said
+
+
+def test_an_accepted_change_of_the_optimizer_is_what_it_trains_with(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path / "whole", "synthetic")
+    before = run_to_end(config)
+    optim = dataclasses.replace(config.optim, weight_decay=0.25)
+    after, said = _taken_up(config, tmp_path, 4, "config.optim.weight_decay", optim=optim)
+    assert after["state_sha256"] != before["state_sha256"]
+    newest = torch.load(tmp_path / "changed" / "short" / "checkpoints" / "step-00000010.pt", weights_only=True)
+    assert [group["weight_decay"] for group in newest["optimizer"]["param_groups"]] == [0.25, 0.0]
+    assert any("accepted: config.optim.weight_decay was 5e-05 and is 0.25" in line for line in said)
+    assert not any("anew" in line for line in said)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_may_go_on_in_fp16_whose_scale_no_checkpoint_holds(image_folder, tmp_path, precision):
+    config = short_config(image_folder, tmp_path / "whole", "synthetic")
+    config = dataclasses.replace(config, execution=dataclasses.replace(config.execution, precision=precision))
+    run_to_end(config)
+    fp16 = dataclasses.replace(config.execution, precision="fp16")
+    after, _ = _taken_up(config, tmp_path, 4, "config.precision", execution=fp16)
+    assert after["position"] == [2, 0]
+
+
+def test_an_accepted_optimizer_of_another_name_starts_anew_and_says_so(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path / "whole", "synthetic")
+    run_to_end(config)
+    optim = dataclasses.replace(config.optim, name="adamw", learning_rate=1e-3)
+    after, said = _taken_up(config, tmp_path, 4, "config.optim", optim=optim)
+    assert after["position"] == [2, 0]
+    assert "the optimizer was sgd and is adamw: it starts anew" in said
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (ModelConfig("resnet18"), r"holds for model does not fit \(Error\(s\) in loading state_dict"),
+        # nothing is read of the weights: the checkpoint's stand in their place
+        (ModelConfig("cifar_resnet20", "none.pt", freeze_backbone=True), "holds for optimizer does not fit"),
+    ],
+)
+def test_an_accepted_model_that_the_checkpoint_does_not_fit_is_refused_in_one_sentence(
+    image_folder, tmp_path, model, told
+):
+    config = short_config(image_folder, tmp_path / "whole", "synthetic")
+    run_to_end(config)
+    with pytest.raises(FeedrateError, match=told) as refused:
+        _taken_up(config, tmp_path, 4, "config.model", model=model)
+    sentence = str(refused.value)
+    assert "take back what was changed (config.model" in sentence and "\n" not in sentence and len(sentence) < 400
+
+
+def test_a_state_that_does_not_fit_though_nothing_was_changed_is_a_bug_and_keeps_its_traceback():
+    class Unfit:
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state_dict, /):
+            raise RuntimeError("not mine")
+
+    with pytest.raises(RuntimeError, match="not mine"):
+        restore({"it": Unfit()}, {"it": {}}, print)
+    with pytest.raises(FeedrateError, match=r"holds for it does not fit \(not mine\): .* \(config.epochs\)"):
+        restore({"it": Unfit()}, {"it": {}}, print, {"config.epochs": "it was 1 and is 2"})
 
 
 def test_a_checkpoint_of_another_stream_is_refused_and_left_as_it_was(image_folder, tmp_path):

@@ -276,6 +276,44 @@ def test_other_errors_of_a_step_keep_their_traceback():
         _step(Broken(3, 5), OptimConfig())(*_batch(), 0)
 
 
+class _Unpools(nn.Linear):
+    """Stands for AlexNet and VGG on CUDA, the gradient of whose pooling torch refuses: this it refuses on a CPU too."""
+
+    def forward(self, images):
+        pooled, places = nn.functional.max_pool2d(images, 2, return_indices=True)
+        return super().forward(nn.functional.max_unpool2d(pooled, places, 2).flatten(1))
+
+
+@pytest.mark.parametrize("where", ["a step", "the warm-up"])
+def test_an_operator_without_a_deterministic_kernel_is_named_with_the_option(where):
+    step = _step(_Unpools(3 * 64, 5), OptimConfig())
+    step._distributed = object() if where == "the warm-up" else None  # one rank alone and uncompiled needs none
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(FeedrateError) as raised:
+            step(*_batch(), 0) if where == "a step" else step.warm_up(torch.Size((6, 3, 8, 8)), 5)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert "--execution.deterministic is on and max_unpooling2d_forward_out, which" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_model_whose_pooling_has_no_deterministic_gradient_on_cuda_is_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    device = torch.device("cuda", 0)
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(27, 5)).to(device)
+    model.insert(0, nn.Conv2d(3, 3, 1).to(device))  # only a gradient that something wants is computed
+    step = _step(model, OptimConfig(), ranks=dataclasses.replace(ONE_RANK, device=device))
+    torch.use_deterministic_algorithms(True)
+    try:
+        with pytest.raises(FeedrateError, match="adaptive_avg_pool2d_backward_cuda, which this model needs"):
+            step(*_batch(device=device), 0)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])

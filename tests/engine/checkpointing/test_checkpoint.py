@@ -180,8 +180,23 @@ def test_what_differs_is_named_with_both_values_and_how_to_accept_it():
         refuse_mismatch(saved, current, ())
     with pytest.raises(FeedrateError, match="--run.allow-change config.epochs$"):
         refuse_mismatch(saved, current, ("pixels",))
-    assert len(refuse_mismatch(saved, current, ("pixels.loader", "config.epochs"))) == 2
-    assert refuse_mismatch(saved, saved, ()) == []
+    assert refuse_mismatch(saved, current, ("pixels.loader", "config.epochs")) == {
+        "config.epochs": "config.epochs was 1 and is 2",
+        "pixels.loader": "pixels.loader was turbo and is torchvision",
+    }
+    assert refuse_mismatch(saved, saved, ()) == {}
+
+
+def test_what_earlier_checkpoints_do_not_tell_is_no_difference_and_what_they_tell_is():
+    old = {"execution": {"device": "cuda"}, "config": {}}
+    new = {"execution": {"device": "cuda", "deterministic": True}, "config": {}, "evaluation": {"size_px": 224}}
+    assert refuse_mismatch(old, new, ()) == {} == refuse_mismatch(new, old, ())
+    other = {**new, "execution": {"device": "cuda", "deterministic": False}, "evaluation": {"size_px": 256}}
+    with pytest.raises(FeedrateError, match="evaluation.size_px was 224 and is 256; execution.deterministic was True"):
+        refuse_mismatch(new, other, ())
+    assert len(refuse_mismatch(new, other, ("evaluation", "execution.deterministic"))) == 2
+    with pytest.raises(FeedrateError, match="config.size_px was absent and is 224"):
+        refuse_mismatch(old, {**old, "config": {"size_px": 224}}, ())
 
 
 def test_another_stream_cannot_be_accepted_by_any_name():

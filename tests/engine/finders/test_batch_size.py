@@ -2,15 +2,18 @@
 
 import dataclasses
 import multiprocessing
+import os
+import signal
 import sys
 
 import pytest
 import torch
+import torch._dynamo
 from commands import REPOSITORY, run, short_options
 from short_runs import ONE_RANK, short_config
 
 from engine.finders import batch_size
-from engine.finders.batch_size import _measure_in_processes, find_batch_size, largest_fitting
+from engine.finders.batch_size import _measure_in_processes, _measure_on_device, find_batch_size, largest_fitting
 from loaders.api import FeedrateError
 
 MIB = 2**20
@@ -63,6 +66,25 @@ def test_trials_are_measured_apart_and_ended_where_they_take_too_much(image_fold
     assert multiprocessing.active_children() == []
 
 
+def test_on_a_device_each_trial_is_compiled_however_many_sizes_are_tried(image_folder, tmp_path, monkeypatch):
+    """As torch counts: a limit of sizes, beyond which it goes on uncompiled without a word."""
+    compiled, compile_it = [], torch.compile
+
+    def note(graph, inputs):
+        compiled.extend(len(each) for each in inputs if isinstance(each, torch.Tensor) and each.shape[1:] == (3, 8, 8))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_it(model, dynamic=dynamic, backend=note))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 0)
+    config = short_config(image_folder, tmp_path)
+    config = dataclasses.replace(config, execution=dataclasses.replace(config.execution, compile=True))
+    with torch._dynamo.config.patch(recompile_limit=1):  # the step raises it to 4; monkeypatch would take it away
+        measure = _measure_on_device(config, ONE_RANK, 3, 8, None)
+        assert [measure(num_images) for num_images in range(2, 8)] == [0] * 6
+    assert compiled == [2, 3, 4, 5, 6, 7]
+
+
 def test_on_a_cpu_the_limit_must_be_given(image_folder, tmp_path):
     with pytest.raises(FeedrateError, match="--memory-bytes must say how much there is"):
         find_batch_size(short_config(image_folder, tmp_path), ONE_RANK, None, 8, print)
@@ -73,6 +95,56 @@ def test_a_trial_tells_what_is_wrong_with_the_settings(image_folder, tmp_path):
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, name="resnet19"))
     with pytest.raises(FeedrateError, match="unknown model 'resnet19'"):
         find_batch_size(config, ONE_RANK, 2**40, 8, print)
+
+
+def ends(config, num_classes, num_images, size_px, sending):
+    """Stands for a trial: ends its process by the signal of that number."""
+    os.kill(os.getpid(), num_images)
+
+
+def leaves(config, num_classes, num_images, size_px, sending):
+    """Stands for a trial: ends its process with the status of that number."""
+    sys.exit(num_images)
+
+
+def test_only_a_trial_that_the_system_killed_does_not_fit(image_folder, tmp_path, monkeypatch):
+    measure = _measure_in_processes(short_config(image_folder, tmp_path), 3, 32, limit_bytes=2**50)
+    monkeypatch.setattr(batch_size, "_try_in_process", ends)
+    assert measure(signal.SIGKILL.value) is None
+    with pytest.raises(FeedrateError, match="a trial ended with SIGSEGV, which is not for lack of memory"):
+        measure(signal.SIGSEGV.value)
+    monkeypatch.setattr(batch_size, "_try_in_process", leaves)
+    with pytest.raises(FeedrateError, match="a trial ended with exit status 3"):
+        measure(3)
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RuntimeError("sizes differ"),
+            "8 images of 32 px fails, and not for lack of memory (RuntimeError: sizes differ)",
+        ),
+        (MemoryError(), None),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), None),
+    ],
+)
+def test_a_step_that_fails_is_not_one_that_does_not_fit(image_folder, tmp_path, monkeypatch, capsys, error, told):
+    def fail(*arguments, **named):
+        raise error
+
+    monkeypatch.setattr(batch_size, "build_step", fail)
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    batch_size._try_in_process(short_config(image_folder, tmp_path), 3, 8, 32, sending)
+    sent = receiving.recv()
+    assert sent is None if told is None else told in sent
+    assert ("Traceback" in capsys.readouterr().err) == (told is not None)
+
+
+def test_more_images_than_there_are_is_said_and_not_tried(image_folder, tmp_path):
+    with pytest.raises(FeedrateError, match="'train' has 37 images, fewer than --multiple 38: give 37 or less"):
+        find_batch_size(short_config(image_folder, tmp_path), ONE_RANK, 2**40, 38, print)
 
 
 def test_the_command_prints_each_trial_and_the_option_to_use(image_folder, tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 import pytest
 import torch
 from commands import TRAIN, run, short_options, torchrun
+from devices import CUDA, META, no_waiting, on_a_gpu
 from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
@@ -145,6 +146,47 @@ def test_statistics_are_the_plain_means_over_the_batches_and_nothing_else_moves(
     theirs.load_state_dict({name.replace("5.", "4."): tensor for name, tensor in before.items()})
     update_bn(_inputs(), theirs)
     torch.testing.assert_close(theirs[1].running_var, model[1].running_var)
+
+
+def _norm_used_twice():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(), norm, nn.Flatten(), nn.Linear(4 * 36, 5))
+
+
+@pytest.mark.parametrize("build", [_model, _norm_used_twice])
+def test_statistics_have_the_bits_of_torchs_plain_mean(build):
+    expected, model = build().eval(), build()
+    expected[1].train().reset_running_stats()
+    expected[1].momentum = None
+    for images in _inputs():
+        with torch.no_grad():
+            expected(images)
+    estimate_statistics(model, _inputs(), EXACT, ONE_RANK)
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in expected.state_dict().items())
+    assert model[1].num_batches_tracked == 4 * sum(module is model[1] for module in model)
+
+
+def test_momenta_are_as_before_even_when_a_batch_cannot_be_made():
+    def failing():
+        yield from _inputs()
+        raise FeedrateError("sample 7 is gone")
+
+    model = _model()
+    with pytest.raises(FeedrateError, match="sample 7"):
+        estimate_statistics(model, failing(), EXACT, ONE_RANK)
+    model.train()(_inputs()[0])
+    assert model[1].momentum == 0.1 and not model[1]._forward_pre_hooks
+
+
+@pytest.mark.parametrize("device", [META, pytest.param(CUDA, marks=on_a_gpu)], ids=lambda device: device.type)
+def test_estimating_statistics_reads_nothing_from_the_device(device):
+    model, inputs = _model().to(device), [images.to(device) for images in _inputs()]
+    with torch.no_grad():
+        model(inputs[0])  # loads kernels
+    with no_waiting(device):
+        estimate_statistics(model, inputs, EXACT, ONE_RANK)
+    assert not model[1].training
 
 
 def test_a_model_without_batch_norm_reads_no_batch():

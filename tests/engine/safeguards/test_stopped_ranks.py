@@ -1,9 +1,10 @@
-"""Ranks that are signalled or killed: the others end, or start again with them, and the bits stay."""
+"""Ranks that are signalled, killed or fail: the others end, or start again with them, and the bits stay."""
 
 import signal
 
 import pytest
-from rank_signals import kill_ranks_under_max_restarts, never_stopped, stop_and_go_on
+from commands import REPOSITORY, short_options, torchrun
+from rank_signals import command_for, kill_ranks_under_max_restarts, never_stopped, started, stop_and_go_on
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +19,36 @@ def test_a_signal_in_mid_epoch_stops_all_ranks_with_a_checkpoint(image_folder, t
 
 def test_max_restarts_goes_on_by_itself_after_a_rank_is_killed(image_folder, tmp_path, expected):
     kill_ranks_under_max_restarts(image_folder, tmp_path, expected, killed=0, num_kills=1)
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "status"),
+    [
+        ("a sentence", "error (rank 1): sample 7 is broken\n", 2),
+        ("a bug", "Traceback (most recent call last)", 1),
+    ],
+)
+def test_a_rank_that_fails_ends_though_it_could_not_leave_the_others(
+    image_folder, tmp_path, monkeypatch, error, told, status
+):
+    monkeypatch.setenv("FEEDRATE_TEST_ERROR", error)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests"))
+    with started(command_for(image_folder, tmp_path, loader="failing_loader:FailingLoader")) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1  # torchrun's own
+    assert told in output
+    assert f"exitcode  : {status}" in output
+    assert ("this is a bug" in output) == (error == "a bug")
+
+
+@pytest.mark.parametrize("command", [["find_lr.py", "--updates", "12"], ["profile.py", "--minutes", "0.02"]])
+def test_so_it_does_in_the_finder_and_in_a_profile(image_folder, tmp_path, monkeypatch, command):
+    monkeypatch.setenv("FEEDRATE_TEST_ERROR", "a sentence")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests"))
+    program, *words = command
+    options = short_options(image_folder, tmp_path, loader="failing_loader:FailingLoader")
+    with started(torchrun(2, str(REPOSITORY / "tools" / program), *words, *options)) as process:
+        output, _ = process.communicate(timeout=60)
+    assert "sample 7 is broken" in output and "another rank is gone" in output
+    assert "in run_and_end" not in output  # torchrun's own traceback is there
+    assert "exitcode  : 2" in output

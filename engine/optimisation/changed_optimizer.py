@@ -1,0 +1,84 @@
+"""An optimizer that goes on under other settings than its checkpoint was written under.
+
+torch restores the settings with the state, so those that a run was started anew with would be lost without a word.
+"""
+
+import copy
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from .optim import build_optimizer
+from .optim_config import OptimConfig
+
+_MADE_OF = ("name", "learning_rate", "momentum", "nesterov", "betas", "options", "weight_decay")
+
+
+def settings_before(config: OptimConfig, saved: dict[str, Any], differences: Collection[str]) -> OptimConfig:
+    """`config` with what an optimizer is made of as it was in a checkpoint, which may be the same.
+
+    `saved` is the configuration in the checkpoint's identity, `differences` what the run's own differs in from that.
+    """
+    told = [name for name in _MADE_OF if f"optim.{name}" in saved and f"config.optim.{name}" in differences]
+    before: dict[str, Any] = {name: saved[f"optim.{name}"] for name in told}
+    before |= {name: tuple(value) for name, value in before.items() if isinstance(value, list)}
+    return replace(config, **before)
+
+
+@dataclass(frozen=True)
+class ChangedOptimizer:
+    """Part of a run's state: takes up what an optimizer gathered, and of its settings only those that did not change.
+
+    optimizer   as `config` made it for `model`, and nothing done by it yet
+    before      the settings of the optimizer whose state is taken up
+    say         hears where nothing of the state can be
+
+    What an optimizer writes among its settings while it runs, such as a count of updates, is taken up with the rest.
+    """
+
+    optimizer: torch.optim.Optimizer
+    model: nn.Module
+    config: OptimConfig
+    before: OptimConfig
+    say: Callable[[str], None]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimizer's."""
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Take it up. Raises ValueError, as torch does, where it is of other parameters."""
+        if self.before.name != self.config.name:
+            self.say(f"the optimizer was {self.before.name} and is {self.config.name}: it starts anew")
+        elif missing := self._missing(state_dict["state"]):
+            self.say(f"the checkpoint holds no {missing}, which the optimizer now needs: it starts anew")
+        else:
+            changed = self._changed()
+            self.optimizer.load_state_dict(state_dict)
+            for group, settings in zip(self.optimizer.param_groups, changed, strict=True):
+                group.update(settings)
+
+    def _changed(self) -> list[dict[str, Any]]:
+        """Of each group what it would not have under the settings before, whatever the optimizer derives from them."""
+        earlier = build_optimizer(self.before, self.model).param_groups
+        return [
+            {name: value for name, value in now.items() if name != "params" and value != before.get(name)}
+            for now, before in zip(self.optimizer.param_groups, earlier, strict=True)
+        ]
+
+    def _missing(self, states: dict[int, dict[str, Any]]) -> str:
+        """The first thing that the state of a parameter lacks for the next update, found by one of a copy; "" if none.
+
+        With amsgrad, or momentum where there was none, for instance, updates read what none before them kept.
+        """
+        model = copy.deepcopy(self.model)
+        optimizer = build_optimizer(self.config, model)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+        optimizer.step()
+        needed = optimizer.state_dict()["state"]
+        lacking = [needed[number].keys() - state.keys() for number, state in states.items() if number in needed]
+        return min((name for names in lacking for name in names), default="")
