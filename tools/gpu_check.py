@@ -4,9 +4,10 @@ python3 tools/gpu_check.py [--minutes M] [--only NAME,…] [--out FOLDER] [--lis
 python3 tools/gpu_check.py --dry-run          on the CPU, with tiny sizes: whether the check itself works
 
 Each part is a process of its own: one that crashes, hangs or takes too long is noted, and the next goes on. The same
-command goes on with what is missing; parts that are done on this very code are skipped. Parts that do not fit into
---minutes are left out, the least important first, and said. Afterwards gpu_<device>_<date>.json and .md are in --out;
-they are written anew after each part.
+command goes on with what is missing or was ended for its time; parts that are done on this very code are skipped,
+and those that failed on it, but for --retry. What was found on other code stays in the report, marked, until it is
+found anew. Parts that do not fit into --minutes are left out, the least important first, and said. Afterwards
+gpu_<device>_<date>.json and .md are in --out; they are written anew after each part.
 """
 
 import signal
@@ -21,11 +22,17 @@ if __name__ == "__main__":
         # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(REPOSITORY)
 
+from tools.gpu_checks import needed
+
+if __name__ == "__main__":
+    needed.refuse(needed.absent())  # the imports below would end in a traceback
+
 import argparse
 import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -39,7 +46,7 @@ from tools.gpu_checks.page import page
 from tools.gpu_checks.part import Part, Setting
 from tools.gpu_checks.parts import PARTS
 from tools.gpu_checks.record import Record
-from tools.gpu_checks.runner import Chosen, choose, run_all
+from tools.gpu_checks.runner import Chosen, choose, run_all, why_missing
 
 MINUTES = 25.0
 _DESCRIBE = "import json; from tools.benchmarks.machine import describe; print(json.dumps(describe()))"
@@ -82,6 +89,7 @@ def parse(arguments: Sequence[str], parts: Mapping[str, Part]) -> argparse.Names
         "--with", dest="earlier", type=Path, metavar="FILE", help="an earlier report's .json: what it has is taken over"
     )
     add("--commit", default="", metavar="SHA", help="of this code, where git is not there to tell")
+    add("--retry", action="store_true", help="also the parts that failed on this very code before")
     add("--list", action="store_true", help="only show the parts, their minutes, and whether they can run here")
     add("--dry-run", action="store_true", help="on the CPU, with tiny sizes")
     return parser.parse_args(arguments)
@@ -99,6 +107,8 @@ def _check(chosen: argparse.Namespace, parts: Mapping[str, Part], asked: Mapping
     machine = _machine(chosen.commit)
     if not (machine["gpus"] or setting.is_dry):
         raise FeedrateError("torch sees no CUDA GPU here: run this on a machine with one, or try --dry-run")
+    slower = machine.get("turbo_slower_because")
+    _say(f"loader turbo is {slower}" if slower else "loader turbo has its native kernel")
     out = chosen.out or (setting.work if setting.is_dry else REPOSITORY / "docs" / "benchmarks")
     if chosen.out and not out.is_dir():
         raise FeedrateError(f"{out} is no folder: give --out one that is there")
@@ -107,37 +117,36 @@ def _check(chosen: argparse.Namespace, parts: Mapping[str, Part], asked: Mapping
         if setting.photos:
             write_photos(setting.photos, _DRY_PHOTOS, num_classes=2, num_workers=1)
         record = _record(machine, parts, setting, chosen.earlier)
-        picked = choose(asked, record, setting, chosen.minutes)
+        picked = choose(asked, record, setting, chosen.minutes, chosen.retry)
         _tell(picked, chosen.minutes)
 
         def keep() -> None:
             record.write(setting.work / _STATE)
             name = f"gpu_{_slug(record.device)}_{date.today().isoformat()}"
             record.write(out / f"{name}.json")
-            (out / f"{name}.md").write_text(page(record, picked.no_time))
+            (out / f"{name}.md").write_text(page(record, picked.no_time, _code(parts)))
 
         run_all(picked, record, setting, chosen.minutes, _say, keep)
-    failed = [name for name in asked if name in record.parts and record.parts[name].status == "failed"]
-    _say(f"{_end(asked, record, picked)}; the report is in {out}")
-    return 1 if failed else 0
+    ended = Counter(record.status(name, code) for name, code in _code(asked).items())
+    _say(f"{_end(ended, picked)}; the report is in {out}")
+    return 1 if ended["failed"] else 0
 
 
 _STATE = "state.json"
 
 
 def _record(machine: Mapping[str, Any], parts: Mapping[str, Part], setting: Setting, earlier: Path | None) -> Record:
-    """What is known already of this device and this very code."""
+    """What is known already of this device, on whichever code."""
     record = Record("cpu dry run" if setting.is_dry else machine["gpus"][0], machine, setting.is_dry)
     for path in (setting.work / _STATE, earlier):
         if path is not None and (path == earlier or path.exists()):
-            record.take_over(Record.read(path))
-    # what was found on other code is not this code's
-    record.parts = {
-        name: outcome
-        for name, outcome in record.parts.items()
-        if name in parts and outcome.code_sha256 == code_sha256(parts[name].code)
-    }
+            record.take_over(Record.read(path), _code(parts))
     return record
+
+
+def _code(parts: Mapping[str, Part]) -> dict[str, str]:
+    """The hash of each part's code, as it is now."""
+    return {name: code_sha256(part.code) for name, part in parts.items()}
 
 
 def _machine(commit: str) -> dict[str, Any]:
@@ -155,7 +164,7 @@ def _machine(commit: str) -> dict[str, Any]:
 
 def _list(parts: Mapping[str, Part], setting: Setting) -> None:
     for name, part in parts.items():
-        why = part.missing(setting)
+        why = why_missing(name, part, setting)
         time = f"{part.minutes:5.1f} min, {part.limit_s / 60:4.1f} at most"
         print(f"{name:22}{time}   {part.title}{f' ({why})' if why else ''}")
     print(f"{'all':22}{sum(part.minutes for part in parts.values()):5.1f} min; --minutes {MINUTES:g} unless told")
@@ -164,21 +173,25 @@ def _list(parts: Mapping[str, Part], setting: Setting) -> None:
 def _tell(chosen: Chosen, minutes: float) -> None:
     expected = sum(part.minutes for part in chosen.todo.values())
     _say(f"{len(chosen.todo)} parts to run, about {expected:.1f} of {minutes:g} min")
+    for line in needed.costs(needed.absent()):
+        _say(line)
     if chosen.done:
         _say(f"{len(chosen.done)} done before on this very code: {', '.join(chosen.done)}")
     for name, (_, why) in chosen.missing.items():
         _say(f"left out: {name}: {why}")
+    if chosen.failed:
+        _say(
+            f"{len(chosen.failed)} failed before on this very code: {', '.join(chosen.failed)}; --retry runs them again"
+        )
     if chosen.no_time:
         _say(f"left out for want of time: {', '.join(chosen.no_time)}; the same command goes on with them")
 
 
-def _end(parts: Mapping[str, Part], record: Record, chosen: Chosen) -> str:
-    count = {"done": 0, "failed": 0, "left out": 0}
-    for name in parts:
-        if name in record.parts:
-            count[record.parts[name].status] += 1
-    told = f"{count['done']} of {len(parts)} parts done, {count['failed']} failed, {count['left out']} cannot run here"
-    return told + (f", {len(chosen.no_time)} wait for another call" if chosen.no_time else "")
+def _end(ended: Counter[str], chosen: Chosen) -> str:
+    told = f"{ended['done']} of {ended.total()} parts done, {ended['failed']} failed"
+    told += f", {len(chosen.missing)} cannot run here"
+    waiting = len(chosen.no_time) + ended["unfinished"]
+    return told + (f", {waiting} wait for another call" if waiting else "")
 
 
 def _slug(device: str) -> str:

@@ -19,6 +19,7 @@ from tools.benchmarks.accuracy import curves, runs
 from tools.benchmarks.accuracy.page import page, verdict
 from tools.benchmarks.accuracy.result import OverSeeds, agreement, result
 from tools.benchmarks.accuracy.runs import AccuracySettings, Trained, differences, read_run, weights_sha256
+from tools.benchmarks.process import CommandFailed
 
 PRESET = """
 epochs = 2
@@ -237,6 +238,30 @@ def test_a_loader_that_is_not_installed_is_skipped_unless_its_runs_are_there(set
     assert [run.name for run in found] == ["tiny-turbo-0", "tiny-turbo-1"]
     assert skipped == {"torchvision": "loader 'torchvision' needs something"}
     assert not (settings.folder / ".lock").exists()  # nothing was to be trained, so nothing was written
+
+
+def test_a_loader_whose_run_fails_costs_the_others_nothing(settings, monkeypatch):
+    tried = []
+
+    def train(settings, loader, seed, say):
+        tried.append((loader, seed))
+        if loader == "turbo" and seed == 1:
+            raise CommandFailed(["python", "engine/train.py"], "ended with status 1: out of memory", False)
+        write_run(settings, loader, seed, [record(0, 0.5), record(1, 0.75)])
+        return read_run(settings, loader, seed)
+
+    monkeypatch.setattr(runs, "_train", train)
+    asked = dataclasses.replace(settings, seeds=(0, 1, 2))
+    found, skipped = runs.train_all(asked, print)
+    assert tried == [("turbo", 0), ("torchvision", 0), ("turbo", 1), ("torchvision", 1), ("torchvision", 2)]
+    assert skipped == {"turbo": "its run with seed 1 ended with status 1: out of memory"}
+    names = ["tiny-turbo-0", *(f"tiny-torchvision-{seed}" for seed in (0, 1, 2))]
+    assert [run.name for run in found] == names
+    tried.clear()
+    again, _ = runs.train_all(dataclasses.replace(asked, finished_only=True), print)
+    assert [run.name for run in again] == names and not tried
+    with pytest.raises(FeedrateError, match="is finished: leave --finished-only out"):
+        runs.train_all(dataclasses.replace(asked, folder=settings.folder / "other", finished_only=True), print)
 
 
 def test_a_run_that_another_process_is_at_is_left_alone(settings):

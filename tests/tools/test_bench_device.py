@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +19,14 @@ from test_bench_train import CPU, Clock, train
 
 from loaders.errors import FeedrateError
 from loaders.records import open_records
-from tools.benchmarks.device import ceilings, cifar_speed, end_to_end, page, turns
+from tools.benchmarks.device import ceilings, cifar_once, cifar_speed, end_to_end, page, turns
 from tools.benchmarks.device.cifar_job import CifarJob, CifarRun
 from tools.benchmarks.device.cifar_ours import Ours
 from tools.benchmarks.device.turns import SKIPPED, Timing
 from tools.benchmarks.process import Ran
 from tools.benchmarks.rounds import Rounds
 from tools.benchmarks.training.job import Job
+from tools.benchmarks.training.once import group_of
 from tools.benchmarks.training.ours import config_of
 from tools.benchmarks.training.window import Window
 from tools.gpu_checks import found, utilisation
@@ -80,6 +82,54 @@ def test_runs_take_turns_and_one_that_fails_costs_no_other_its_figures(tmp_path,
     assert not asked
 
 
+def test_of_runs_that_were_ended_the_finished_rounds_are_told(tmp_path):
+    settings = ceilings.CeilingSettings(
+        ("m",), ("bf16", "torchvision-amp", "fp16"), 2, 32, "cpu", 1, replace(TIMING, finished_only=True)
+    )
+    done = {"m bf16/1": figures(0.1, 0.1), "m torchvision-amp/1": figures(0.2, 0.2)}
+    done["m torchvision-amp/2"] = figures(0.4, 0.4)  # the second round begins with it
+    of_m = ceilings.result("m", settings, done)
+    assert of_m["variants"]["bf16"]["times_reference"] == {"median": 2.0, "lowest": 2.0, "highest": 2.0, "n": 1}
+    assert of_m["variants"]["torchvision-amp"]["s_per_image"]["n"] == 4
+    assert of_m["skipped"] == {"fp16": "its turn had not come when the time was over"}
+    rounds = Rounds(tmp_path, {})
+    for name, one in done.items():
+        rounds.add(name, one)
+    jobs = {f"m {name}": JOB for name in settings.variants}
+    assert turns.take_turns(jobs, settings.timing, Rounds(tmp_path, {}), print) == 3
+    assert Rounds(tmp_path, {}).done == done
+
+
+def test_the_rounds_of_one_model_outlive_those_of_another_from_the_same_images(tmp_path, monkeypatch):
+    made = []
+
+    def run(words, log, timeout_s):
+        job = Job.read(words[-1])
+        made.append(job.model)
+        return Ran(1.0, 1.0, json.dumps({feed: figures(0.5)["resident"] for feed in job.feeds}), None)
+
+    monkeypatch.setattr(turns, "run", run)
+    monkeypatch.setattr(end_to_end, "_pack", lambda *words: 16)
+    one = end_to_end_settings(source=tmp_path / "photos")
+    other = replace(one, model="n", forms=("400",), alone=False)
+    for settings in (one, other):
+        end_to_end.measure(settings, tmp_path, lambda text: None)
+    made.clear()
+    again = end_to_end.measure(replace(one, timing=replace(TIMING, num_rounds=3)), tmp_path, lambda text: None)
+    assert made == ["m"] * 3 and again["settings"]["num_samples"] == 16
+    told = end_to_end.measure(replace(one, timing=replace(TIMING, num_rounds=4, finished_only=True)), tmp_path, print)
+    assert made == ["m"] * 3 and told["settings"]["missing_runs"] == 3 and told["settings"]["num_samples"] == 16
+    assert told["ceiling"]["n"] == 3
+    assert "**unfinished: 3 runs are missing**" in page.end_to_end_page({"date": "today", "machine": SHOWN, **told})
+
+
+def test_batches_come_in_groups_where_each_worker_makes_its_own():
+    job = replace(JOB, num_workers=16)
+    assert group_of(replace(job, loader="torchvision"), "images") == 16 == group_of(replace(job, side="timm"), "images")
+    assert [group_of(replace(job, loader=name), "images") for name in ("turbo", "ffcv", "dali", "resident")] == [1] * 4
+    assert group_of(replace(job, side="timm"), "resident") == 1
+
+
 def test_ceilings_are_compared_with_torchvisions_amp_round_by_round(tmp_path):
     settings = ceilings.CeilingSettings(("m",), ("bf16", "torchvision-amp", "timm-amp"), 2, 32, "cpu", 1, TIMING)
     done = {
@@ -97,6 +147,7 @@ def test_ceilings_are_compared_with_torchvisions_amp_round_by_round(tmp_path):
     measured = {"date": "today", "machine": SHOWN, "settings": {**told, "in_one_go": True}, "models": {"m": of_m}}
     text = page.ceilings_page({**measured, "sides": {"timm": "its loop"}})
     assert "| bf16, channels-last | 6.7 (5.0 … 10.0) | 1.75× (1.50 … 2.00) |" in text
+    assert "CUDA graphs are not measured" in text
     assert "`timm-amp` was skipped: no timm" in text and "torch 9, on the CPU" in text
     (tmp_path / "ceilings_today.json").write_text(json.dumps(measured))
     assert found.ceilings(tmp_path)[0].what == "m, bf16, channels-last"
@@ -113,7 +164,8 @@ def end_to_end_settings(**changes):
 def test_the_share_is_of_the_step_alone_and_who_was_missing_stays_listed(tmp_path):
     both = {**figures(0.01, 0.03, feed="loader"), **figures(0.125, 0.125, feed="images")}
     done = {f"the step alone/{n}": figures(0.1, 0.1) for n in (1, 2)}
-    done |= {"full turbo/1": both, "full turbo/2": both, "full dali/1": {SKIPPED: "not installed"}}
+    slow = {**both, "slower_because": "slower than it could be: jpeglib.h is missing"}
+    done |= {"full turbo/1": slow, "full turbo/2": slow, "full dali/1": {SKIPPED: "not installed"}}
     measured = end_to_end.result(end_to_end_settings(), done)
     full = measured["forms"]["full"]
     assert full["loaders"]["turbo"]["share"] == pytest.approx({"median": 0.8, "lowest": 0.8, "highest": 0.8, "n": 2})
@@ -125,14 +177,17 @@ def test_the_share_is_of_the_step_alone_and_who_was_missing_stays_listed(tmp_pat
     text = page.end_to_end_page(measured)
     assert "| `turbo` | 50.0 (33.3 … 100.0) | 8.0 (8.0 … 8.0) | 80.0 % (80.0 … 80.0) |" in text
     assert "generated, not photos" in text and "`dali` was skipped: not installed" in text
+    assert "`turbo` was slower than it could be: jpeglib.h is missing" in text
     (tmp_path / "end_to_end_m.json").write_text(json.dumps(measured))
-    assert "share 80.0 %" in found.end_to_end(tmp_path)[1].figure
+    told = found.end_to_end(tmp_path)[1].figure
+    assert "share 80.0 %" in told and told.endswith("slower than it could be: jpeglib.h is missing")
     with pytest.raises(FeedrateError, match="the step alone could not be measured: no memory"):
         end_to_end.result(end_to_end_settings(), {"the step alone/1": {SKIPPED: "no memory"}})
 
 
 @pytest.mark.parametrize("words", [["ceilings", "--models", "resnet18", "--variants", "bf16"], ["end-to-end"]])
-def test_a_small_run_measures_and_writes_its_report(words, tmp_path, capfd):
+def test_a_small_run_measures_and_writes_its_report(words, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("FEEDRATE_NATIVE", "0")
     source = write_image_folder(tmp_path / "photos", {"train": {"ant": 8, "bee": 8}})
     if words == ["end-to-end"]:
         words += ["--model", "resnet18", "--forms", "raw256", "--loaders", "turbo", "--source", str(source)]
@@ -149,6 +204,11 @@ def test_a_small_run_measures_and_writes_its_report(words, tmp_path, capfd):
     else:
         one = measured["forms"]["raw256"]["loaders"]["turbo"]
         assert one["alone"]["median"] < one["together"]["median"] and one["share"]["median"] > 0
+        assert "switched off by FEEDRATE_NATIVE=0" in one["slower_because"]
+        assert (
+            "**Loader `turbo` is slower than it could be: the native kernel is switched off"
+            in written.with_suffix(".md").read_text()
+        )
         assert measured["settings"]["num_samples"] == 16 and (tmp_path / "work" / "raw256").is_dir()
 
 
@@ -179,10 +239,13 @@ def test_time_to_an_accuracy_is_that_of_the_epochs_until_it():
         "device": "cpu",
         "in_one_go": True,
     }
-    text = cifar_speed.page({"date": "today", "machine": SHOWN, "settings": told, "skipped": {}, **measured})
+    others = {"skipped": {}, "ended_early": {"airbench": "it hung"}}
+    text = cifar_speed.page({"date": "today", "machine": SHOWN, "settings": told, **others, **measured})
+    assert "* `airbench` ended early: it hung" in text
     assert "| airbench | 2 | 3.00 s (2.00 … 4.00) | 85.00% ± 7.07% | 80.00% … 90.00% |" in text
     alone = cifar_speed.result({"feedrate": runs["feedrate"]})
-    assert "did not run" in cifar_speed.sentence(alone)
+    assert cifar_speed.sentence(alone).startswith("`airbench` did not run")
+    assert cifar_speed.sentence(cifar_speed.result({"airbench": runs["airbench"]})).startswith("`feedrate` did not run")
     never = cifar_speed.result({**runs, "airbench": [cifar_run([1.0], [0.99])]})
     assert cifar_speed.sentence(never).startswith("None of our 2 runs reached 99.00%")
 
@@ -191,7 +254,9 @@ def test_our_side_trains_from_scratch_with_a_seed_each_and_leaves_nothing(tmp_pa
     data = write_cifar10(tmp_path / "cifar")
     options = "--epochs 2 --data.expected-classes 0 --data.batch-size 8 --data.eval-batch-size-per-rank 8"
     folder = tmp_path / "runs"
-    job = CifarJob("feedrate", str(data), str(folder), 2, 1.0, "cpu", [*options.split(), "--execution.threads", "1"])
+    job = CifarJob(
+        "feedrate", str(data), str(folder), str(tmp_path), 2, 1.0, "cpu", [*options.split(), "--execution.threads", "1"]
+    )
     threads = torch.get_num_threads()
     try:
         side = Ours(job)
@@ -201,6 +266,56 @@ def test_our_side_trains_from_scratch_with_a_seed_each_and_leaves_nothing(tmp_pa
         torch.set_num_threads(threads)
     assert all(len(run.epoch_s) == len(run.accuracy) == 2 and min(run.epoch_s) > 0 for run in runs)
     assert all(run.final == run.accuracy[-1] for run in runs) and not list(folder.iterdir())
+
+
+def cifar_settings(data, **changes):
+    settings = cifar_speed.CifarSettings(data, ("feedrate", "airbench"), 3, 1.0, "cpu", (), 60.0)
+    return replace(settings, **changes)
+
+
+def test_runs_of_a_call_that_was_ended_count_and_the_next_adds_to_them(tmp_path, monkeypatch):
+    data, asked, ends = write_cifar10(tmp_path / "cifar"), [], {"feedrate": 1, "airbench": 0}
+
+    class Side:
+        def __init__(self, job):
+            self.job = job
+
+        def warm_up(self):
+            pass
+
+        def run(self, number):
+            asked.append((self.job.side, number))
+            if number == ends[self.job.side]:
+                raise FeedrateError("the process was ended")
+            return cifar_run([1.0], [0.5 + number / 10])
+
+    def run(words, log, timeout_s):
+        job = CifarJob.read(words[-1])
+        cifar_once.measure(job, job.rounds())
+        return Ran(1.0, 1.0, '{"num_runs": 1}\n', None)
+
+    monkeypatch.setattr(cifar_speed, "run", run)
+    for module in ("cifar_ours.Ours", "cifar_airbench.Airbench"):
+        name, _, class_name = module.partition(".")
+        stand_in = types.SimpleNamespace(**{class_name: Side})
+        monkeypatch.setitem(sys.modules, f"tools.benchmarks.device.{name}", stand_in)
+    first = cifar_speed.measure(cifar_settings(data), tmp_path, print)
+    assert first["sides"]["feedrate"]["final"]["n"] == 1 and first["skipped"] == {"airbench": "the process was ended"}
+    assert first["ended_early"] == {"feedrate": "the process was ended"} and first["settings"]["in_one_go"]
+    asked.clear()
+    told = cifar_speed.measure(cifar_settings(data, finished_only=True), tmp_path, print)
+    assert not asked and told["sides"] == first["sides"] and told["skipped"] == {"airbench": "no run of it is finished"}
+    ends |= dict.fromkeys(ends, None)
+    second = cifar_speed.measure(cifar_settings(data), tmp_path, print)
+    assert asked == [("feedrate", 1), ("feedrate", 2), *(("airbench", number) for number in range(3))]
+    accuracies = [run["final"] for run in second["sides"]["feedrate"]["runs"]]
+    assert accuracies == pytest.approx([0.5, 0.6, 0.7]) and second["reached"]["num_runs"] == 3
+    assert not second["settings"]["in_one_go"] and not second["ended_early"]
+    asked.clear()
+    alone = cifar_speed.measure(cifar_settings(data, sides=("airbench",)), tmp_path, print)
+    assert not asked and alone["reached"] is None and list(alone["sides"]) == ["airbench"]
+    cifar_speed.measure(cifar_settings(data, num_runs=50, minutes=1e-9), tmp_path, print)
+    assert asked == [("feedrate", 3), ("airbench", 3)]  # one at least
 
 
 class StandInBench(types.ModuleType):
@@ -238,7 +353,7 @@ def test_airbench_gets_the_same_images_and_its_own_clock_is_read(tmp_path, monke
     from tools.benchmarks.device.cifar_airbench import Airbench
 
     data = write_cifar10(tmp_path / "cifar")
-    job = CifarJob("airbench", str(data), str(tmp_path / "there"), 2, 1.0, "cuda", [])
+    job = CifarJob("airbench", str(data), str(tmp_path / "there"), str(tmp_path), 2, 1.0, "cuda", [])
     with pytest.raises(FeedrateError, match="on a CUDA GPU only"):
         Airbench(replace(job, device="cpu"))
     side = Airbench(job)
@@ -284,8 +399,24 @@ def test_a_run_is_watched_by_both(tmp_path, monkeypatch):
     utilisation.main(["--device", "cpu", "--smi", str(smi), *places])
     (one,) = json.loads((tmp_path / "utilisation.json").read_text())["cases"].values()
     assert one["smi_share"] == pytest.approx(0.98, abs=0.011) and one["smi_memory_bytes"] == 3072 * 1_048_576
-    assert one["share"] is None and one["memory_bytes"] is None and len(one["images_per_s"]) == 2  # no GPU: not seen
+    assert one["share"] is None and one["memory_bytes"] is None and len(one["images_per_s"]) == 10  # no GPU: not seen
     assert "ours n/a, nvidia-smi 98" in found.utilisation(tmp_path)[0].figure
+
+
+def test_nvidia_smi_counts_from_the_end_of_the_first_epoch_to_that_of_the_last(tmp_path, monkeypatch):
+    used = {"gpu_share": 0.9, "gpu_memory_bytes": 1}
+    line = json.dumps({"kind": "epoch", "resources": used, "images_per_s": 1.0})
+    folder = tmp_path / "runs" / "busy"
+    code = "import sys, time, pathlib\nfolder = pathlib.Path(sys.argv[1])\nfolder.mkdir(parents=True)\n"
+    code += f"for _ in range(3):\n  time.sleep(0.5)\n  open(folder / 'metrics.jsonl', 'a').write({line!r} + '\\n')\n"
+    code += "time.sleep(1.5)"  # weights are written
+    begin = utilisation.subprocess.Popen
+    monkeypatch.setattr(utilisation.subprocess, "Popen", lambda words: begin([sys.executable, "-c", code, str(folder)]))
+    chosen = types.SimpleNamespace(work=tmp_path, device="cpu")
+    started_s = time.monotonic()
+    begun_s, ended_s, records = utilisation._train("busy", {}, chosen)
+    assert len(records) == 2 and ended_s - begun_s > 0.8
+    assert time.monotonic() - ended_s > 1.0 and begun_s - started_s > 0.4
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import re
 import sys
 import time
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from commands import REPOSITORY, python
 from test_bench import command as bench
 
 from loaders.errors import FeedrateError
-from tools.gpu_checks import found, runner
+from tools.gpu_checks import found, needed, runner
 from tools.gpu_checks.page import page
 from tools.gpu_checks.part import Finding, Part, Setting
 from tools.gpu_checks.parts import PARTS
@@ -54,6 +56,7 @@ def check(tmp_path, monkeypatch):
     def run(parts, *words, work="work"):
         return module.main(["--dry-run", "--work", str(tmp_path / work), "--out", str(tmp_path / "out"), *words], parts)
 
+    run.module = module
     return run
 
 
@@ -102,7 +105,9 @@ def test_what_crashes_hangs_or_cannot_be_read_is_noted_and_the_next_goes_on(chec
     assert "| a figure | 1 img/s |" in text and "dry run" in text and "commit `abcdef`" in text
 
 
-def test_the_same_command_goes_on_with_what_is_missing_and_what_failed_comes_last(check, tmp_path, capsys, monkeypatch):
+def test_the_same_command_goes_on_with_what_is_missing_and_what_failed_waits_to_be_asked_for(
+    check, tmp_path, capsys, monkeypatch
+):
     flag = tmp_path / "mended"
     parts = {
         "broken": part(f"import os, sys; sys.exit(0 if os.path.exists({str(flag)!r}) else 'not yet')"),
@@ -110,21 +115,32 @@ def test_the_same_command_goes_on_with_what_is_missing_and_what_failed_comes_las
         "late": part(GOOD, minutes=4.0),
     }
     ran = tmp_path / "work" / "parts" / "ran"
-    assert check(parts, "--minutes", "3") == 1
+    assert check(parts, "--minutes", "3", "--commit", "old") == 1
     assert "left out for want of time: late" in capsys.readouterr().out
     assert "| `late` | no time |" in report(tmp_path)[1]
     assert ran.read_text() == "x"
     flag.touch()
-    assert check(parts, "--minutes", "10") == 0
+    assert check(parts, "--minutes", "10", "--commit", "old") == 1
     told = capsys.readouterr().out
-    assert "1 done before on this very code: good" in told
-    assert told.index("[1 of 2] late") < told.index("[2 of 2] broken")
+    assert "1 done before on this very code: good" in told and "1 failed before on this very code: broken" in told
+    assert "[1 of 1] late" in told
+    assert check(parts, "--retry", "--commit", "old") == 0
+    assert "[1 of 1] broken" in capsys.readouterr().out
     assert ran.read_text() == "xx"  # late ran, good did not again
     assert {one["status"] for one in report(tmp_path)[0]["parts"].values()} == {"done"}
     assert check(parts) == 0 and "0 parts to run" in capsys.readouterr().out
-    monkeypatch.setattr(runner, "code_sha256", lambda folders: "other")
-    assert check(parts, "--only", "good") == 0
+    for module in (runner, check.module):
+        monkeypatch.setattr(module, "code_sha256", lambda folders: "other")
+    assert check(parts, "--only", "good", "--commit", "new") == 0
     assert ran.read_text() == "xxx"  # of other code: once more
+    measured, text = report(tmp_path)
+    kept = measured["parts"]["late"]
+    assert kept["findings"] == [{"what": "a figure", "figure": "1 img/s"}] and kept["code_sha256"] != "other"
+    assert text.count("## a title (of other code, commit `old`)") == 2 and text.count("## a title\n") == 1
+    assert measured["parts"]["good"]["code_sha256"] == "other" and measured["parts"]["good"]["commit"] == "new"
+    monkeypatch.setitem(parts, "late", replace(parts["late"], missing=lambda setting: "it is not here"))
+    assert check(parts, "--only", "late") == 0
+    assert report(tmp_path)[0]["parts"]["late"] == kept
 
 
 def test_on_a_machine_of_its_own_an_earlier_report_is_taken_over(check, tmp_path, capsys):
@@ -141,29 +157,54 @@ def test_on_a_machine_of_its_own_an_earlier_report_is_taken_over(check, tmp_path
 
 def test_when_the_minutes_are_over_what_runs_is_ended_and_the_rest_waits(check, tmp_path, capsys):
     parts = {"slow": part("import time; time.sleep(600)", minutes=0.01), "next": part(GOOD, minutes=0.01)}
-    assert check(parts, "--minutes", "0.03") == 1
+    assert check(parts, "--minutes", "0.03") == 0
     told = capsys.readouterr().out
     assert (
-        "slow: failed after 2 s: ended after 2 s, its limit here" in told and "next: left out, the time is over" in told
+        "slow: unfinished after 2 s: ended after 2 s, its limit here" in told
+        and "next: left out, the time is over" in told
     )
-    assert "1 wait for another call" in told
+    assert "0 failed, 0 cannot run here, 2 wait for another call" in told
+    assert "| `slow` | unfinished |" in report(tmp_path)[1]
+    assert check({**parts, "new": part(GOOD, minutes=0.01)}, "--minutes", "0.05", "--only", "slow,new") == 0
+    told = capsys.readouterr().out
+    assert told.index("[1 of 2] new") < told.index("[2 of 2] slow: a title")  # what was not tried comes first
+
+
+def test_a_part_that_goes_on_tells_what_it_has_finished_when_its_time_is_over(check, tmp_path, capsys):
+    code = "import json, sys, time\nif '--finished-only' not in sys.argv: time.sleep(600)\n"
+    code += "open(folder + '/x.json', 'w').write(json.dumps({'rounds': [1]}))"
+    parts = {"long": replace(part(code, limit_s=1.5), goes_on=True)}
+    assert check(parts) == 0
+    measured, _ = report(tmp_path)
+    told = measured["parts"]["long"]
+    assert told["status"] == "unfinished" and told["note"] == "ended after 2 s, its limit here"
+    assert told["measured"] == {"rounds": [1]} and told["findings"]
+    assert check(parts) == 0 and "[1 of 1] long" in capsys.readouterr().out
 
 
 def test_outcomes_of_another_device_do_not_count():
     done = Outcome("t", "done", code_sha256="a")
     record = Record("NVIDIA H200", MACHINE, False)
-    record.take_over(Record("NVIDIA A100", MACHINE, False, {"one": done}))
+    code = {"one": "a", "two": "a", "three": "b"}
+    record.take_over(Record("NVIDIA A100", MACHINE, False, {"one": done}), code)
     assert not record.parts
-    record.parts["one"] = done
-    record.take_over(Record("NVIDIA H200", MACHINE, False, {"one": replace(done, status="failed"), "two": done}))
-    assert record.is_done("one", "a") and record.is_done("two", "a") and not record.is_done("one", "b")
+    record.parts |= {"one": done, "three": done}
+    theirs = {"one": replace(done, status="failed"), "two": done, "gone": done}
+    theirs["three"] = replace(done, status="failed", code_sha256="b")
+    record.take_over(Record("NVIDIA H200", MACHINE, False, theirs), code)
+    assert {name: record.status(name, code[name]) for name in record.parts} == {
+        "one": "done",
+        "two": "done",
+        "three": "failed",
+    }
+    assert record.status("one", "b") == record.status("gone", "a") == ""
 
 
 def test_a_report_that_is_read_again_is_the_same(tmp_path):
     record = Record("x", MACHINE, False, {"one": Outcome("t", "done", findings=[Finding("a|b", "c")], measured=[1])})
     record.write(tmp_path / "r.json")
     assert Record.read(tmp_path / "r.json") == record
-    assert "| a\\|b | c |" in page(record, ["two"]) and "| `two` | no time |" in page(record, ["two"])
+    assert "| a\\|b | c |" in page(record, ["two"], {}) and "| `two` | no time |" in page(record, ["two"], {})
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -171,6 +212,55 @@ def test_without_a_gpu_it_says_so():
     ended = python(SCRIPT, "--only", "smoke")
     assert ended.returncode == 2 and ended.stdout == ""
     assert ended.stderr == ("error: torch sees no CUDA GPU here: run this on a machine with one, or try --dry-run\n")
+
+
+@pytest.mark.parametrize("reason", ["", "slower than it could be: jpeglib.h is missing"])
+def test_whether_turbo_has_its_kernel_is_told_first_and_in_the_report(reason, check, tmp_path, capsys, monkeypatch):
+    told_of = {**MACHINE, "commit": "abc", "turbo_slower_because": reason}
+    monkeypatch.setattr(check.module, "_machine", lambda commit: told_of)
+    assert check({"good": part(GOOD)}) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    measured, text = report(tmp_path)
+    assert first == (f"loader turbo is {reason}" if reason else "loader turbo has its native kernel")
+    assert (
+        measured["machine"]["turbo_slower_because"] == reason
+        and (reason in text)
+        and ("**Loader" in text) == bool(reason)
+    )
+
+
+def test_what_is_not_installed_is_said_before_anything_is_measured_with_what_it_costs(check, capsys, monkeypatch):
+    gone = [one for one in needed.NEEDED if one.module in ("pytest", "airbench")]
+    monkeypatch.setattr(needed, "absent", lambda: gone)
+    assert check({"tests-engine": part(GOOD), "good": part(GOOD)}) == 0
+    told = capsys.readouterr().out
+    line = "pytest is not installed, so this is left out: all tests (tests-loaders, tests-engine, sanitizer)"
+    assert line in told and "airbench is not installed, so this is left out: the other side of cifar" in told
+    assert told.index(line) < told.index("[1 of 1] good: a title")
+    assert "left out: tests-engine: pytest is not installed" in told
+
+
+def test_without_what_every_part_needs_it_is_one_sentence_and_no_traceback(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "sitecustomize.py").write_text(  # hides two packages from every import
+        "import sys\n"
+        "class Hidden:\n  def find_spec(self, name, *more):\n"
+        "    if name in ('simplejpeg', 'tyro'): raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+    )
+    ended = python(SCRIPT, "--list")
+    assert ended.returncode == 2 and ended.stdout == ""
+    assert ended.stderr.startswith("error: no part can run without simplejpeg, tyro, not installed for ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_all_that_pyproject_lists_is_looked_for_and_every_part_that_is_named_is_one():
+    listed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = listed["optional-dependencies"]
+    names = {re.match(r"[\w-]+", line)[0] for line in [*listed["dependencies"], *extras["dali"]]}
+    known = {one.package for one in needed.NEEDED}
+    assert names <= known | set(needed.UNUSED) and not known & set(needed.UNUSED)
+    assert {name for one in needed.NEEDED for name in one.parts} <= set(PARTS)
 
 
 def test_bad_input_is_one_sentence(check, capsys):
@@ -199,20 +289,47 @@ def test_every_parts_command_is_one_that_its_script_understands(name, is_dry, tm
     elif words[1].endswith("bench.py"):
         chosen = bench().parse(words[2:])
         assert chosen.report == folder
-    elif name == "tests":
+        assert not PARTS[name].goes_on or bench().parse([*words[2:], "--finished-only"]).finished_only
+    elif name.startswith("tests-"):
         assert words[1:5] == ["-m", "pytest", "-m", "gpu"]
-        files = {Path(word).name for word in words if word.endswith(".py") and Path(word).is_file()}
-        marked = {"test_transfer.py", "test_step.py", "test_loaders_on_devices.py", "test_training_on_devices.py"}
-        assert files == {"test_transfer.py"} if is_dry else files > marked
+        assert len(files_of(words)) == 1 if is_dry else len(files_of(words)) > 5
     else:
         assert name in ("smoke", "utilisation", "sanitizer")
 
 
-def test_all_parts_together_fit_into_the_default_and_each_into_a_call_of_ten_minutes():
+def files_of(words):
+    return [Path(word) for word in words if word.endswith(".py")]
+
+
+def test_every_test_marked_gpu_is_in_one_part_and_a_test_that_hangs_says_where(tmp_path):
+    setting = Setting("cuda", False, tmp_path)
+    commands = {name: one.command(setting, tmp_path) for name, one in PARTS.items() if name.startswith("tests-")}
+    assert all("-v" in words and "faulthandler_timeout=90" in words for words in commands.values())
+    asked = sorted(path for words in commands.values() for path in files_of(words))
+    assert len(asked) == len(set(asked))
+    tests = (REPOSITORY / "tests").rglob("test_*.py")
+    marked = {path for path in tests if re.search("^@?.*pytest.mark.gpu|^from devices", path.read_text(), re.MULTILINE)}
+    assert set(asked) == marked - {Path(__file__)}
+
+
+def test_parts_that_share_a_working_folder_do_not_take_each_others_rounds_away(tmp_path):
+    setting = Setting("cuda", False, tmp_path)
+    folders = {}
+    for name, one in PARTS.items():
+        words = list(map(str, one.command(setting, tmp_path / "parts" / name)))
+        if "end-to-end" in words:
+            chosen = bench().parse(words[2:])
+            folders.setdefault(chosen.work, []).append((chosen.model, chosen.forms))
+    (kept,) = folders.values()
+    assert len(set(kept)) == len(kept) == 3
+
+
+def test_all_parts_but_the_last_fit_into_the_default_and_each_into_a_call_of_ten_minutes():
     spec = importlib.util.spec_from_file_location("gpu_check_command", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert sum(one.minutes for one in PARTS.values()) <= module.MINUTES <= 25
+    *first, last = (one.minutes for one in PARTS.values())
+    assert sum(first) <= module.MINUTES <= 25 and sum(first) + last <= 30
     assert all(60 * one.minutes <= one.limit_s < 600 for one in PARTS.values())
 
 
@@ -238,6 +355,41 @@ def test_tests_are_counted_and_none_on_a_gpu_is_no_success(tmp_path):
         found.tests(tmp_path)
     write_tests(tmp_path, found.DRY_TESTS, skipped)
     assert found.tests(tmp_path)[0].figure.startswith("0 passed")
+
+
+def test_what_passed_before_pytest_was_ended_is_read_from_its_log(tmp_path):
+    tests = "import time, pytest\n"
+    tests += "@pytest.mark.parametrize('how', ['twice in one epoch', 'once'])\ndef test_good(how): pass\n"
+    tests += "def test_bad(): assert False\ndef test_not_here(): pytest.skip('no CUDA device')\n"
+    tests += "def test_hangs(): time.sleep(600)\ndef test_late(): pass\n"
+    (tmp_path / "test_some.py").write_text(tests)
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        "-o",
+        "addopts=",
+    ]
+
+    def findings(folder):
+        return found.tests(folder)
+
+    hangs = Part("t", 1.0, 8.0, lambda setting, folder: [*words, str(tmp_path / "test_some.py")], findings)
+    outcome = runner.run_part("hangs", hangs, Setting("cpu", True, tmp_path), 8.0, print)
+    assert outcome.status == "failed" and outcome.note.startswith("ended after 8 s")
+    assert outcome.findings == [
+        Finding("tests", "2 passed, 1 failed, 1 skipped before it was ended"),
+        Finding("failed", "test_bad"),
+        Finding("ended in", "test_hangs"),
+    ]
+    (tmp_path / found.LOG).write_text("collecting ...\n")
+    with pytest.raises(FeedrateError, match="before its first test"):
+        found.tests(tmp_path)
 
 
 def test_the_sanitizers_summary_is_told_and_its_absence_is_a_failure(tmp_path):

@@ -1,4 +1,4 @@
-"""How the options of bench.py are read: what is wrong is one sentence."""
+"""How the options of a command are read: what is wrong is one sentence."""
 
 import argparse
 from collections.abc import Callable, Collection
@@ -11,7 +11,7 @@ class Parser(argparse.ArgumentParser):
     """Raises FeedrateError instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        raise FeedrateError(f"{message.removeprefix('argument ')} (see --help)")
+        raise FeedrateError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
 
 
 def positive(text: str) -> int:
@@ -43,6 +43,12 @@ def seconds(text: str) -> float:
     if not 0 < number < 3600:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
     return number
+
+
+def add_finished_only(command: argparse.ArgumentParser) -> None:
+    """The option of commands that were ended before they could tell what they had measured."""
+    text = "measure nothing: report what was finished before the command was ended, and leave it for going on"
+    command.add_argument("--finished-only", action="store_true", help=text)
 
 
 def names(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:

@@ -10,14 +10,17 @@ import psutil
 
 
 def describe() -> dict[str, Any]:
-    """Versions, commit, processor and memory, load, and the command, of paths the last part alone."""
+    """Versions, commit, processor and memory, load, what keeps `turbo` from its kernel here, and the command, of paths
+    the last part alone."""
     from engine.reporting.run_folder import environment  # brings in torch: nobody waits for it at a wrong option
+    from loaders.choose import slower_because
 
     return {
         **environment(),
         "command": " ".join(["python", "tools/bench.py", *(Path(word).name for word in sys.argv[1:])]),
         "processor": _processor(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "turbo_slower_because": slower_because("turbo"),
         "load_1_min": round(os.getloadavg()[0], 2),
     }
 

@@ -49,7 +49,7 @@ def measured_and_written(
         measured = {**head, **measure()}
         write_json(paths["json"], measured)
         paths["md"].write_text(page(measured))
-        if not getattr(chosen, "keep_work", False):
+        if not (getattr(chosen, "keep_work", False) or getattr(chosen, "finished_only", False)):
             remove(chosen.work)
     return paths
 
@@ -85,9 +85,15 @@ def about(measured: Mapping[str, Any]) -> list[str]:
         f"`{machine['command']}`, {measured['date']}, commit `{machine['commit']}`. {machine['cpus']} cores"
         f" ({machine['processor']}), {machine['memory_gb']:g} GB, Python {machine['python']}, {shown}; load"
         f" {machine['load_1_min']:.2f} before the start"
-        f"{interrupted}. All rounds are in the .json beside this.",
+        f"{interrupted}. All rounds are in the .json beside this.{slower_text(machine)}",
         "",
     ]
+
+
+def slower_text(machine: Mapping[str, Any]) -> str:
+    """A sentence, behind a space, on what keeps loader `turbo` from its kernel on this machine; "" if nothing does."""
+    reason = machine.get("turbo_slower_because", "")
+    return f" **Loader `turbo` is {reason}.**" if reason else ""
 
 
 def _case_table(case: Mapping[str, Any], num_samples: int) -> Iterable[str]:

@@ -19,7 +19,8 @@ MEASURED = ("loaders", "converters", "engine", "tools")
 
 
 class Rounds:
-    """What has been measured so far, by name; a line a round in `folder/rounds.jsonl`, the first line its settings.
+    """What has been measured so far, by name; a line a round in `folder/rounds.jsonl`, the first line its settings. The
+    folder is made where there is none.
 
     were_begun  whether some of it was there at the start: then not all was measured in one go
     """
@@ -27,6 +28,7 @@ class Rounds:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         self._path = folder / _NAME
+        folder.mkdir(parents=True, exist_ok=True)
         head = json.loads(json.dumps({"settings": settings, "code": code_sha256()}))
         first, *rounds = json_lines.read(self._path) or [None]
         # of other settings or other code, they are not to be mixed with these

@@ -5,6 +5,7 @@ All raise FeedrateError where there are no results, or they say that something i
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .part import Finding
 LOG = "part.out"  # what the part's command printed
 TESTS, DRY_TESTS = "tests.xml", "tests-dry.xml"  # of tests on a GPU, where all of them skipped would be wrong
 _MOST_NAMES = 12
+_ENDED_TEST = r"^(\S+\.py::.*?) (PASSED|FAILED|ERROR|SKIPPED|XFAIL|XPASS)\b"
 
 
 def last_line(folder: Path) -> Sequence[Finding]:
@@ -30,8 +32,13 @@ def last_line(folder: Path) -> Sequence[Finding]:
 
 
 def tests(folder: Path) -> Sequence[Finding]:
-    """How many tests passed, why some were skipped, and which failed. FeedrateError where none ran on the GPU."""
+    """How many tests passed, why some were skipped, and which failed. FeedrateError where none ran on the GPU.
+
+    pytest writes its results at its end: where it was ended before, its log says what had passed, and what it was at.
+    """
     is_dry = (folder / DRY_TESTS).exists()
+    if not (is_dry or (folder / TESTS).exists()):
+        return _tests_so_far(folder)
     suite = ElementTree.parse(folder / (DRY_TESTS if is_dry else TESTS)).getroot().find("testsuite")
     if suite is None:
         raise FeedrateError("pytest wrote no results")
@@ -44,6 +51,21 @@ def tests(folder: Path) -> Sequence[Finding]:
     told = f"{passed} passed, {len(failed)} failed, {count['skipped']} skipped"
     findings = [Finding("tests", told + (f" ({'; '.join(sorted(reasons))})" if reasons else ""))]
     return [*findings, *(Finding("failed", name) for name in failed[:_MOST_NAMES])]
+
+
+def _tests_so_far(folder: Path) -> Sequence[Finding]:
+    """By the lines of `pytest -v`: a test's name, and behind it, once it has ended, what became of it."""
+    ended = dict(re.findall(_ENDED_TEST, _log(folder), re.MULTILINE))
+    begun = [
+        name for name in re.findall(r"^\S+\.py::.*", _log(folder), re.MULTILINE) if not re.match(_ENDED_TEST, name)
+    ]
+    if not (ended or begun):
+        raise FeedrateError("pytest was ended before its first test")
+    failed = [name.split("::")[-1] for name, how in ended.items() if how in ("FAILED", "ERROR")]
+    count = Counter(ended.values())
+    told = f"{count['PASSED']} passed, {len(failed)} failed, {count['SKIPPED']} skipped before it was ended"
+    findings = [Finding("tests", told), *(Finding("failed", name) for name in failed[:_MOST_NAMES])]
+    return [*findings, *(Finding("ended in", name.split("::")[-1].strip()) for name in begun[-1:])]
 
 
 def sanitizer(folder: Path) -> Sequence[Finding]:
@@ -76,7 +98,8 @@ def end_to_end(folder: Path) -> Sequence[Finding]:
         for loader, one in told["loaders"].items():
             alone = f"loader alone {_rate(one['alone'])}; " if one["alone"] else ""
             together = f"{alone}training {_rate(one['together'])}; share {share_text(one['share'])}"
-            findings.append(Finding(f"{form}, {loader}", together))
+            slower = f"; {one['slower_because']}" if one["slower_because"] else ""
+            findings.append(Finding(f"{form}, {loader}", together + slower))
         findings += [Finding(f"{form}, {loader}", f"skipped: {why}") for loader, why in told["skipped"].items()]
     return findings
 
@@ -92,6 +115,7 @@ def cifar(folder: Path) -> Sequence[Finding]:
         seconds = spread_text(side["train_s"], "s")
         findings.append(Finding(name, f"{seconds} of training, {accuracy}, n = {side['final']['n']}"))
     findings += [Finding(name, f"skipped: {why}") for name, why in measured["skipped"].items()]
+    findings += [Finding(name, f"ended early: {why}") for name, why in measured["ended_early"].items()]
     return [*findings, Finding("compared", sentence(measured))]
 
 

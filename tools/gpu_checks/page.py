@@ -1,15 +1,17 @@
 """The report of the check, for people."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from ..benchmarks.report import row
+from ..benchmarks.report import row, slower_text
 from .record import Outcome, Record
 
 _PACKAGES = ("torch", "torchvision", "timm", "nvidia-dali-cuda120", "ffcv", "numpy", "simplejpeg")
 
 
-def page(record: Record, no_time: Sequence[str]) -> str:
-    """In Markdown; `no_time` names the parts for which the time did not suffice."""
+def page(record: Record, no_time: Sequence[str], code_sha256: Mapping[str, str]) -> str:
+    """In Markdown; `no_time` names the parts for which the time did not suffice. `code_sha256`: of each part's code as
+    it is now; figures of other code are marked."""
+    other = {name: _of_other_code(one, code_sha256.get(name, "")) for name, one in record.parts.items()}
     lines = [
         f"# Checked on {record.device}",
         "",
@@ -24,12 +26,13 @@ def page(record: Record, no_time: Sequence[str]) -> str:
         "",
         row("part", "ended", "took", "hash of its code", "why"),
         row(*["---"] * 5),
-        *(_line(name, outcome) for name, outcome in record.parts.items()),
+        *(_line(name, outcome, other[name]) for name, outcome in record.parts.items()),
         *(row(f"`{name}`", "no time", "", "", "") for name in no_time if name not in record.parts),
     ]
-    for outcome in record.parts.values():
+    for name, outcome in record.parts.items():
         if outcome.findings:
-            lines += ["", f"## {outcome.title}", "", *_findings(outcome), "", f"`{outcome.command}`"]
+            title = f"{outcome.title} ({other[name]})" if other[name] else outcome.title
+            lines += ["", f"## {title}", "", *_findings(outcome), "", f"`{outcome.command}`"]
     return "\n".join(lines) + "\n"
 
 
@@ -42,14 +45,21 @@ def _about(record: Record) -> str:
         f"`{machine['command']}`, {machine['date']}, commit `{machine['commit'] or 'not known'}`."
         f" {gpus}{driver}, {machine['cpus']} cores ({machine['processor']}),"
         f" {machine['memory_gb']:g} GB, Python {machine['python']}, CUDA {machine['torch_cuda']}; {versions}."
+        f"{slower_text(machine)}"
     )
 
 
-def _line(name: str, outcome: Outcome) -> str:
+def _of_other_code(outcome: Outcome, code_sha256: str) -> str:
+    """Which, or "" where it is of this."""
+    if outcome.code_sha256 in ("", code_sha256):
+        return ""
+    return "of other code" + (f", commit `{outcome.commit}`" if outcome.commit else "")
+
+
+def _line(name: str, outcome: Outcome, other: str) -> str:
     took = f"{outcome.seconds / 60:.1f} min" if outcome.seconds else ""
-    return row(
-        f"`{name}`", outcome.status, took, f"`{outcome.code_sha256}`" if outcome.code_sha256 else "", outcome.note
-    )
+    why = "; ".join(filter(None, (other, outcome.note)))
+    return row(f"`{name}`", outcome.status, took, f"`{outcome.code_sha256}`" if outcome.code_sha256 else "", why)
 
 
 def _findings(outcome: Outcome) -> Iterator[str]:

@@ -43,6 +43,7 @@ class Part:
     findings  read from that folder; raises FeedrateError where the results say that something is wrong
     missing   why it cannot run here, or ""
     code      folders whose code it depends on: results of other code do not count
+    goes_on   whether its command keeps what is finished for the next call, and has --finished-only to tell it
     """
 
     title: str
@@ -52,6 +53,7 @@ class Part:
     findings: Callable[[Path], Sequence[Finding]]
     missing: Callable[[Setting], str] = lambda setting: ""
     code: tuple[str, ...] = MEASURED
+    goes_on: bool = False
 
 
 def python(script: str, *words: object) -> list[str]:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from ..benchmarks.process import REPOSITORY
@@ -16,6 +17,7 @@ _CIFAR, _IMAGENETTE = _LONG / "cifar10-packed", _LONG / "imagenette-160-packed"
 _LOADERS = "turbo,dali,ffcv,resident,torchvision"
 _SANITIZER_PATHS = (os.environ.get("PATH", ""), "/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer")
 _TESTED = (*MEASURED, "configs", "tests")
+_TEST_S = 90  # after which a test says where it is
 _MARKED = re.compile(r"pytest\.mark\.gpu|^from devices import", re.MULTILINE)
 _DRY_PRESET = """epochs = 1
 [data]
@@ -33,11 +35,15 @@ def _smoke(setting: Setting, folder: Path) -> list[str]:
     return python("tools/gpu_smoke.py", setting.device)
 
 
-def _tests(setting: Setting, folder: Path) -> list[str]:
-    tests = REPOSITORY / "tests"
-    marked = sorted(str(path) for path in tests.rglob("test_*.py") if _MARKED.search(path.read_text()))
-    chosen = [str(tests / "loaders" / "test_transfer.py")] if setting.is_dry else marked
-    return [*_pytest(folder, setting.is_dry), *chosen]
+def _tests(of: str):  # type: ignore[no-untyped-def]
+    """Those in tests/<of>. One that hangs costs only the part that it is in: what passed before stands in its log."""
+
+    def command(setting: Setting, folder: Path) -> list[str]:
+        files = sorted((REPOSITORY / "tests" / of).rglob("test_*.py"))
+        marked = [str(path) for path in files if _MARKED.search(path.read_text())]
+        return [*_pytest(folder, setting.is_dry), *(marked[:1] if setting.is_dry else marked)]
+
+    return command
 
 
 def _sanitized(setting: Setting, folder: Path) -> list[str]:
@@ -47,8 +53,15 @@ def _sanitized(setting: Setting, folder: Path) -> list[str]:
 
 
 def _pytest(folder: Path, is_dry: bool) -> list[str]:
-    words = ["-m", "gpu", "-q", "-p", "no:cacheprovider", "--durations=5", "--junitxml"]
-    return [sys.executable, "-m", "pytest", *words, str(folder / (found.DRY_TESTS if is_dry else found.TESTS))]
+    words = ["-m", "gpu", "-v", "-p", "no:cacheprovider", "--durations=5", "-o", f"faulthandler_timeout={_TEST_S}"]
+    return [
+        sys.executable,
+        "-m",
+        "pytest",
+        *words,
+        "--junitxml",
+        str(folder / (found.DRY_TESTS if is_dry else found.TESTS)),
+    ]
 
 
 def _sanitizer() -> str:
@@ -71,12 +84,25 @@ _TINY = ("--batch-size", 2, "--size-px", 32, "--threads", 1, "--windows", 1, "--
 
 def _end_to_end(model: str, *more: str):  # type: ignore[no-untyped-def]
     def command(setting: Setting, folder: Path) -> list[str]:
-        # the images are packed once for both models
+        # the images are packed once for all models
         where = [*_bench(setting, folder)[:-1], setting.work / "end-to-end", "--keep-work"]
         where += ["--source", setting.photos] if setting.photos else []
-        words = ["--model", model, "--loaders", _LOADERS, "--rounds", 1, "--seconds", 0.5, *more, *where]
+        words = [
+            "--model",
+            model,
+            "--loaders",
+            _LOADERS,
+            "--repeat",
+            20,
+            "--rounds",
+            1,
+            "--seconds",
+            0.5,
+            *more,
+            *where,
+        ]
         if setting.is_dry:
-            words = [*more, *where, *_TINY, "--model", "resnet18", "--forms", "raw256", "--loaders", "turbo,dali"]
+            words = [*more, *where, *_TINY, "--model", model, "--forms", "raw256", "--loaders", "turbo,dali"]
             words += ["--repeat", 1, "--precision", "fp32", "--rounds", 1, "--workers", 1]
         return python("tools/bench.py", "end-to-end", *words)
 
@@ -93,12 +119,17 @@ def _reporting(folder: Path) -> list[object]:
     return ["--report", folder, "--overwrite"]
 
 
-def _cifar(setting: Setting, folder: Path) -> list[str]:
-    words = [*_bench(setting, folder), "--minutes", 0.8, "--runs", 50]
-    if setting.is_dry:
-        tiny = "--epochs 1 --data.subset 512 --data.eval-subset 100 --data.eval-batch-size-per-rank 50"
-        words += ["--runs", 1, "--sides", "feedrate", "--options", f"{tiny} --execution.threads 1"]
-    return python("tools/bench.py", "cifar-speed", "--data", _CIFAR, *words)
+def _cifar(minutes: float):  # type: ignore[no-untyped-def]
+    def command(setting: Setting, folder: Path) -> list[str]:
+        # both parts add to the same runs
+        words = [*_bench(setting, folder)[:-1], setting.work / "cifar", "--keep-work"]
+        words += ["--minutes", minutes, "--runs", 50]
+        if setting.is_dry:
+            tiny = "--epochs 1 --data.subset 512 --data.eval-subset 100 --data.eval-batch-size-per-rank 50"
+            words += ["--runs", 1, "--sides", "feedrate", "--options", f"{tiny} --execution.threads 1"]
+        return python("tools/bench.py", "cifar-speed", "--data", _CIFAR, *words)
+
+    return command
 
 
 def _self_test(setting: Setting, folder: Path) -> list[str]:
@@ -156,48 +187,68 @@ def _short(path: Path) -> str:
     return str(path).removeprefix(f"{REPOSITORY}/")
 
 
+_keeping = partial(Part, goes_on=True)
 _MAIN_VARIANTS = "bf16,bf16-compiled,torchvision-amp,timm-amp,bf16-contiguous,fp16"
 _OTHER_VARIANTS = "torchvision-bf16,timm-bf16,fp16-compiled"
 
-# minutes are guesses until a GPU was seen to need them; together a little less than tools/gpu_check.py's own default
+_PRESETS = (*MEASURED, "configs")
+
+# minutes are guesses until a GPU was seen to need them; all but the last fit into tools/gpu_check.py's own default
 PARTS = {
     "smoke": Part("DALI and torch share tensors", 0.3, 120, _smoke, found.last_line),
-    "tests": Part("Tests marked gpu", 3.5, 480, _tests, found.tests, code=_TESTED),
-    "step-resnet50": Part(
+    "tests-loaders": Part("Tests marked gpu, of loaders", 1.6, 420, _tests("loaders"), found.tests, code=_TESTED),
+    "tests-engine": Part("Tests marked gpu, of the engine", 1.7, 420, _tests("engine"), found.tests, code=_TESTED),
+    "step-resnet50": _keeping(
         "The step alone, ResNet-50", 2.9, 420, _ceilings("resnet50", _MAIN_VARIANTS, 2), found.ceilings
     ),
-    "end-to-end-resnet50": Part(
-        "Every loader alone, and ResNet-50 end to end", 4.7, 560, _end_to_end("resnet50"), found.end_to_end
-    ),
-    "cifar": Part(
-        "CIFAR-10 beside airbench", 2.1, 330, _cifar, found.cifar, _needs_folder(_CIFAR), code=(*MEASURED, "configs")
-    ),
-    "step-resnet18": Part(
-        "The step alone, ResNet-18", 1.3, 420, _ceilings("resnet18", _MAIN_VARIANTS, 1), found.ceilings
-    ),
-    "end-to-end-resnet18": Part(
-        "ResNet-18 end to end",
-        2.6,
-        540,
-        _end_to_end("resnet18", "--no-alone", "--forms", "400,256,raw256"),
+    "end-to-end-resnet50": _keeping(
+        "Every loader alone, and ResNet-50 end to end",
+        3.0,
+        480,
+        _end_to_end("resnet50", "--forms", "400,raw256"),
         found.end_to_end,
     ),
-    "utilisation": Part("GPU utilisation beside nvidia-smi", 0.9, 180, _utilisation, found.utilisation, _no_smi),
+    "cifar": _keeping(
+        "CIFAR-10 beside airbench", 2.1, 330, _cifar(0.8), found.cifar, _needs_folder(_CIFAR), code=_PRESETS
+    ),
+    "step-resnet18": _keeping(
+        "The step alone, ResNet-18", 1.3, 420, _ceilings("resnet18", _MAIN_VARIANTS, 1), found.ceilings
+    ),
+    "end-to-end-resnet18": _keeping(
+        "ResNet-18 end to end",
+        1.7,
+        420,
+        _end_to_end("resnet18", "--no-alone", "--forms", "400,raw256"),
+        found.end_to_end,
+    ),
+    "utilisation": Part("GPU utilisation beside nvidia-smi", 1.3, 240, _utilisation, found.utilisation, _no_smi),
     "self-test": Part("The profiler's self-test", 1.8, 360, _self_test, found.self_test),
-    "imagenette": Part(
+    "imagenette": _keeping(
         "Imagenette by its preset with each loader",
         1.7,
         420,
         _imagenette,
         found.accuracy,
         _needs_folder(_IMAGENETTE),
-        code=(*MEASURED, "configs"),
+        code=_PRESETS,
+    ),
+    "end-to-end-more": _keeping(
+        "ResNet-50 end to end, other forms", 2.3, 480, _end_to_end("resnet50", "--forms", "full,256"), found.end_to_end
     ),
     "overhead": Part("What the profiler's clocks cost", 0.8, 300, _overhead, found.overhead),
     "sanitizer": Part(
         "compute-sanitizer over copying to the GPU", 1.0, 240, _sanitized, found.sanitizer, _no_sanitizer, _TESTED
     ),
-    "step-more": Part(
+    "step-more": _keeping(
         "The step alone, other ways", 1.3, 420, _ceilings("resnet50", _OTHER_VARIANTS, 1), found.ceilings
+    ),
+    "cifar-more": _keeping(
+        "CIFAR-10 beside airbench, more runs",
+        4.8,
+        480,
+        _cifar(2.0),
+        found.cifar,
+        _needs_folder(_CIFAR),
+        code=_PRESETS,
     ),
 }

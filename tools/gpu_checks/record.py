@@ -18,9 +18,10 @@ SCHEMA_VERSION = 1
 class Outcome:
     """How a part ended.
 
-    status       "done", "failed" (it crashed, hung, or its results say that something is wrong), or "left out"
-    note         why it failed or was left out; "" where it is done
-    code_sha256  of the code that it ran on
+    status       "done", "failed" (it crashed, hung, or its results say that something is wrong), "unfinished" (ended
+                 for its time: another call goes on with it), or "left out"
+    note         why it is not done
+    code_sha256  of the code that it ran on;  commit: the same, where it is known
     log          the end of what it printed, where it failed
     measured     the contents of its file of JSON
     """
@@ -35,11 +36,12 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
     log: str = ""
     measured: Any = None
+    commit: str = ""
 
 
 @dataclass
 class Record:
-    """Outcomes by part, of one device.
+    """Outcomes by part, of one device. Those of other code are kept, and shown as such, until the part ran on this.
 
     machine  versions, commit, processor, GPUs, as `tools/benchmarks/machine.py` describes them
     """
@@ -49,16 +51,29 @@ class Record:
     is_dry: bool
     parts: dict[str, Outcome] = field(default_factory=dict)
 
-    def is_done(self, name: str, code_sha256: str) -> bool:
-        """Whether the part ended well on this very code."""
+    def status(self, name: str, code_sha256: str) -> str:
+        """How the part ended on this very code; "" where it has not run on it."""
         outcome = self.parts.get(name)
-        return outcome is not None and outcome.status == "done" and outcome.code_sha256 == code_sha256
+        return outcome.status if outcome is not None and outcome.code_sha256 == code_sha256 else ""
 
-    def take_over(self, other: "Record") -> None:
-        """Outcomes that another call kept, of the same device; of parts that ended well here already, ours stay."""
-        if (other.device, other.is_dry) == (self.device, self.is_dry):
-            ours = {name: outcome for name, outcome in self.parts.items() if outcome.status == "done"}
-            self.parts = {**self.parts, **other.parts, **ours}
+    def take_over(self, other: "Record", code_sha256: Mapping[str, str]) -> None:
+        """Outcomes that another call kept, of the same device and of these parts, whose code has these hashes.
+
+        Of two, that of this code counts, then the one that ended well, then that of the other call.
+        """
+        if (other.device, other.is_dry) != (self.device, self.is_dry):
+            return
+        for name, outcome in other.parts.items():
+            ours = self.parts.get(name)
+            if name in code_sha256 and (
+                ours is None or _worth(outcome, code_sha256[name]) >= _worth(ours, code_sha256[name])
+            ):
+                self.parts[name] = outcome
+
+    def leave_out(self, name: str, title: str, why: str) -> None:
+        """Note that the part cannot run here, unless it has run before, on whichever code."""
+        if name not in self.parts or not self.parts[name].code_sha256:
+            self.parts[name] = Outcome(title, "left out", why)
 
     def write(self, path: Path) -> None:
         """As JSON, whole or not at all."""
@@ -82,3 +97,7 @@ class Record:
             raise FeedrateError(
                 f"{path} is no report of tools/gpu_check.py: give its .json, or leave it out"
             ) from error
+
+
+def _worth(outcome: Outcome, code_sha256: str) -> tuple[bool, bool]:
+    return outcome.code_sha256 == code_sha256, outcome.status == "done"

@@ -24,14 +24,20 @@ from typing import Any
 from tools.benchmarks.images import find_photos, repeated
 from tools.benchmarks.process import REPOSITORY
 
-_EPOCHS = 3  # the first warms up
+_EPOCHS = 11  # the first warms up
 _MB = 1_048_576  # what nvidia-smi calls so
 _BUSY = {"loader": "synthetic", "model.name": "resnet50", "data.batch-size": 128}
 CASES = {
     "busy": {**_BUSY, "data.subset": 4096},
     "waiting": {**_BUSY, "loader": "torchvision", "data.workers": 1, "data.subset": 512},
 }
-_TINY = {"data.batch-size": 8, "data.size-px": 16, "data.subset": 16}
+_TINY = {
+    "data.batch-size": 8,
+    "data.size-px": 16,
+    "data.subset": 16,
+    "data.eval-size-px": 16,
+    "data.eval-resize-px": 18,
+}
 _DRY = {"execution.precision": "fp32", "execution.threads": 1, "model.name": "cifar_resnet20", **_TINY}
 
 
@@ -51,14 +57,15 @@ def main(arguments: list[str]) -> None:
 
 
 def _case(name: str, options: dict[str, Any], chosen: argparse.Namespace) -> dict[str, Any]:
-    """The figures of one run, after its first epoch, and those of nvidia-smi in the same time."""
+    """The figures of one run, from the end of its first epoch to that of its last, and nvidia-smi's meanwhile."""
     folder = chosen.work / "runs" / name
     shutil.rmtree(folder, ignore_errors=True)
     with _watched(chosen.smi) as samples:
-        begun, epochs = _train(name, options, chosen)
+        begun_s, ended_s, epochs = _train(name, options, chosen)
     used = [epoch["resources"] for epoch in epochs]
     shares = [one["gpu_share"] for one in used if one["gpu_share"] is not None]
-    inside = [sample for sample in samples if begun <= sample["at_s"]]
+    # writing weights and ending use no GPU, and our own figures are of epochs alone
+    inside = [sample for sample in samples if begun_s <= sample["at_s"] <= ended_s]
     return {
         "share": sum(shares) / len(shares) if shares else None,
         "memory_bytes": used[-1]["gpu_memory_bytes"],
@@ -69,14 +76,16 @@ def _case(name: str, options: dict[str, Any], chosen: argparse.Namespace) -> dic
     }
 
 
-def _train(name: str, options: dict[str, Any], chosen: argparse.Namespace) -> tuple[float, list[dict[str, Any]]]:
-    """Train to the end: when the first epoch was over, by this machine's clock, and the records of the others."""
+def _train(name: str, options: dict[str, Any], chosen: argparse.Namespace) -> tuple[float, float, list[dict[str, Any]]]:
+    """Train to the end: when the first epoch was over and when the last, by this machine's clock; the records of all
+    but the first."""
     options = {
         "name": name,
         "epochs": _EPOCHS,
         "data.path": chosen.work / "images",
         "data.eval-split": "train",
         "data.eval-subset": 16,
+        "data.eval-batch-size-per-rank": 16,  # an evaluation is padded to whole batches
         "execution.device": chosen.device,
         "execution.precision": "bf16",
         "run.folder": chosen.work / "runs",
@@ -90,14 +99,16 @@ def _train(name: str, options: dict[str, Any], chosen: argparse.Namespace) -> tu
     words = [str(word) for key, value in options.items() for word in (f"--{key}", value)]
     metrics = chosen.work / "runs" / name / "metrics.jsonl"
     process = subprocess.Popen([sys.executable, str(REPOSITORY / "engine" / "train.py"), *words])
-    begun = 0.0
+    over_s: list[float] = []  # when each epoch was seen to be over
     while process.poll() is None:
         time.sleep(0.05)
-        if not begun and _epochs(metrics):
-            begun = time.monotonic()
+        over_s += [time.monotonic()] * (len(_epochs(metrics)) - len(over_s))
     if process.returncode:
         sys.exit(f"training ended with status {process.returncode}")
-    return begun, _epochs(metrics)[1:]
+    records = _epochs(metrics)
+    # the process may have ended before its last epoch was seen
+    over_s += [time.monotonic()] * (len(records) - len(over_s))
+    return over_s[0], over_s[-1], records[1:]
 
 
 def _epochs(metrics: Path) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from loaders.errors import FeedrateError
+from tools.benchmarks.arguments import Parser
 
-from .arguments import Arguments
 from .picture import save
 
 _MAX_NAMED = 40  # more names could not be read
@@ -19,7 +19,7 @@ _MAX_NUMBERED = 20
 
 def run(arguments: Sequence[str]) -> Path:
     """Draw what the arguments ask for; returns the file. Raises FeedrateError on bad ones."""
-    parser = Arguments(prog="plot.py confusion", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="plot.py confusion", description=__doc__, allow_abbrev=False)
     parser.add_argument("run", type=Path, help="folder of a run")
     parser.add_argument("--out", type=Path, help="PNG to write (default RUN/confusion.png)")
     chosen = parser.parse_args(arguments)

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from loaders.errors import FeedrateError
+from tools.benchmarks.arguments import Parser
 
-from .arguments import Arguments
 from .picture import save
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ class History:
 
 def run(arguments: Sequence[str]) -> Path:
     """Draw what the arguments ask for; returns the file. Raises FeedrateError on bad ones."""
-    parser = Arguments(prog="plot.py runs", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="plot.py runs", description=__doc__, allow_abbrev=False)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, or their metrics.jsonl")
     parser.add_argument("--out", type=Path, default=Path("curves.png"), help="PNG to write (default curves.png)")
     parser.add_argument(

@@ -8,7 +8,7 @@ from typing import Any
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError, did_you_mean
 
-from ..arguments import positive, seeds
+from ..arguments import add_finished_only, positive, seeds
 from ..process import REPOSITORY
 from ..report import free_paths, write_json
 from ..side_by_side import Say
@@ -28,6 +28,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add("--threads", type=positive, default=available_cpus(), metavar="T", help="of torch (as many as processors)")
     add("--workers", type=positive, default=available_cpus(), metavar="W", help="of the loader (the same)")
     add("--timeout-s", type=positive, default=86_400, metavar="S", help="end a run that takes longer (86400)")
+    add_finished_only(command)
 
 
 def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
@@ -43,6 +44,7 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
         chosen.threads,
         chosen.workers,
         chosen.timeout_s,
+        chosen.finished_only,
     )
     paths = free_paths(chosen.report, f"accuracy_{settings.preset}", ["json", "md", "png"], chosen.overwrite)
     trained, skipped = runs.train_all(settings, say)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..report import row
+from ..report import row, slower_text
 
 
 def page(measured: Mapping[str, Any], picture: str) -> str:
@@ -43,7 +43,8 @@ def _about(measured: Mapping[str, Any]) -> list[str]:
     return [
         f"`{machine['command']}`, {measured['date']}, written by commit `{machine['commit']}` on {machine['cpus']}"
         f" cores ({machine['processor']}), {machine['memory_gb']:g} GB. {_commits(measured['commits'])}"
-        f" {_versions(measured['runs'])} {_load(measured['runs'])} All epochs are in the .json beside this.",
+        f" {_versions(measured['runs'])} {_load(measured['runs'])} All epochs are in the .json beside this."
+        f"{slower_text(machine)}",
         "",
     ]
 

@@ -18,7 +18,7 @@ from engine.config import Config, RunConfig
 from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
 
-from ..process import REPOSITORY, run
+from ..process import REPOSITORY, CommandFailed, run
 from ..rounds import held
 from ..side_by_side import Say
 
@@ -28,7 +28,8 @@ _LOAD = "load.json"
 
 @dataclass(frozen=True)
 class AccuracySettings:
-    """Which runs. `data` None: where the preset has them. Threads and workers are each run's."""
+    """Which runs. `data` None: where the preset has them. Threads and workers are each run's. `finished_only`: make
+    none, what is finished is all there is."""
 
     config: str
     data: Path | None
@@ -38,6 +39,7 @@ class AccuracySettings:
     num_threads: int
     num_workers: int
     timeout_s: float
+    finished_only: bool = False
 
     @property
     def preset(self) -> str:
@@ -81,11 +83,12 @@ class Trained:
 def train_all(settings: AccuracySettings, say: Say) -> tuple[list[Trained], dict[str, str]]:
     """All runs, loader by loader, and by loader why it could not run. What is not finished is trained, or gone on with.
 
-    Raises FeedrateError where a run of this name has other settings, one is being made elsewhere, or one fails.
+    A loader whose run fails is not tried with another seed: it costs the others nothing. Raises FeedrateError where a
+    run of this name has other settings, one is being made elsewhere, or none could be made.
     """
     asked = [(loader, seed) for seed in settings.seeds for loader in settings.loaders]
     done = {pair: found for pair in asked if (found := read_run(settings, *pair))}
-    todo = [pair for pair in asked if pair not in done]
+    todo = [] if settings.finished_only else [pair for pair in asked if pair not in done]
     skipped: dict[str, str] = {}
     for loader in dict.fromkeys(loader for loader, _ in todo):
         try:
@@ -102,8 +105,16 @@ def train_all(settings: AccuracySettings, say: Say) -> tuple[list[Trained], dict
         settings.folder.mkdir(parents=True, exist_ok=True)
         with held(settings.folder, "--folder"):
             for count, pair in enumerate(todo, 1):
-                done[pair] = _train(settings, *pair, say)
-                say(f"{count} of {len(todo)}: {_shown(done[pair])}")
+                if pair[0] in skipped:
+                    continue
+                try:
+                    done[pair] = _train(settings, *pair, say)
+                    say(f"{count} of {len(todo)}: {_shown(done[pair])}")
+                except CommandFailed as error:
+                    skipped[pair[0]] = f"its run with seed {pair[1]} {error.how}"
+                    say(f"{pair[0]} is skipped: {skipped[pair[0]]}")
+    if not done and settings.finished_only:
+        raise FeedrateError(f"no run in {settings.folder} is finished: leave --finished-only out")
     if not done:
         raise FeedrateError(f"none of the loaders can run here: {'; '.join(skipped.values())}")
     return [done[loader, seed] for loader in settings.loaders for seed in settings.seeds if (loader, seed) in done], (

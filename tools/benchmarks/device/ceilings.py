@@ -12,7 +12,7 @@ from ..rounds import Rounds
 from ..side_by_side import Say
 from ..training.job import Job
 from ..training.sides import OURS, SIDES
-from .turns import Timing, skipped, spread, take_turns, times_as_fast
+from .turns import Timing, absent, spread, take_turns, times_as_fast
 
 # one random batch stays on the device: files only say how many classes there are, and that a batch of them exists
 _NUM_PHOTOS = 16
@@ -76,7 +76,7 @@ def measure(settings: CeilingSettings, folder: Path, say: Say) -> dict[str, Any]
         for model in settings.models
         for name in settings.variants
     }
-    take_turns(jobs, settings.timing, rounds, say)
+    told["missing_runs"] = take_turns(jobs, settings.timing, rounds, say)
     told |= {"rounds": settings.timing.num_rounds, "in_one_go": not rounds.were_begun}
     return {
         "settings": told,
@@ -110,7 +110,7 @@ def _job(settings: CeilingSettings, folder: Path, model: str, variant: Variant) 
 def result(model: str, settings: CeilingSettings, done: Mapping[str, Any]) -> dict[str, Any]:
     """Of each variant its spread and how many times as fast as torchvision's loop with AMP it trains."""
     num_rounds = settings.timing.num_rounds
-    reasons = {name: skipped(f"{model} {name}", num_rounds, done) for name in settings.variants}
+    reasons = {name: absent(f"{model} {name}", num_rounds, done) for name in settings.variants}
     times = {
         name: spread(f"{model} {name}", "resident", num_rounds, done) for name, reason in reasons.items() if not reason
     }

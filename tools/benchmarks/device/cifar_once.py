@@ -1,8 +1,9 @@
-"""Run in a process of its own: one side of `bench.py cifar-speed`, run after run. Its last line is JSON.
+"""Run in a process of its own: one side of `bench.py cifar-speed`, run after run, each kept at its end. Its last line
+is JSON.
 
 python cifar_once.py JOB
 
-Either {"unavailable": why} or {"runs": as CifarRun, "version": of what was run}. A first run that warms up is not told.
+Either {"unavailable": why} or {"num_runs": of this process}. A first run that warms up does not count.
 """
 
 import importlib
@@ -17,32 +18,34 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
 from loaders.errors import FeedrateError
-from tools.benchmarks.device.cifar_job import CifarJob, CifarRun
+from tools.benchmarks.device.cifar_job import CifarJob
 from tools.benchmarks.device.cifar_sides import SIDES
+from tools.benchmarks.rounds import Rounds
 
 
 def main(path: str) -> None:
     """Run the job and print what was measured."""
     job = CifarJob.read(path)
     try:
-        runs = measure(job)
+        num_runs = measure(job, job.rounds())
     except (ImportError, FeedrateError) as error:
         print(json.dumps({"unavailable": " ".join(str(error).split())}))
         return
-    print(json.dumps({"runs": [asdict(run) for run in runs]}))
+    print(json.dumps({"num_runs": num_runs}))
 
 
-def measure(job: CifarJob) -> list[CifarRun]:
-    """All runs, at least one."""
+def measure(job: CifarJob, rounds: Rounds) -> int:
+    """Add runs to those of earlier calls, at least one; how many."""
     module, name = SIDES[job.side].runs.split(".")
     side = getattr(importlib.import_module(f"tools.benchmarks.device.{module}"), name)(job)
     side.warm_up()
-    runs: list[CifarRun] = []
+    num_before = len(rounds.done)
     deadline_s = time.monotonic() + 60 * job.minutes
-    while len(runs) < job.num_runs and (not runs or time.monotonic() < deadline_s):
-        runs.append(side.run(len(runs)))
-        print(f"run {len(runs)}: {runs[-1].train_s:.2f} s, {runs[-1].final:.2%}", flush=True)
-    return runs
+    while (number := len(rounds.done)) < job.num_runs and (number == num_before or time.monotonic() < deadline_s):
+        run = side.run(number)
+        rounds.add(str(number), asdict(run))
+        print(f"run {number + 1}: {run.train_s:.2f} s, {run.final:.2%}", flush=True)
+    return len(rounds.done) - num_before
 
 
 if __name__ == "__main__":

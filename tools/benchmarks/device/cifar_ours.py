@@ -15,7 +15,6 @@ from engine.safeguards.interrupt import StopRequest
 from loaders.errors import FeedrateError
 
 from .cifar_job import CifarJob, CifarRun
-from .waited import wait_for_the_device
 
 _ACCURACIES = ("eval_ema_top1", "eval_top1")  # the first that a run tells
 
@@ -47,7 +46,6 @@ class Ours:
         stop = StopRequest()
         try:
             with build_run(config, self._ranks, Display(is_main=False), stop) as run:
-                wait_for_the_device(run)
                 if not train(run):
                     raise FeedrateError("the run was stopped")
         finally:

@@ -18,12 +18,12 @@ from ..side_by_side import Say, Spread
 from .cifar_job import CifarJob, CifarRun
 from .cifar_sides import OURS, PEER, SIDES
 from .page import where
-from .turns import SKIPPED
 
 
 @dataclass(frozen=True)
 class CifarSettings:
-    """At most `num_runs` runs a side, begun within `minutes`. `options` are ours, of engine/train.py."""
+    """At most `num_runs` runs a side, begun within `minutes`. `options` are ours, of engine/train.py. `finished_only`:
+    make none, what is finished is all there is."""
 
     data: Path
     sides: tuple[str, ...]
@@ -32,16 +32,30 @@ class CifarSettings:
     device: str
     options: tuple[str, ...]
     timeout_s: float
+    finished_only: bool = False
+
+
+@dataclass(frozen=True)
+class SideRuns:
+    """All that is finished of a side, and why this call made no more, or ""; `were_begun`: some were there before."""
+
+    runs: list[CifarRun]
+    reason: str
+    were_begun: bool
 
 
 def measure(settings: CifarSettings, folder: Path, say: Say) -> dict[str, Any]:
-    """One side after the other, each in a process of its own. Raises FeedrateError where ours cannot run."""
+    """One side after the other, each in a process of its own; runs that `folder` has from an earlier call count.
+
+    Raises FeedrateError where ours was asked for and has no run, or no side has.
+    """
     for split in ("train", "val"):
         open_records(settings.data, split).close()  # says what is missing before anything runs
     found = {side: _side(side, settings, folder, say) for side in settings.sides}
-    if reason := found[OURS].get(SKIPPED):
-        raise FeedrateError(reason)
-    runs = {side: [CifarRun(**one) for one in told["runs"]] for side, told in found.items() if SKIPPED not in told}
+    runs = {side: of_side.runs for side, of_side in found.items() if of_side.runs}
+    needed = OURS if OURS in found else next(iter(found))
+    if needed not in runs:
+        raise FeedrateError(found[needed].reason)
     return {
         "settings": {
             "data": settings.data.name,
@@ -49,33 +63,48 @@ def measure(settings: CifarSettings, folder: Path, say: Say) -> dict[str, Any]:
             "minutes": settings.minutes,
             "asked_runs": settings.num_runs,
             "options": list(settings.options),
-            "in_one_go": True,
+            "in_one_go": not any(of_side.were_begun for of_side in found.values()),
         },
         **result(runs),
-        "skipped": {side: told[SKIPPED] for side, told in found.items() if SKIPPED in told},
+        "skipped": {side: of_side.reason for side, of_side in found.items() if not of_side.runs},
+        "ended_early": {side: of_side.reason for side, of_side in found.items() if of_side.runs and of_side.reason},
     }
 
 
-def _side(side: str, settings: CifarSettings, folder: Path, say: Say) -> dict[str, Any]:
-    path = folder / f"{side}.json"
-    where = str((folder / side).resolve())
-    data, options = str(settings.data.resolve()), list(settings.options)
-    CifarJob(side, data, where, settings.num_runs, settings.minutes, settings.device, options).write(path)
+def _side(side: str, settings: CifarSettings, folder: Path, say: Say) -> SideRuns:
+    data, where, kept = (str(path.resolve()) for path in (settings.data, folder / side, folder / f"{side}-runs"))
+    job = CifarJob(
+        side, data, where, kept, settings.num_runs, settings.minutes, settings.device, list(settings.options)
+    )
+    rounds = job.rounds()
+    num_before = len(rounds.done)
+    if settings.finished_only:
+        return SideRuns(CifarRun.all_of(rounds.done), "" if num_before else "no run of it is finished", num_before > 0)
+    told = f" ({num_before} from before)" if num_before else ""
+    say(f"{side}: at most {settings.num_runs} runs{told} within {settings.minutes:g} min")
+    reason = _add_runs(job, folder, settings.timeout_s) if num_before < settings.num_runs else ""
+    runs = CifarRun.all_of(job.rounds().done)  # also of a process that was ended
+    if reason:
+        say(f"{side} {'ended early' if runs else 'is skipped'}: {reason}")
+    return SideRuns(runs, reason, num_before > 0)
+
+
+def _add_runs(job: CifarJob, folder: Path, timeout_s: float) -> str:
+    """Why it made none or was ended, or ""."""
+    path = folder / f"{job.side}.json"
+    job.write(path)
     script = str(Path(__file__).with_name("cifar_once.py"))
-    say(f"{side}: at most {settings.num_runs} runs within {settings.minutes:g} min")
     try:
-        ran = run([sys.executable, script, str(path.resolve())], folder / f"{side}.log", settings.timeout_s)
-        told: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
-        if "unavailable" in told:
-            raise FeedrateError(": ".join(filter(None, (told["unavailable"], SIDES[side].remedy))))
+        ran = run([sys.executable, script, str(path.resolve())], folder / f"{job.side}.log", timeout_s)
     except FeedrateError as error:
-        say(f"{side} is skipped: {error}")
-        return {SKIPPED: str(error)}
-    return told
+        return str(error)
+    told: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
+    return ": ".join(filter(None, (told["unavailable"], SIDES[job.side].remedy))) if "unavailable" in told else ""
 
 
 def result(runs: Mapping[str, Sequence[CifarRun]]) -> dict[str, Any]:
-    """Of each side seconds and accuracy over its runs; of ours the time to the mean accuracy that the other reaches."""
+    """Of each side seconds and accuracy over its runs; of ours the time to the mean accuracy that the other reaches,
+    where both have runs."""
     sides = {
         side: {
             "title": SIDES[side].title,
@@ -88,7 +117,7 @@ def result(runs: Mapping[str, Sequence[CifarRun]]) -> dict[str, Any]:
         }
         for side, of_side in runs.items()
     }
-    if PEER not in runs:
+    if not {OURS, PEER} <= runs.keys():
         return {"sides": sides, "target": None, "reached": None}
     target = sides[PEER]["final_mean"]
     reached = [seconds for one in runs[OURS] if (seconds := one.reached_s(target)) is not None]
@@ -113,7 +142,7 @@ def page(measured: Mapping[str, Any]) -> str:
         f"{where(measured)}; images: `{settings['data']}`; our options:"
         f" `{' '.join(settings['options']) or 'those of the preset'}`. Each side a process of its own, in which it"
         f" trains from scratch again and again: at most {settings['asked_runs']} runs, and none begun after"
-        f" {settings['minutes']:g} min. Seconds are of training alone, after a warm-up, without evaluation.",
+        f" {settings['minutes']:g} min of a call. Seconds are of training alone, after a warm-up, without evaluation.",
         "",
         row("side", "n", "training", "accuracy: mean ± deviation", "lowest … highest"),
         row(*["---"] * 5),
@@ -126,6 +155,7 @@ def page(measured: Mapping[str, Any]) -> str:
     lines += ["", sentence(measured), ""]
     lines += [f"* `{name}` {side['version']}: {side['title']}." for name, side in measured["sides"].items()]
     lines += [f"* `{name}` was skipped: {why}" for name, why in measured["skipped"].items()]
+    lines += [f"* `{name}` ended early: {why}" for name, why in measured["ended_early"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -133,7 +163,8 @@ def sentence(measured: Mapping[str, Any]) -> str:
     """How long ours takes to what the other reaches."""
     reached, target = measured["reached"], measured["target"]
     if reached is None:
-        return f"`{PEER}` did not run: nothing to compare with."
+        absent = next(side for side in SIDES if side not in measured["sides"])
+        return f"`{absent}` did not run: nothing to compare with."
     if reached["seconds"] is None:
         return f"None of our {reached['num_runs']} runs reached {target:.2%}, the mean of {PEER}."
     theirs = measured["sides"][PEER]["train_s"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from loaders.cpus import available_cpus
 
-from ..arguments import names, positive, seconds
+from ..arguments import add_finished_only, names, positive, seconds
 from ..process import REPOSITORY
 from ..report import measured_and_written
 from ..side_by_side import Say
@@ -47,7 +47,7 @@ def add_end_to_end_options(command: argparse.ArgumentParser) -> None:
     add("--precision", choices=("bf16", "fp16", "fp32"), default="bf16", help="(bf16)")
     add("--compile", action="store_true", help="by torch.compile")
     add("--no-alone", action="store_true", help="do not measure the loaders without the step")
-    add("--keep-work", action="store_true", help="leave the packed images in the working folder, for the next time")
+    add("--keep-work", action="store_true", help="leave images and rounds in the working folder, for the next time")
     _add_training_options(command)
 
 
@@ -64,6 +64,8 @@ def add_cifar_options(command: argparse.ArgumentParser) -> None:
         metavar="'--NAME VALUE …'",
         help="of engine/train.py, for ours",
     )
+    add("--keep-work", action="store_true", help="leave the runs in the working folder: the next time adds to them")
+    add_finished_only(command)
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(a GPU where there is one)")
 
 
@@ -75,6 +77,7 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(a GPU where there is one)")
     add("--windows", type=positive, default=3, metavar="N", help="timed in each run, one after the other (3)")
     add("--seconds", type=seconds, default=1.0, metavar="S", help="a window lasts at least so long (1)")
+    add_finished_only(command)
 
 
 def execute_ceilings(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
@@ -133,10 +136,11 @@ def execute_cifar(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say)
         device_of(chosen.device),
         tuple(chosen.options.split()),
         chosen.timeout_s,
+        chosen.finished_only,
     )
     measure = lambda: cifar_speed.measure(settings, chosen.work, say)  # noqa: E731
     return measured_and_written(chosen, "cifar_speed", measure, head, cifar_speed.page)
 
 
 def _timing(chosen: argparse.Namespace) -> Timing:
-    return Timing(chosen.rounds, chosen.windows, chosen.seconds, chosen.timeout_s)
+    return Timing(chosen.rounds, chosen.windows, chosen.seconds, chosen.timeout_s, chosen.finished_only)

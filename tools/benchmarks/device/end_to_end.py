@@ -14,7 +14,7 @@ from ..rounds import Rounds
 from ..side_by_side import Say
 from ..training.job import Job
 from ..training.sides import LOADING, OURS
-from .turns import Timing, skipped, spread, take_turns, times_as_fast
+from .turns import Timing, absent, spread, take_turns, times_as_fast
 
 # how the images are stored
 FORMS = {
@@ -51,7 +51,8 @@ class EndToEndSettings:
 
 
 def measure(settings: EndToEndSettings, folder: Path, say: Say) -> dict[str, Any]:
-    """Run all that is not done yet; `folder` holds the images, stored in every form."""
+    """Run all that is not done yet; `folder` holds the images, stored in every form, and beside them the rounds of each
+    model and forms. Raises FeedrateError where there is too little to measure or to tell."""
     source = settings.source or find_photos(folder, say)
     told = {
         "model": settings.model,
@@ -68,23 +69,34 @@ def measure(settings: EndToEndSettings, folder: Path, say: Say) -> dict[str, Any
         "windows": settings.timing.num_windows,
         "alone": settings.alone,
     }
-    rounds = Rounds(folder, {**told, "forms": settings.forms, "loaders": settings.loaders, "source": str(source)})
-    stored = {form: store(form, FORMS[form], source, settings.repeat, folder, say) for form in settings.forms}
-    num_samples = stored[settings.forms[0]].num_samples
-    if num_samples < settings.batch_size:
-        raise FeedrateError(f"{source} × {settings.repeat} is {num_samples} images, less than one batch")
-    jobs = _jobs(settings, folder, {form: kept.data["beton"] for form, kept in stored.items()})
-    take_turns(jobs, settings.timing, rounds, say)
-    told |= {"rounds": settings.timing.num_rounds, "in_one_go": not rounds.were_begun, "num_samples": num_samples}
+    # of their own, so that measuring another model from these images takes none of them away
+    own = folder / "-".join((settings.model, *settings.forms))
+    rounds = Rounds(own, {**told, "forms": settings.forms, "loaders": settings.loaders, "source": str(source)})
+    if not settings.timing.finished_only:
+        rounds.add(_NUM_SAMPLES, _pack(settings, source, folder, say))
+    missing = take_turns(_jobs(settings, folder), settings.timing, rounds, say)
+    told |= {"rounds": settings.timing.num_rounds, "in_one_go": not rounds.were_begun, "missing_runs": missing}
+    told["num_samples"] = rounds.done.get(_NUM_SAMPLES)
     return {"settings": told, **result(settings, rounds.done)}
 
 
-def _jobs(settings: EndToEndSettings, folder: Path, packed: Mapping[str, str]) -> dict[str, Job]:
-    jobs = {_CEILING: _job(settings, folder, packed[settings.forms[0]], "turbo", ("resident",))}
+_NUM_SAMPLES = "images an epoch"
+
+
+def _pack(settings: EndToEndSettings, source: Path, folder: Path, say: Say) -> int:
+    """Store the images in every form, each below `folder` by its name; how many there are."""
+    stored = [store(form, FORMS[form], source, settings.repeat, folder, say) for form in settings.forms]
+    if stored[0].num_samples < settings.batch_size:
+        raise FeedrateError(f"{source} × {settings.repeat} is {stored[0].num_samples} images, less than one batch")
+    return stored[0].num_samples
+
+
+def _jobs(settings: EndToEndSettings, folder: Path) -> dict[str, Job]:
+    jobs = {_CEILING: _job(settings, folder, str(folder / settings.forms[0]), "turbo", ("resident",))}
     feeds = (LOADING, "images") if settings.alone else ("images",)
     for form in settings.forms:
         for loader in settings.loaders:
-            jobs[f"{form} {loader}"] = _job(settings, folder, packed[form], loader, feeds)
+            jobs[f"{form} {loader}"] = _job(settings, folder, str(folder / form), loader, feeds)
     return jobs
 
 
@@ -120,7 +132,7 @@ def result(settings: EndToEndSettings, done: Mapping[str, Any]) -> dict[str, Any
     Raises FeedrateError where the step alone could not be measured: there is nothing to take a share of.
     """
     num_rounds = settings.timing.num_rounds
-    if reason := skipped(_CEILING, num_rounds, done):
+    if reason := absent(_CEILING, num_rounds, done):
         raise FeedrateError(f"the step alone could not be measured: {reason}")
     ceiling = spread(_CEILING, "resident", num_rounds, done)
     forms: dict[str, Any] = {}
@@ -128,7 +140,7 @@ def result(settings: EndToEndSettings, done: Mapping[str, Any]) -> dict[str, Any
         forms[form] = {"title": FORMS[form].title, "loaders": {}, "skipped": {}}
         for loader in settings.loaders:
             name = f"{form} {loader}"
-            if reason := skipped(name, num_rounds, done):
+            if reason := absent(name, num_rounds, done):
                 forms[form]["skipped"][loader] = reason
                 continue
             together = spread(name, "images", num_rounds, done)
@@ -136,5 +148,6 @@ def result(settings: EndToEndSettings, done: Mapping[str, Any]) -> dict[str, Any
                 "alone": spread(name, LOADING, num_rounds, done) if settings.alone else None,
                 "together": together,
                 "share": times_as_fast(together, ceiling),
+                "slower_because": done[f"{name}/1"].get("slower_because", ""),
             }
     return {"ceiling": ceiling, "forms": forms}

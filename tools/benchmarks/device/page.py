@@ -16,7 +16,8 @@ def ceilings_page(measured: Mapping[str, Any]) -> str:
         *about(measured),
         f"{where(measured)}. One batch of {settings['batch_size']} images of {settings['size_px']} px that stays"
         f" on the device; SGD with momentum and label smoothing; {_how(settings)}. *× its AMP*: times as many images"
-        " a second as torchvision's loop with --amp.",
+        " a second as torchvision's loop with --amp. CUDA graphs are not measured: `execution.compile` has no mode for"
+        " them.",
     ]
     for model, found in measured["models"].items():
         lines += ["", f"## {model}", "", row("variant", "img/s", "× its AMP"), row(*["---"] * 3)]
@@ -52,6 +53,8 @@ def end_to_end_page(measured: Mapping[str, Any]) -> str:
             alone = rate_text(one["alone"]) if one["alone"] else "not measured here"
             lines.append(row(f"`{loader}`", alone, rate_text(one["together"]), share_text(one["share"])))
         lines += _skipped(found["skipped"])
+        slower = {loader: why for loader, one in found["loaders"].items() if (why := one["slower_because"])}
+        lines += ["", *(f"`{loader}` was {why}  " for loader, why in slower.items())] if slower else []
     return "\n".join(lines) + "\n"
 
 
@@ -73,6 +76,7 @@ def _how(settings: Mapping[str, Any]) -> str:
         f"each run a process of its own with {settings['windows']} windows of at least {settings['seconds']:g} s, one"
         f" after the other, in the middle of training; the runs took turns; rounds: {settings['rounds']} (median over"
         " windows, lowest … highest; ratios are of rounds)"
+        + (f"; **unfinished: {missing} runs are missing**" if (missing := settings.get("missing_runs")) else "")
     )
 
 

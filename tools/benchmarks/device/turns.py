@@ -17,21 +17,26 @@ from ..side_by_side import Say, Spread, ratio
 from ..training.job import Job
 
 SKIPPED = "skipped"
+_NOT_YET = "its turn had not come when the time was over"
 _ONCE = Path(__file__).parent.parent / "training" / "once.py"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long each run is timed: `num_windows` windows of `seconds` in each of `num_rounds` processes."""
+    """How long each run is timed: `num_windows` windows of `seconds` in each of `num_rounds` processes.
+
+    finished_only  make no run: what is done already is all there is
+    """
 
     num_rounds: int
     num_windows: int
     seconds: float
     timeout_s: float
+    finished_only: bool = False
 
 
-def take_turns(jobs: Mapping[str, Job], timing: Timing, rounds: Rounds, say: Say) -> None:
-    """Run all that is not done yet, by name; the next round begins with another.
+def take_turns(jobs: Mapping[str, Job], timing: Timing, rounds: Rounds, say: Say) -> int:
+    """Run all that is not done yet, by name; the next round begins with another. Returns how many runs are missing.
 
     A run that fails is skipped from then on, with its reason, so that one that cannot run here costs no other its
     figures.
@@ -41,6 +46,8 @@ def take_turns(jobs: Mapping[str, Job], timing: Timing, rounds: Rounds, say: Say
     todo = [(number, name) for number, name in asked if f"{name}/{number}" not in rounds.done]
     if len(todo) < len(asked):
         say(f"{len(asked) - len(todo)} of {len(asked)} runs were measured before: going on after them")
+    if timing.finished_only:
+        return len(todo)
     started_s = time.monotonic()
     for count, (number, name) in enumerate(todo, 1):
         reason = skipped(name, number - 1, rounds.done)
@@ -48,6 +55,7 @@ def take_turns(jobs: Mapping[str, Job], timing: Timing, rounds: Rounds, say: Say
         rounds.add(f"{name}/{number}", figures)
         left_s = (time.monotonic() - started_s) / count * (len(todo) - count)
         say(f"round {number} of {timing.num_rounds}, {name}: {_shown(figures)}; about {left_s / 60:,.1f} min left")
+    return 0
 
 
 def skipped(name: str, num_rounds: int, done: Mapping[str, Any]) -> str:
@@ -56,16 +64,23 @@ def skipped(name: str, num_rounds: int, done: Mapping[str, Any]) -> str:
     return next((reason for reason in reasons if reason), "")
 
 
+def absent(name: str, num_rounds: int, done: Mapping[str, Any]) -> str:
+    """Why there are no figures of this run: it was skipped, or has no finished round; "" where there are."""
+    return skipped(name, num_rounds, done) or ("" if f"{name}/1" in done else _NOT_YET)
+
+
 def spread(name: str, feed: str, num_rounds: int, done: Mapping[str, Any]) -> dict[str, Any]:
-    """Seconds an image over all windows of all rounds, and each round's own."""
-    found = [done[f"{name}/{number}"][feed] for number in range(1, num_rounds + 1)]
+    """Seconds an image over all windows of all its finished rounds, and each round's own."""
+    asked = (f"{name}/{number}" for number in range(1, num_rounds + 1))
+    found = [done[key][feed] for key in asked if key in done]
     windows = [s_per_image for one in found for s_per_image in one["windows"]]
     return {**Spread.of(windows).as_dict(), "rounds": [one["s_per_image"] for one in found]}
 
 
 def times_as_fast(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, float]:
-    """How many times as many images a second ours makes, of spreads with as many rounds: round by round."""
-    return ratio(theirs["rounds"], ours["rounds"]).as_dict()
+    """How many times as many images a second ours makes, round by round, of the rounds that both have finished."""
+    num_rounds = min(len(theirs["rounds"]), len(ours["rounds"]))
+    return ratio(theirs["rounds"][:num_rounds], ours["rounds"][:num_rounds]).as_dict()
 
 
 def _turned(names: Sequence[str], number: int) -> Sequence[str]:

@@ -35,7 +35,6 @@ from loaders.api import BatchIterator, Loader, LoaderOptions
 from loaders.choose import open_loader
 from loaders.records import open_records
 from loaders.stage_times import StageTimes
-from tools.benchmarks.device.waited import wait_for_the_device
 from tools.benchmarks.overhead.counting import count_costs
 from tools.benchmarks.overhead.job import Job
 
@@ -72,7 +71,6 @@ def _train(job: Job, config: Config, ranks: Ranks, timed: Loader, bare: Loader) 
         with build_run(config, ranks, Display(is_main=False), stop) as run:
             turns = _Turns(job, run, timed, bare)
             run = replace(run, data=replace(run.data, train=turns))
-            wait_for_the_device(run)
             with _cpu_of_epochs(run) as cpu_s:
                 assert train(run), "it was stopped"
     finally:

@@ -76,8 +76,8 @@ def _profiled(job: Job, ranks: Ranks) -> dict[str, Any]:
         plant_in_step(case, bench.step, job.batch_size_per_rank, ranks.rank)
         really_open = bench.feed.open
 
-        def open_planted(workers: int) -> None:
-            really_open(workers)
+        def open_planted(workers: int, device: torch.device | None = None) -> None:
+            really_open(workers, device)
             plant_in_loader(case, bench.feed.stage_times)
 
         bench.feed.open = open_planted  # type: ignore[method-assign]

@@ -24,6 +24,7 @@ from engine.profiler.record import Profile
 from engine.profiler.session import Budget, profile
 from engine.profiler.trials import Trial, measure_trials
 from engine.profiler.what_if import Change, Predictor, hold_out
+from loaders.errors import FeedrateError
 from loaders.records import open_records
 from tools.benchmarks.what_if.job import BASES, Base, Job
 from tools.profiling.packed_sample import FORMATS, SomeOf, pack_some, packed_samples, room_for
@@ -45,12 +46,14 @@ def main(path: str) -> None:
         config = _stored(_config(base, job), base, stack)
         record = profile(config, _RANKS, Budget(_RECORD_MINUTES, 2), {}, _tell)
         samples, _ = stack.enter_context(packed_samples(config, base.formats, _CALIBRATION_IMAGES))
-        calibration = Calibration(record, config, _RANKS, samples)
+        calibration = Calibration(record, config, samples)
         trials = [trial for trial in calibration.trials if _is_wanted(trial.name, base)]
         trials += [Trial(f"workers {number}", with_workers(config, number), "loader") for number in _sweep(base)]
         loops = {"base": config, **{text: _configured(key, config, stack) for text, key in _targets(base).items()}}
         trials += [Trial(f"loop: {text}", changed, "loop") for text, changed in loops.items()]
-        rates = measure_trials(trials, _RANKS, 60 * job.minutes, job.rounds, _tell)
+        rates, failed = measure_trials(trials, _RANKS, 60 * job.minutes, job.rounds, _tell)
+        if failed:
+            raise FeedrateError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
         sides = {number: rates[f"workers {number}"] for number in _sweep(base)} | {base.num_workers: rates[THE_LOADER]}
         ceilings = dataclasses.replace(record.ceilings, step=rates[THE_STEP], loader=sides, loop=rates["loop: base"])
         measured = dataclasses.replace(record, ceilings=ceilings)
