@@ -29,8 +29,6 @@ from rich.table import Table
 
 from engine.profiler.record import Profile
 from engine.profiler.record_json import read_profile
-from loaders.errors import FeedrateError
-from loaders.manifest import MANIFEST_NAME, read_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path("data/demo")
@@ -66,13 +64,13 @@ def pack() -> None:
     console.rule("1  Make photos and pack them, once")
     command = ["tools/convert.py", "synthetic", "--out", str(DATA), "--num-train", str(NUM_TRAIN)]
     command += ["--num-val", str(NUM_VAL)]
-    if (DATA / MANIFEST_NAME).exists():
-        try:
-            read_manifest(DATA)
-        except FeedrateError as error:  # the demo's own, from an older version or damaged: made anew
-            console.print(str(error), markup=False)
-            command.append("--overwrite")
-    run(command)
+    try:
+        run(command)
+    except subprocess.CalledProcessError as failure:
+        if failure.returncode != 2:
+            raise
+        console.print("What is there is the demo's own, of another version or damaged: it is packed anew.")
+        run([*command, "--overwrite"])
 
 
 def train(loader: str, interrupt: bool) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from engine.command_line import OwnOptions
 from engine.config import Config
-from engine.dist import end_process, start_ranks, stop_ranks
+from engine.dist import run_and_end, start_ranks, stop_ranks
 from engine.finders.learning_rate import Suggestion, Sweep, SweepSettings, find_learning_rates, suggest
 from engine.reporting.display import Display
 from loaders.api import FeedrateError
@@ -56,8 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)
         return 130
-    finally:
-        stop_ranks()
+    stop_ranks()
     return 0
 
 
@@ -99,4 +98,4 @@ def _tell(display: Display, swept: Sweep, suggestion: Suggestion | None) -> None
 
 
 if __name__ == "__main__":
-    end_process(main(sys.argv[1:]))
+    run_and_end(lambda: main(sys.argv[1:]))

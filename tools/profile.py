@@ -34,7 +34,7 @@ from rich.console import Console
 from engine.command_line import OwnOptions
 from engine.config import Config
 from engine.data import packed_beside
-from engine.dist import Ranks, end_process, start_ranks, stop_ranks
+from engine.dist import Ranks, run_and_end, start_ranks, stop_ranks
 from engine.profiler.reports.files import write_reports
 from engine.profiler.reports.terminal import print_profile
 from engine.profiler.session import Budget, profile
@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> int:
     own.add_argument("--rounds", type=int, default=default.rounds, help=f"of everything (default {default.rounds})")
     what_if.add_options(own)
     console = Console(highlight=False, soft_wrap=True, quiet=rank != 0)
+    kept = ""
     try:
         chosen, read_config = own.split(arguments)
         budget = Budget(chosen.minutes, chosen.rounds)
@@ -73,17 +74,20 @@ def main(arguments: list[str]) -> int:
         with console.status("profiling") as status:
             tell = _teller(console, status)
             measured = profile(config, ranks, budget, environment(), tell)
+            folder = Path(config.run.folder) / config.name / "profile"
+            if rank == 0:
+                write_reports(folder, measured)  # what comes now takes minutes, and may fail
+            kept = f"{folder} holds what was measured, without predictions"
             measured = what_if.with_predictions(measured, config, ranks, budget, wishes, tell)
     except FeedrateError as error:
-        print(f"error{f' (rank {rank})' if rank else ''}: {error}", file=sys.stderr)
+        print(f"error{f' (rank {rank})' if rank else ''}: {error}{kept and f'; {kept}'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print(f"interrupted: {kept or 'nothing was written'}", file=sys.stderr)
         return 130
-    finally:
-        stop_ranks()
+    stop_ranks()
     if rank == 0:
-        written = write_reports(Path(config.run.folder) / config.name / "profile", measured)
+        written = write_reports(folder, measured)
         print_profile(console, measured)
         console.print(f"written to {', '.join(map(str, written))}", markup=False)
     return 0
@@ -127,4 +131,4 @@ def _with_data(config: Config, ranks: Ranks, console: Console) -> Config:
 if __name__ == "__main__":
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was packed to be tried is removed then, too
-    end_process(main(sys.argv[1:]))
+    run_and_end(lambda: main(sys.argv[1:]))

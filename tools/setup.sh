@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything a machine must have: uv, the pinned Python packages in .venv, this project, and, where they can be had, DALI
-# and FFCV. Idempotent. FEEDRATE_SKIP_DALI=1 goes without DALI, FEEDRATE_SKIP_FFCV=1 without FFCV. What apt, the compiler
-# and a DALI that cannot be installed print goes to .venv-setup.log.
+# and FFCV. Idempotent. FEEDRATE_SKIP_DALI=1 goes without DALI, FEEDRATE_SKIP_FFCV=1 without FFCV. What apt, the compiler,
+# the installation of uv and a DALI that cannot be installed print goes to .venv-setup.log.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 log=.venv-setup.log
@@ -28,14 +28,15 @@ apt_install() {
         { say "apt-get failed: see $log"; return 1; }
 }
 
-# Print the path of uv, installing it beside the project if there is none.
+# Print the path of uv, installing it beside the project if there is none. In $(…) bash forgets -e: each step is asked.
 find_uv() {
     if command -v uv; then return; fi
     if [ ! -x .venv-uv/bin/uv ]; then
         say "installing uv into .venv-uv"
-        python3 -c 'import ensurepip' 2>>"$log" || apt_install python3-venv
-        python3 -m venv .venv-uv
-        .venv-uv/bin/python -m pip install -q --disable-pip-version-check uv >>"$log" 2>&1
+        python3 -c 'import ensurepip' 2>>"$log" || apt_install python3-venv || return 1
+        python3 -m venv .venv-uv >>"$log" 2>&1 || { say "python3 -m venv failed: see $log"; return 1; }
+        .venv-uv/bin/python -m pip install -q --disable-pip-version-check uv >>"$log" 2>&1 ||
+            { say "pip could not install uv: see $log, or put uv on the PATH"; return 1; }
     fi
     echo .venv-uv/bin/uv
 }
@@ -71,7 +72,7 @@ install_kernel() {
 }
 
 command -v python3 >/dev/null || apt_install python3 python3-venv
-uv=$(find_uv)
+uv=$(find_uv) || exit 1
 [ -x .venv/bin/python ] || "$uv" venv -q --python '>=3.11,<3.14' .venv
 say "installing the Python packages that requirements.lock pins"
 "$uv" pip install -q --python .venv/bin/python --require-hashes -r requirements.lock

@@ -85,6 +85,20 @@ def test_the_default_is_to_pack_beside_the_source_and_one_split_is_enough(tmp_pa
     assert records.is_raw.all() and max(records.widths.max(), records.heights.max()) == 40
 
 
+@pytest.mark.parametrize("name", [b"two words", b"no \xff text"])
+def test_names_of_files_may_be_anything_and_what_is_to_be_typed_is_quoted(tmp_path, name):
+    name = os.fsdecode(name)
+    root = write_image_folder(tmp_path / name, {"train": {"ant": 2, name: 2}, "test": {"ant": 2}, name: {}})
+    (root / name).mkdir()
+    done = python(CONVERT, "folder", "--source", str(root))
+    assert done.returncode == 0, done.stderr
+    shown = name.encode(errors="backslashreplace").decode()
+    assert f"--data.path '{tmp_path}/{shown}-packed'\n" in done.stdout and f"them: {shown}/\n" in done.stdout
+    for command in ("verify", "show"):
+        done = python(CONVERT, command, f"{root}-packed")
+        assert done.returncode == 0 and shown in done.stdout, done.stderr
+
+
 def test_a_split_is_made_where_it_is_asked_for(tmp_path):
     root = write_image_folder(tmp_path / "pets", {"train": {"ant": 20, "bee": 10}})
     done = python(
@@ -94,6 +108,16 @@ def test_a_split_is_made_where_it_is_asked_for(tmp_path):
     manifest = read_manifest(tmp_path / "o")
     assert manifest.splits["val"].samples_per_class == [4, 2] and manifest.splits["train"].samples_per_class == [16, 8]
     assert manifest.source["notes"]["train"]["split"]["val_fraction"] == 0.2
+
+
+def test_what_is_left_out_of_the_source_is_said(tmp_path):
+    root = write_image_folder(tmp_path / "pets", {split: {"ant": 2, "bee": 2} for split in ("train", "val", "test")})
+    (root / "val" / "ant" / "000.jpg").rename(root / "val" / "stray.jpg")
+    done = python(CONVERT, "folder", "--source", str(root))
+    assert done.returncode == 0, done.stderr
+    assert f"{root}: left out, since no split has them: test/\n" in done.stdout
+    assert "val: 1 images ignored, since they lie in no class folder\n" in done.stdout
+    assert read_manifest(tmp_path / "pets-packed").source["notes"]["train"] == {"left_out": ["test/"]}
 
 
 def test_cifar_as_a_tree_of_images_becomes_raw_pixels_with_test_as_val(tmp_path):
@@ -142,6 +166,8 @@ def test_verify_and_show_read_what_was_packed(image_folder, tmp_path):
         (["folder", "--source", ".", "--preset", "255"], "did you mean 256?"),
         (["folder", "--source", ".", "--preset", "256", "--max-side", "9"], "sets the size itself"),
         (["folder", "--source", ".", "--short-side", "9", "--max-side", "9"], "exclude each other"),
+        (["folder", "--source", ".", "--max-side", "0"], "a limit of 0 px is outside 1"),
+        (["folder", "--source", ".", "--short-side", "0"], "a limit of 0 px is outside 1"),
         (["folder", "--source", ".", "--jpeg-share", "0.5"], "--write-mode mix"),
         (["folder", "--source", ".", "--val-fraction", "2"], "between 0 and 1"),
         (["folder", "--source", ".", "--workers", "0"], "1 or more"),

@@ -4,16 +4,19 @@ import importlib.util
 
 import pytest
 from commands import REPOSITORY, python, short_options
+from short_runs import ONE_RANK
+from shown_profiles import full
 
 from engine.profiler.record import STAGES
 from engine.profiler.record_json import read_profile
 from loaders.cpus import available_cpus
+from loaders.errors import FeedrateError
 
 PROFILE = str(REPOSITORY / "tools" / "profile.py")
 
 
 def test_it_measures_every_ceiling_and_says_one_sentence(image_folder, tmp_path):
-    options = short_options(image_folder, tmp_path, **{"data.workers": 3})
+    options = short_options(image_folder, tmp_path, **{"data.workers": 3, "data.subset": 20})
     result = python("tools/profile.py", "--minutes", "0.02", "--rounds", "2", "--what-if", "quick", *options)
     # a real optimizer was built: had torch met this script as the standard library's `profile`, it would end here
     assert result.returncode == 0, result.stderr
@@ -26,7 +29,13 @@ def test_it_measures_every_ceiling_and_says_one_sentence(image_folder, tmp_path)
     assert ceilings.cold_share is None or 0 <= ceilings.cold_share <= 1
     assert report.verdict.sentence in " ".join(result.stdout.split())
     assert report.what_if and not any("data.batch_size" in row.settings for row in report.what_if)  # quick: no turns
-    assert report.config["data"]["workers"] == 3 and report.environment["cpus"] == available_cpus()
+    for row in report.what_if:  # an epoch is one of the chosen images
+        assert row.epoch_minutes == pytest.approx(20 / row.predicted / 60)
+    assert (
+        report.subject.num_samples == 20
+        and report.config["data"]["workers"] == 3
+        and report.environment["cpus"] == available_cpus()
+    )
 
 
 def test_every_stage_has_its_row_and_shares_are_those_of_the_whole_loop(image_folder, tmp_path):
@@ -42,7 +51,7 @@ def test_every_stage_has_its_row_and_shares_are_those_of_the_whole_loop(image_fo
     )
     assert result.returncode == 0, result.stderr
     told = read_profile(tmp_path / "ddp" / "profile" / "report.json")
-    assert {span.stage for span in told.timeline} >= {"hand-off", "prepare", "forward", "backward", "optimizer"}
+    assert {span.stage for span in told.timeline} >= {"data wait", "prepare", "forward", "backward", "optimizer"}
     (rank,) = told.ranks
     assert tuple(stage.name for stage in rank.stages) == STAGES
     assert sum(stage.critical_share or 0 for stage in rank.stages) == pytest.approx(1, abs=0.02)
@@ -72,9 +81,13 @@ def test_without_arguments_and_data_it_says_that_it_generates_images(tmp_path):
     ("words", "message"),
     [
         (["--round", "2"], "unknown option --round: did you mean --rounds"),
-        (["--rounds", "0"], "--rounds 1 or more"),
+        (["--rounds", "0"], "--rounds is 0: it must be 1 or more"),
+        (["--rounds", "9" * 400], "10,000 at most"),
         (["--minutes", "soon"], "'soon'"),
-        (["--minutes", "0"], "--minutes must be above 0"),
+        (["--minutes", "0"], "--minutes is 0: it must be above 0"),
+        (["--minutes", "inf"], "--minutes is inf: it must be above 0, and 10,080 at most, a week"),
+        (["--minutes", "nan"], "--minutes is nan: it must be above 0"),
+        (["--minutes", "1e300"], "10,080 at most"),
         (["--data.path", "no/such"], "no/such does not exist"),
     ],
 )
@@ -82,6 +95,25 @@ def test_bad_input_is_one_sentence_and_status_2(words, message, capfd):
     assert _command().main(words) == 2
     told = capfd.readouterr().err
     assert message in told and told.startswith("error: ") and len(told.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [(FeedrateError("no predictions"), 2, "error: no predictions; "), (KeyboardInterrupt(), 130, "interrupted: ")],
+)
+def test_what_was_measured_is_written_before_it_is_predicted_from(error, status, told, monkeypatch, tmp_path, capfd):
+    command = _command()
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(command, "start_ranks", lambda device: ONE_RANK)
+    monkeypatch.setattr(command, "profile", lambda *_: full())
+    monkeypatch.setattr(command.what_if, "with_predictions", fail)
+    assert command.main(["--run.folder", str(tmp_path), "--name", "a", "--data.path", str(tmp_path)]) == status
+    folder = tmp_path / "a" / "profile"
+    assert capfd.readouterr().err == f"{told}{folder} holds what was measured, without predictions\n"
+    assert read_profile(folder / "report.json") == full() and (folder / "report.html").exists()
 
 
 def _command():

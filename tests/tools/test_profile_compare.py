@@ -25,6 +25,8 @@ def reports(tmp_path_factory):
     put("c", replace(full(), ceilings=replace(ceilings, loop=slower(ceilings.loop, 0.97))))
     put("one_round", with_subject(bare(), path="data/imagenet", model="resnet50", num_samples=1_281_167))
     put("other", with_subject(full(), model="resnet18"))
+    put("one_rank", with_subject(full(), world_size=1))
+    put("cpu", with_subject(full(), device="cpu"))
     old = folder / "old.json"
     old.write_text(json.dumps({"schema_version": 1}))
     (folder / "torn.json").write_text('{"schema_version": ')
@@ -59,6 +61,8 @@ def test_as_a_process_it_ends_with_the_status(reports):
         (("b", "a", "--fail-if-slower", "5%"), 0, "25% faster"),
         (("a", "a/profile/report.json", "--fail-if-slower", "0"), 0, "No difference beyond noise"),
         (("a", "other", "--allow-different"), 0, "No difference beyond noise"),
+        (("a", "one_rank"), 0, "ranks: 2 → 1"),
+        (("a", "one_rank", "--fail-if-slower", "5%", "--allow-different"), 0, "not slower than A's"),
     ],
 )
 def test_the_exit_status_says_whether_it_became_slower(reports, command, capsys, words, status, said):
@@ -76,6 +80,8 @@ def test_the_exit_status_says_whether_it_became_slower(reports, command, capsys,
         (("a", "other"), "A and B differ in model (resnet50 and resnet18)"),
         (("a", "b", "--fail-if-slower", "5"), "--fail-if-slower 5 is no share"),
         (("a", "b", "--fail-if-slower", "nan%"), "is no share"),
+        (("a", "one_rank", "--fail-if-slower", "5%"), "cannot judge A and B, which differ in ranks (2 and 1)"),
+        (("a", "cpu", "--fail-if-slower", "5%"), "which differ in device (cuda and cpu)"),
         (("a", "one_round", "--fail-if-slower", "5%"), "takes 3 rounds a report and there are 5 and 1"),
         (("a",), "B (see profile.py compare --help)"),
         (("a", "b", "--fail"), "unrecognized arguments: --fail"),

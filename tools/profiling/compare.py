@@ -4,10 +4,8 @@ A and B are report.json files or folders of runs. Shown are all rates with B ÷ 
 what they take of the loop's time, and the settings that differ.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -17,18 +15,12 @@ from engine.profiler.reports import comparison
 from engine.profiler.reports.comparison import Comparison, Ratio
 from engine.profiler.reports.number_text import NOT_SEEN, rate_text, share_text
 from loaders.errors import FeedrateError
-
-
-class _Arguments(argparse.ArgumentParser):
-    """A parser that answers bad words with one sentence instead of ending the process."""
-
-    def error(self, message: str) -> NoReturn:
-        raise FeedrateError(f"{message.removeprefix('argument ')} (see profile.py compare --help)")
+from tools.benchmarks.arguments import Parser
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Compare and print; returns 1 where B is slower than allowed, else 0. Raises FeedrateError on bad input."""
-    parser = _Arguments(prog="profile.py compare", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="profile.py compare", description=__doc__, allow_abbrev=False)
     parser.add_argument("a", metavar="A", type=Path, help="report.json or run folder: what was before")
     parser.add_argument("b", metavar="B", type=Path, help="report.json or run folder: what is now")
     parser.add_argument(
@@ -36,7 +28,9 @@ def run(arguments: Sequence[str], console: Console) -> int:
         metavar="SHARE",
         help="exit with status 1 if B's loop makes fewer img/s by more than this share, such as 5%%, noise allowed for",
     )
-    parser.add_argument("--allow-different", action="store_true", help="compare even other data or another model")
+    parser.add_argument(
+        "--allow-different", action="store_true", help="compare even other data, another model or hardware"
+    )
     chosen = parser.parse_args(arguments)
     share = None if chosen.fail_if_slower is None else _share(chosen.fail_if_slower)
     a, b = comparison.read_report(chosen.a), comparison.read_report(chosen.b)
@@ -48,6 +42,8 @@ def run(arguments: Sequence[str], console: Console) -> int:
             f"--fail-if-slower must tell noise from change, which takes {comparison.FEWEST_ROUNDS} rounds a report and"
             f" there are {len(a.ceilings.loop.rounds)} and {len(b.ceilings.loop.rounds)}: profile with more --rounds"
         )
+    if share is not None and not chosen.allow_different:
+        comparison.refuse_to_judge(a, b)
     print_comparison(console, compared)
     if share is None:
         return 0

@@ -19,6 +19,7 @@ from engine.config import Config
 from engine.data import packed_beside
 from engine.profiler.calibration import FormatSample, FormatSamples
 from engine.profiler.decode_model import StoredImages
+from engine.sampling import training_sampling
 from loaders.counter_random import draw, stream_key
 from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics, Records, open_records
@@ -89,12 +90,14 @@ class SomeOf:
 def packed_samples(
     config: Config, names: Sequence[str], count: int
 ) -> Iterator[tuple[FormatSamples | None, list[str]]]:
-    """(up to `count` images as they are stored and in the formats called so, why others are not there).
+    """(up to `count` images that take part, as they are stored and in the formats called so; why others are not there).
 
     None where there are none at all. All is gone behind the block, however it is left.
     """
     with closing(open_records(packed_beside(config.data.path), config.data.train_split)) as records:
-        some = some_of(records, count)
+        pool = training_sampling(records, config.data).pool
+        chosen = records if pool is None else SomeOf(records, pool)
+        some = some_of(chosen, count)
         known, refused = _useful(some, names)
         if not known:
             yield None, refused
@@ -110,7 +113,7 @@ def packed_samples(
                 for name in known
                 if name not in same
             }
-            whole = _whole_set(records, some, packed[_NOW])
+            whole = _whole_set(chosen, some, packed[_NOW])
             yield (
                 FormatSamples(FormatSample(str(folder / _NOW), "as now", "", packed[_NOW]), formats, whole, len(some)),
                 refused,

@@ -10,7 +10,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from engine.dist import end_process, start_ranks, stop_ranks
+from engine.dist import run_and_end, start_ranks, stop_ranks
 from engine.profiler.self_test.planting import run_group
 from tools.profiling.self_test_runs import Group
 
@@ -19,14 +19,12 @@ def main(text: str) -> int:
     """Returns the exit status."""
     group = Group.from_json(text)
     ranks = start_ranks(group.device)
-    try:
-        for outcome in run_group(group.config(), ranks, group.cells, group.effort, lambda text: None):
-            if ranks.is_main:
-                print(json.dumps(outcome.as_json()), flush=True)
-    finally:
-        stop_ranks()
+    for outcome in run_group(group.config(), ranks, group.cells, group.effort, lambda text: None):
+        if ranks.is_main:
+            print(json.dumps(outcome.as_json()), flush=True)
+    stop_ranks()
     return 0
 
 
 if __name__ == "__main__":
-    end_process(main(sys.argv[1]))
+    run_and_end(lambda: main(sys.argv[1]))

@@ -16,7 +16,7 @@ from engine.profiler.self_test.cells import Cell, Outcome
 from engine.profiler.self_test.planting import Effort
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError
-from tools.benchmarks.process import REPOSITORY, end_group
+from tools.benchmarks.process import REPOSITORY, end_group, last_said
 from tools.benchmarks.shards import tiny_jpegs
 
 _NUM_IMAGES = 4096
@@ -121,8 +121,8 @@ def run(group: Group, log: Path) -> Iterator[Outcome]:
             if line.startswith("{"):
                 yield Outcome.from_json(json.loads(line))
         if process.wait():
-            last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
-            raise FeedrateError(f"cells such as {group.cells[0].key} failed: {''.join(last)} (all of it is in {log})")
+            said = last_said(log.read_text(errors="replace"))
+            raise FeedrateError(f"cells such as {group.cells[0].key} failed: {said} (all of it is in {log})")
 
 
 @contextmanager

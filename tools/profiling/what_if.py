@@ -15,7 +15,7 @@ from engine.profiler.record import Profile, WhatIf
 from engine.profiler.reports.number_text import interval_text, rate_text, signed_share_text
 from engine.profiler.session import Budget
 from engine.profiler.trials import Trial, measure_trials
-from engine.profiler.what_if import Change, plain_changes, predict_all
+from engine.profiler.what_if import Change, NotPredictable, Predictor, plain_changes, predict_all
 from loaders.errors import FeedrateError
 
 from . import error_history
@@ -26,6 +26,7 @@ _CALIBRATION_SHARE = 0.5  # of --minutes, on top of them
 _CALIBRATION_IMAGES = 256
 _APPLIED_IMAGES = 1024
 _NOW = "as it is"
+_MOST_AN_HOUR = 1_000_000_000
 
 Predicted = list[tuple[Change, WhatIf]]
 
@@ -41,8 +42,10 @@ class Wishes:
     def __post_init__(self) -> None:
         if self.is_applied and self.level == "none":
             raise FeedrateError("--apply tries predictions and --what-if none makes none: leave one of them out")
-        if self.price_per_hour is not None and not 0 <= self.price_per_hour < float("inf"):
-            raise FeedrateError(f"--price-per-hour {self.price_per_hour:g} is no price: give 0 or more")
+        if self.price_per_hour is not None and not 0 <= self.price_per_hour <= _MOST_AN_HOUR:
+            raise FeedrateError(
+                f"--price-per-hour {self.price_per_hour:g} is no price: give 0 or more, and {_MOST_AN_HOUR:,} at most"
+            )
 
 
 def add_options(own: argparse.ArgumentParser) -> None:
@@ -67,7 +70,7 @@ def wishes_of(chosen: argparse.Namespace, world_size: int) -> Wishes:
 def with_predictions(
     measured: Profile, config: Config, ranks: Ranks, budget: Budget, wishes: Wishes, tell: Tell
 ) -> Profile:
-    """The same with predictions and with what was tried of them."""
+    """The same with predictions, with what was tried of them, and in its notes with why others are not there."""
     if wishes.level == "none":
         return measured
     config = dataclasses.replace(config, loader=measured.subject.loader)  # "auto" might choose another for a part
@@ -75,15 +78,18 @@ def with_predictions(
     if wishes.level == "full":
         more, reasons = _calibrated(measured, config, ranks, budget, tell)
         changes, refused = changes + more, refused + reasons
-    elif ranks.world_size > 1:
-        refused.append("batch, loader and format: tried in one process, without torchrun")
+    else:
+        why = "tried in one process, without torchrun" if ranks.world_size > 1 else "not tried with --what-if quick"
+        gpu_decode = "" if measured.subject.device == "cpu" else ", GPU decode"
+        refused.append(f"batch, loader{gpu_decode} and format: {why}")
     predicted, reasons = predict_all(measured, changes, wishes.price_per_hour)
     refused += reasons
+    notes = [f"not predicted: {'; '.join(refused)}"] if refused else []
     runs = Path(config.run.folder)
     if wishes.is_applied:
-        predicted = apply(measured, config, ranks, budget, predicted, tell)
+        predicted, reasons = apply(measured, config, ranks, budget, predicted, tell)
         error_history.append(runs, measured, [row for _, row in predicted if row.measured is not None])
-    notes = [f"not predicted: {'; '.join(refused)}"] if refused else []
+        notes += [f"not tried: {'; '.join(reasons)}"] if reasons else []
     if told := error_history.summary(runs):
         notes.append(told)
     ceilings = dataclasses.replace(measured.ceilings, notes=(*measured.ceilings.notes, *notes))
@@ -99,7 +105,10 @@ def _calibrated(
         samples, refused = None, [f"formats: loader '{measured.subject.loader}' keeps the set decoded"]
         if measured.subject.stored_bytes is not None:
             tell(f"packing up to {_CALIBRATION_IMAGES} of its images in {len(FORMATS)} formats, for predictions")
-            samples, refused = stack.enter_context(packed_samples(config, list(FORMATS), _CALIBRATION_IMAGES))
+            try:
+                samples, refused = stack.enter_context(packed_samples(config, list(FORMATS), _CALIBRATION_IMAGES))
+            except FeedrateError as error:
+                refused = [f"formats: {error}"]
         tell(f"what batches, loaders and formats change, one side at a time: about {seconds / 60:.2g} minutes")
         found, more = calibrated_changes(measured, config, ranks, samples, seconds, budget.rounds, tell)
         return found, refused + more
@@ -107,43 +116,59 @@ def _calibrated(
 
 def apply(
     measured: Profile, config: Config, ranks: Ranks, budget: Budget, predicted: Predicted, tell: Tell
-) -> Predicted:
-    """Try the best and one that was held out, in turns with the loop as it is; those two with what was measured.
+) -> tuple[Predicted, list[str]]:
+    """Try the best and one that was held out, in turns with the loop as it is: (all, these two with what was measured;
+    why one of them was not tried).
 
     What is noted as measured is the profile's rate times the ratio that was measured, so that a machine that has become
-    slower since is no error of the prediction. Raises FeedrateError where nothing can be tried.
+    slower since is no error of the prediction.
     """
-    chosen = [pair for pair in (best(predicted), held_out(measured, predicted)) if pair is not None]
-    if not chosen:
-        raise FeedrateError(
-            "--apply found no predicted change that is a setting: give it more --what-if, or leave it out"
-        )
-    names = " and ".join(change.text for change, _ in chosen)
-    tell(f"--apply tries {names}, in turns with the loop as it is: {budget.rounds} rounds, {budget.minutes:g} minutes")
+    first, other = best(measured, predicted), held_out(measured, predicted)
+    refused = [] if first else ["no change that can be tried is predicted to help"]
+    refused += [] if other else ["there is no change to hold out"]
     with ExitStack() as stack:
-        trials = [Trial(_NOW, config, "loop")]
-        for change, _ in chosen:
-            trials.append(Trial(change.text, _configured(change, config, stack, tell), "loop"))
-        rates = measure_trials(trials, ranks, 60 * budget.minutes, budget.rounds, tell)
-    tried = {change.text: _tried(row, rates[change.text], rates[_NOW], measured) for change, row in chosen}
-    tell(f"the loop as it is: {rate_text(rates[_NOW].median)} img/s; it was {rate_text(measured.ceilings.loop.median)}")
+        trials = []
+        for change, _ in filter(None, (first, other)):
+            try:
+                trials.append(Trial(change.text, _configured(change, config, stack, tell), "loop"))
+            except FeedrateError as error:
+                refused.append(f"{change.text}: {error}")
+        for reason in refused:
+            tell(f"--apply: {reason}")
+        if not trials:
+            return predicted, refused
+        names = " and ".join(trial.name for trial in trials)
+        long = f"{budget.rounds} rounds, {budget.minutes:g} minutes"
+        tell(f"--apply tries {names}, in turns with the loop as it is: {long}")
+        trials.insert(0, Trial(_NOW, config, "loop"))
+        rates, failed = measure_trials(trials, ranks, 60 * budget.minutes, budget.rounds, tell)
+    refused += [f"{name}: {reason}" for name, reason in failed.items()]
+    now = rates.pop(_NOW, None)
+    if now is None:
+        return predicted, refused
+    tell(f"the loop as it is: {rate_text(now.median)} img/s; it was {rate_text(measured.ceilings.loop.median)}")
+    tried = {row.change: _tried(row, rates[row.change], now, measured) for _, row in predicted if row.change in rates}
     for row in tried.values():
         tell(
             f"{row.change}: predicted {rate_text(row.predicted)} img/s ({interval_text(row.low, row.high)}), measured"
             f" {rate_text(row.measured)}, error {signed_share_text(row.error)}"
         )
-    return [(change, tried.get(change.text, row)) for change, row in predicted]
+    return [(change, tried.get(change.text, row)) for change, row in predicted], refused
 
 
-def best(predicted: Predicted) -> tuple[Change, WhatIf] | None:
-    """The change that is a setting and promises most; none where there is none."""
-    possible = [pair for pair in predicted if _can_be_tried(pair[0])]
+def best(measured: Profile, predicted: Predicted) -> tuple[Change, WhatIf] | None:
+    """The change that is a setting and promises most; None where none promises more than there is now."""
+    try:
+        now = Predictor(measured).predict(Change(_NOW)).predicted
+    except NotPredictable:  # how fast reading is, without which the loop from memory is the most there is
+        now = measured.ceilings.loop.median
+    possible = [pair for pair in predicted if _can_be_tried(pair[0]) and pair[1].predicted > now]
     return max(possible, key=lambda pair: pair[1].predicted, default=None)
 
 
 def held_out(measured: Profile, predicted: Predicted) -> tuple[Change, WhatIf] | None:
     """One that is not the best and of which nothing was measured: a number of workers outside the sweep, else any."""
-    first = best(predicted)
+    first = best(measured, predicted)
     others = [pair for pair in predicted if pair is not first and _can_be_tried(pair[0])]
     unseen = [pair for pair in others if pair[0].workers not in (None, *measured.ceilings.loader)]
     return next(iter(unseen or others), None)
@@ -159,7 +184,7 @@ def _configured(change: Change, config: Config, stack: ExitStack, tell: Tell) ->
         tell(f"packing up to {_APPLIED_IMAGES:,} images: {change.text}")
         samples, refused = stack.enter_context(packed_samples(config, [change.format], _APPLIED_IMAGES))
         if samples is None or change.format not in samples.formats:
-            raise FeedrateError(f"--apply cannot pack that: {'; '.join(refused)}")
+            raise FeedrateError("; ".join(refused))
         return with_path(config, samples.formats[change.format].path)
     if change.workers is not None:
         return with_workers(config, change.workers)

@@ -1,0 +1,57 @@
+"""The demo: what it packs anew, and what `make clean` takes away again."""
+
+import shlex
+import subprocess
+
+import pytest
+from commands import REPOSITORY
+
+from tools import demo
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands that the demo gives from now on; the first of them end with the statuses in `ends`."""
+
+    class Given(list):
+        ends = ()
+
+    given = Given()
+
+    def run(command):
+        given.append(command)
+        status = given.ends[len(given) - 1] if len(given) <= len(given.ends) else 0
+        if status:
+            raise subprocess.CalledProcessError(status, command)
+
+    monkeypatch.setattr(demo, "run", run)
+    return given
+
+
+def test_what_is_packed_already_is_used_again(commands):
+    demo.pack()
+    assert len(commands) == 1 and "--overwrite" not in commands[0]
+
+
+def test_a_set_that_another_version_packed_is_packed_anew(commands):
+    commands.ends = (2,)
+    demo.pack()
+    assert commands[1] == [*commands[0], "--overwrite"] and len(commands) == 2
+
+
+@pytest.mark.parametrize("ends", [(130,), (1,), (2, 2)])
+def test_other_failures_of_packing_end_the_demo(commands, ends):
+    commands.ends = ends
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        demo.pack()
+    assert caught.value.returncode == ends[-1] and len(commands) == len(ends)
+
+
+def test_make_clean_takes_away_what_the_demo_makes_and_no_other_run():
+    command = ["make", "-n", "--no-print-directory", "clean"]  # tests may be run by make themselves
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    removed = shlex.split(done.stdout)
+    assert removed[:2] == ["rm", "-rf"] and not any(set(path) & set("*?[$~") for path in removed)
+    runs = {path for path in removed if path.startswith(("runs", "data"))}
+    expected = [demo.RUNS / f"demo-{loader}" for loader in demo.LOADERS] + [demo.RUNS / "demo.png", demo.DATA]
+    assert runs == {*map(str, expected), f"{demo.DATA}-images"}
