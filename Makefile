@@ -28,10 +28,10 @@ test: setup
 test-long: setup
 	$(PYTHON) -m pytest -m long tests/long --durations=0
 
-# on a machine with a GPU, in under half an hour; part by part, and again with what is missing. No setup: where a GPU
-# machine reaches no network, what it has must do
+# on a machine with a GPU, in under half an hour; part by part, and again with what is missing; options in ARGS. No setup:
+# where a GPU machine reaches no network, what it has must do
 gpu-check:
-	PYTHONPATH="$(HOME)/site:.:$(PYTHONPATH)" python3 tools/gpu_check.py
+	PYTHONPATH="$(HOME)/site:.:$(PYTHONPATH)" python3 tools/gpu_check.py $(ARGS)
 
 # renew both locks after a change of dependencies in pyproject.toml. DALI's holds what the extra `dali` adds, at the
 # versions of the other where they share a package
@@ -44,4 +44,4 @@ lock: setup
 	$(PYTHON) -c '$(DALI)' | $(UV) $(COMPILE) --constraints requirements.lock - -o requirements-dali.lock
 
 clean:
-	rm -rf .venv .venv-uv .venv-setup.log build runs/demo* data/demo data/demo-images
+	rm -rf .venv .venv-uv .venv-setup.log build runs/demo-torchvision runs/demo-turbo runs/demo.png data/demo data/demo-images
