@@ -63,7 +63,7 @@ def _rank(number):
     stages = tuple(StageRecord(*fields) for fields in _STAGES)
     return RankRecord(
         number, f"node-{number}", 126.0 + 2 * number, 0.648, stages,
-        QueueRecord(4, _READY, 0.875, 0.5625, 0.0625, 0.63, 21.4, 63.0, 1.9, 0.6),
+        QueueRecord(4, _READY, 0.875, 0.5625, 0.0625, 0.63, 21.4, 63.0, 1.9, 0.6, "", 0.04),
         ResourceRecord(
             15.1, 16, 2_900_000_000, 910_000_000, 12.5, 33.0, 1_040.0, 2_390.0, 0.41, 0.352,
             9_400_000_000, 11_800_000_000, 10_900_000_000, 318.0, processes,

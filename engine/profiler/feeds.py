@@ -66,7 +66,8 @@ class RealFeed:
         return self._source.options.resize == "device"
 
     def burst(self, workers: int) -> int:
-        """Batches that so many workers hand out at about the same time: those that make one each do."""
+        """Batches that so many workers hand out at about the same time: those that make one each do, and a loader that
+        does not say may."""
         return workers if getattr(self.loader, "collates_in_workers", True) else 1
 
     def open(self, workers: int, device: torch.device | None = None) -> None:

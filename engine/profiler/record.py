@@ -112,6 +112,8 @@ class QueueRecord:
     ready           how many were, at each ask in order
     empty_share     of the asks that found none;  full_share  that found all of them: the loader had to pause
     get_block_share of the loop's time, spent waiting for a batch that was not ready
+    put_block_share of the workers' time, in none of their stages: mostly waiting for room to put a batch into; None
+                    where their stages are not all seen
     first_batch_s   from asking for an epoch to its first batch;  worker_start_s  what of it is not making that batch
     """
 
@@ -126,6 +128,7 @@ class QueueRecord:
     first_batch_s: float | None
     worker_start_s: float | None
     note: str = ""
+    put_block_share: float | None = None
 
 
 @dataclass(frozen=True)

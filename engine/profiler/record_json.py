@@ -11,10 +11,11 @@ from typing import Any
 from loaders.api import FeedrateError
 from loaders.atomic import atomic_file
 
-from .record import SCHEMA_VERSION, Profile
+from .record import SCHEMA_VERSION, Profile, QueueRecord
 
-# fields that files of this version may have from before, and nobody reads any more
+# fields that files of this version may have from before, and nobody reads any more; and those they may still lack
 _FORMER: dict[Any, frozenset[str]] = {Profile: frozenset({"overhead"})}
+_LATER: dict[Any, frozenset[str]] = {QueueRecord: frozenset({"put_block_share"})}
 
 
 def write_profile(path: Path, profile: Profile) -> None:
@@ -59,8 +60,8 @@ def _record(kind: Any, value: Any, where: str) -> Any:
     names = {field.name for field in fields(kind)}
     if isinstance(value, dict):
         value = {name: item for name, item in value.items() if name not in _FORMER.get(kind, ())}
-    if not isinstance(value, dict) or set(value) != names:
-        found = set(value) if isinstance(value, dict) else set()
+    found = set(value) if isinstance(value, dict) else set()
+    if not isinstance(value, dict) or not names - _LATER.get(kind, frozenset()) <= found <= names:
         raise FeedrateError(f"{where}: fields {', '.join(sorted(found ^ names)) or '?'} are missing or too many")
     kinds = typing.get_type_hints(kind)
     return kind(**{name: _as(kinds[name], value[name], f"{where}.{name}") for name in value})

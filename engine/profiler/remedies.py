@@ -11,6 +11,7 @@ _FEWER_UPDATES = "fewer updates (--optim.accumulate)"
 _IN_MEMORY = "keeping the packed set in memory (--data.page-cache memory)"
 _BLOCKS = "reading it in long runs (--data.order block)"
 _AREA, _ON_DEVICE = "--data.resize area", "--data.resize device"
+_FEWER_AUGMENTATIONS = "fewer augmentations on the device (such as --augment.policy none)"
 _NO_CLIPPING = "no clipping of gradients (--optim.clip-norm 0)"
 _NO_CUTTING = "no cutting of their numbers (--optim.clip-value 0)"
 _SGD = "a cheaper optimizer (--optim.name sgd)"
@@ -23,7 +24,7 @@ _REMEDIES = {
     "hand-off": (_TURBO, "more --data.batches-ahead"),
     "pin": (_TURBO,),
     "copy": ("a smaller --data.size-px", "--loader resident, if the set fits on the device"),
-    "prepare": ("fewer augmentations on the device",),
+    "prepare": (_FEWER_AUGMENTATIONS,),
     "forward": (_LOWER_PRECISION, _COMPILE, "a smaller model"),
     "backward": (_LOWER_PRECISION, _COMPILE, "a smaller model"),
     "sync": ("exchanging gradients less often (--optim.accumulate)", "more images a rank at a time"),
@@ -32,17 +33,24 @@ _REMEDIES = {
     "other": ("logging and saving less often (--run.log-every-steps, --run.checkpoint-every-epochs)",),
 }
 
-# the option that a remedy sets, by its name in a configuration, and with which values a run has it already
-_HAD = {
-    _IN_MEMORY: ("data", "page_cache", ("memory",)),
-    _BLOCKS: ("data", "order", ("block",)),
-    _AREA: ("data", "resize", ("area", "auto", "device")),  # auto: the loader's own fastest
-    _ON_DEVICE: ("data", "resize", ("device",)),
-    _LOWER_PRECISION: ("execution", "precision", ("bf16", "fp16")),
-    _COMPILE: ("execution", "compile", (True,)),
-    _NO_CLIPPING: ("optim", "clip_norm", (0,)),
-    _NO_CUTTING: ("optim", "clip_value", (0,)),
-    _SGD: ("optim", "name", ("sgd",)),
+# the options that a remedy sets, by their names in a configuration, and the values that all of them have in a run that
+# has it already
+_HAD: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
+    _IN_MEMORY: ("data", {"page_cache": ("memory",)}),
+    _BLOCKS: ("data", {"order": ("block",)}),
+    _AREA: ("data", {"resize": ("area", "auto", "device")}),  # auto: the loader's own fastest
+    _ON_DEVICE: ("data", {"resize": ("device",)}),
+    _FEWER_AUGMENTATIONS: (
+        "augment",
+        {"policy": ("none",)}
+        | dict.fromkeys(("brightness", "contrast", "saturation", "hue"), (0,))
+        | dict.fromkeys(("erase_probability", "mixup_alpha", "cutmix_alpha"), (0,)),
+    ),
+    _LOWER_PRECISION: ("execution", {"precision": ("bf16", "fp16")}),
+    _COMPILE: ("execution", {"compile": (True,)}),
+    _NO_CLIPPING: ("optim", {"clip_norm": (0,)}),
+    _NO_CUTTING: ("optim", {"clip_value": (0,)}),
+    _SGD: ("optim", {"name": ("sgd",)}),
 }
 
 
@@ -57,5 +65,6 @@ def remedies(stage: str, loader: str, config: Mapping[str, Any] | None = None) -
 
 
 def _is_had(remedy: str, config: Mapping[str, Any]) -> bool:
-    section, name, values = _HAD.get(remedy, ("", "", ()))
-    return config.get(section, {}).get(name) in values
+    section, wanted = _HAD.get(remedy, ("", {}))
+    settings = config.get(section, {})
+    return bool(wanted) and all(settings.get(name) in values for name, values in wanted.items())

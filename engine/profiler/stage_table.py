@@ -200,21 +200,29 @@ def _queue(setting: Setting, turns: Sequence[WatchedTurn], stages: list[StageRec
     first = float(np.median(firsts_s)) if firsts_s else None
     # where workers assemble batches, one alone makes all of the first
     at_once = 1 if setting.collates_in_workers else setting.workers
-    walls = [stage.wall_us for stage in stages if stage.where == "worker" and stage.wall_us is not None]
-    made_s = sum(walls) * setting.images / at_once / 1e6 if walls else None
+    worked_us = _worked_us(stages)
+    made_s = None if worked_us is None else worked_us * setting.images / at_once / 1e6
+    seconds = sum(turn.seconds for turn in turns)
     return QueueRecord(
         depth,
         tuple(ready[:_MOST_READY]) if ready else None,
         float(np.mean(ready)) if ready else None,
         float(np.mean([count == 0 for count in ready])) if ready else None,
         float(np.mean([count >= depth for count in ready])) if ready else None,
-        sum(turn.lost_s for turn in turns) / sum(turn.seconds for turn in turns),
+        sum(turn.lost_s for turn in turns) / seconds,
         float(np.quantile(waits_ms, 0.5)),
         float(np.quantile(waits_ms, 0.99)),
         first,
         None if first is None or made_s is None else max(0.0, first - made_s),
         "" if ready else "this loader does not tell how many batches are ready",
+        None if worked_us is None else max(0.0, 1 - worked_us / (_us_per_image(turns) * setting.workers)),
     )
+
+
+def _worked_us(stages: Sequence[StageRecord]) -> float | None:
+    """What an image takes a worker; None where the making of pixels is not seen, as inside DALI."""
+    walls = {stage.name: stage.wall_us for stage in stages if stage.where == "worker" and stage.wall_us is not None}
+    return sum(walls.values()) if walls.keys() & {"decode", "augment"} else None
 
 
 def _resources(

@@ -37,8 +37,8 @@ def judge(profile: Profile) -> Verdict:
     slow = find_slow_rank(profile)
     if slow is not None:
         return _of_slow_rank(profile, slow) if slow.confidence >= SURE else _of_doubtful_rank(profile, slow)
-    if _waits_for_storage(profile):
-        return _of_storage(profile)
+    if (waits := _chance_of_storage(profile)) >= SURE:
+        return _of_storage(profile, waits)
     sides = _sides(profile)
     first, second = sorted(sides, key=lambda side: side.rate.median)
     loop, expected = _without_waiting(profile), explained(profile, sides[1].rate)
@@ -189,15 +189,15 @@ def _of_neither(profile: Profile, first: _Side, second: _Side, expected: float, 
     )
 
 
-def _waits_for_storage(profile: Profile) -> bool:
-    """Whether training reads from storage in every epoch, and is surely slower for it."""
+def _chance_of_storage(profile: Profile) -> float:
+    """How sure it is that training is slower for reading from storage, which it then does in every epoch."""
     ceilings = profile.ceilings
     if profile.subject.fits_in_memory or ceilings.loop_cold is None:
-        return False
-    return chance_clearly_above(ceilings.loop.rounds, ceilings.loop_cold.rounds) >= SURE
+        return 0.0
+    return chance_clearly_above(ceilings.loop.rounds, ceilings.loop_cold.rounds)
 
 
-def _of_storage(profile: Profile) -> Verdict:
+def _of_storage(profile: Profile, confidence: float) -> Verdict:
     ceilings, subject = profile.ceilings, profile.subject
     assert ceilings.loop_cold is not None and subject.stored_bytes and subject.memory_bytes is not None
     cold, warm = ceilings.loop_cold.median, ceilings.loop.median
@@ -212,7 +212,6 @@ def _of_storage(profile: Profile) -> Verdict:
         remedy for remedy in remedies("read", subject.loader, profile.config) if "--data.page-cache" not in remedy
     ]
     advice = (Advice(f"read: {', or '.join([*worth_trying, 'more memory'])}", warm / cold),)
-    confidence = chance_clearly_above(ceilings.loop.rounds, ceilings.loop_cold.rounds)
     first = min(_sides(profile), key=lambda side: side.rate.median)
     runner_up = _stage_of(profile, first.name)
     return Verdict(

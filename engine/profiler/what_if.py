@@ -196,7 +196,7 @@ class Predictor:
         ranks = [rank.resources for rank in self._profile.ranks if rank.host == told.host]
         more = 0.0
         if change.workers is not None:
-            more = max(0.0, sum(map(_worker_bytes, ranks)) * (change.workers - self._workers))
+            more = sum(map(_worker_bytes, ranks)) * (change.workers - self._workers)  # fewer give theirs back
         if change.in_memory and subject.stored_bytes:
             more += change.in_memory * subject.stored_bytes
         if subject.memory_bytes is not None and more > subject.memory_bytes:

@@ -116,6 +116,7 @@ def queue_facts(rank: RankRecord) -> list[Fact]:
         ("ready", f"{mean} of {queue.depth} on average"),
         ("empty / full", f"{share_text(queue.empty_share)} / {share_text(queue.full_share)} of the asks"),
         ("loop waited", f"{share_text(queue.get_block_share)} of its time (p50 {block[0]}, p99 {block[1]})"),
+        ("workers idle", f"{share_text(queue.put_block_share)} of their time"),
         ("first batch", seconds_text(queue.first_batch_s)),
         ("of it starting workers", seconds_text(queue.worker_start_s)),
     ]

@@ -38,6 +38,15 @@ def test_a_file_from_before_with_a_field_that_is_gone_is_still_read(overhead, tm
     assert read_profile(path) == made
 
 
+def test_a_file_from_before_that_lacks_a_field_is_still_read(tmp_path):
+    path = tmp_path / "report.json"
+    write_profile(path, profile(ceilings(1000, 400, 390)))
+    content = json.loads(path.read_text())
+    del content["ranks"][0]["queue"]["put_block_share"]
+    path.write_text(json.dumps(content))
+    assert read_profile(path).ranks[0].queue.put_block_share is None
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -17,7 +17,7 @@ from commands import REPOSITORY, run, start, wait_for
 from made_profiles import rank, stage
 from rich.console import Console
 
-from engine.profiler.record import COMPUTE_STAGES
+from engine.profiler.record import COMPUTE_STAGES, STAGES
 from engine.profiler.self_test import cells as cells_module
 from engine.profiler.self_test.cells import NOTHING, PLANTED, SLOW_RANK, Cell, Outcome, matrix
 from engine.profiler.self_test.planting import Effort
@@ -265,6 +265,15 @@ def test_the_matrix_shows_every_outcome_once_under_its_name(tmp_path):
     assert shown == dict(confusion(found))
 
 
+def test_in_a_file_the_matrix_is_whole_however_many_names_it_has():
+    named = [*STAGES, "inconclusive"]
+    found = [item for name in named for item in many("read", 2.0, 1, 0, name, name)]
+    console = Console(file=StringIO(), width=80)
+    self_test_report.show(console, found, score(found))
+    heads = [line for line in console.file.getvalue().splitlines() if line.startswith("planted")]
+    assert heads and all(heads[0].split().count(name) == 1 for name in named)
+
+
 def test_the_report_is_a_page_a_picture_and_all_figures(tmp_path):
     found = some_outcomes()
     scores = score(found)
@@ -275,6 +284,7 @@ def test_the_report_is_a_page_a_picture_and_all_figures(tmp_path):
     page = paths["md"].read_text()
     assert "8 of 9 cells" in page and "BROKEN" in page and "`turbo/1/read/sleep/2` was taken for decode" in page
     assert [Outcome.from_json(cell) for cell in json.loads(paths["json"].read_text())["cells"]] == found
+    assert sum('"cell":' in line for line in paths["json"].read_text().splitlines()) == len(found)  # a line each
     assert paths["png"].read_bytes().startswith(b"\x89PNG")
     panels = self_test_plot.figure_of(found).axes
     assert [panel.get_title() for panel in panels[:3]] == [

@@ -131,10 +131,19 @@ def test_the_queue_tells_how_often_it_was_empty_and_full():
     # where workers make whole batches one alone makes the first, which takes 111 ms with assembling it
     whole = record(turn(), setting=replace(CPU, collates_in_workers=True)).queue
     assert whole.worker_start_s == pytest.approx(0.389)
+    # an image takes the loop 10 ms, and two workers 11 ms of the 20 that they have for it
+    assert queue.put_block_share == pytest.approx(0.45)
     further = record(turn(ready=(4, 3))).queue  # such as a batch a worker, where that is more than was asked for
     assert (further.depth, further.full_share) == (4, 0.5)
     unseen = record(turn(ready=(None, None))).queue
     assert (unseen.ready, unseen.mean_ready, unseen.empty_share) == (None, None, None) and unseen.note
+
+
+def test_where_the_making_of_pixels_is_not_seen_nobody_can_tell_how_long_workers_start_or_are_idle():
+    opaque = turn()
+    del opaque.loader["decode"]
+    queue = record(opaque).queue
+    assert queue.first_batch_s == 0.5 and (queue.worker_start_s, queue.put_block_share) == (None, None)
 
 
 def test_the_first_batches_are_of_the_loop_and_not_seen_where_no_turn_began_an_epoch():

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 from made_profiles import SUBJECT, ceilings, profile, rank, rate, stage
 
+from engine.augment.augment_config import AugmentConfig
 from engine.config import Config, DataConfig, ExecutionConfig, ModelConfig, OptimConfig
 from engine.profiler.record import COMPUTE_STAGES, STAGES, Rate
 from engine.profiler.resampling import chance_above
@@ -422,13 +423,15 @@ def test_advice_stands_in_order_of_what_the_next_ceiling_allows():
         ("clip", "--optim.clip-value 0", OptimConfig(clip_value=1.0), OptimConfig(clip_norm=1.0)),
         ("read", "--data.order block", DataConfig(), DataConfig(order="block")),
         ("read", "--data.page-cache memory", DataConfig(), DataConfig(page_cache="memory")),
+        ("prepare", "--augment.policy none", AugmentConfig(mixup_alpha=0.2), AugmentConfig()),
         ("augment", "--data.resize area", DataConfig(resize="exact"), DataConfig()),
         ("augment", "--data.resize device", DataConfig(), DataConfig(resize="device")),
     ],
 )
 def test_what_is_set_already_is_not_advised(slow, option, other, had):
     def advised(settings):
-        section = {ExecutionConfig: "execution", OptimConfig: "optim", DataConfig: "data"}.get(type(settings), "model")
+        names = {ExecutionConfig: "execution", OptimConfig: "optim", DataConfig: "data", AugmentConfig: "augment"}
+        section = names.get(type(settings), "model")
         measured = replace(on_gpu(stages(**{slow: 1000.0})), config=asdict(Config(**{section: settings})))
         verdict = judge(measured)
         assert verdict.bottleneck == slow

@@ -127,6 +127,7 @@ def test_memory_is_of_all_ranks_and_more_workers_take_what_a_worker_takes():
     told = dataclasses.replace(rank(), resources=resources)
     one = Predictor(dataclasses.replace(found, ranks=(told,)))
     assert one.predict(WORKERS[4]).memory_bytes == pytest.approx(6.4e9)
+    assert one.predict(WORKERS[1]).memory_bytes == pytest.approx(5.8e9)  # fewer give theirs back
     two = Predictor(dataclasses.replace(found, ranks=(told, dataclasses.replace(told, rank=1))))
     assert two.predict(Change("none")).memory_bytes == 12 * 10**9
     assert two.predict(WORKERS[4]).memory_bytes == pytest.approx(12.8e9)
