@@ -164,8 +164,7 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
                 if is_logged:
                     now = meter.read()
                     recent, last = now.since(last), now
-                    _log_step(run, loss, step, recent)
-                    run.display.step(recent)
+                    run.display.step(_log_step(run, loss, step, recent))
                     resources.sample()
                     _warn_if_data_bound(run, recent, resources)
                 else:
@@ -197,18 +196,19 @@ def _warn_if_data_bound(run: Run, recent: Reading, resources: ResourceMeter) -> 
         run.display.say(warning(found, loading))
 
 
-def _log_step(run: Run, loss: torch.Tensor, step: int, recent: Reading) -> None:
-    run.folder.log(
-        {
-            "kind": "step",
-            "epoch": run.progress.epoch,
-            "step": step,
-            "loss": loss.item(),
-            "learning_rate": run.step.learning_rate(step),
-            "images_per_s": recent.images_per_s * run.ranks.world_size,
-            "data_wait_share": recent.data_wait_share,
-        }
-    )
+def _log_step(run: Run, loss: torch.Tensor, step: int, recent: Reading) -> dict[str, Any]:
+    """What was logged."""
+    record = {
+        "kind": "step",
+        "epoch": run.progress.epoch,
+        "step": step,
+        "loss": loss.item(),
+        "learning_rate": run.step.learning_rate(step),
+        "images_per_s": recent.images_per_s * run.ranks.world_size,
+        "data_wait_share": recent.data_wait_share,
+    }
+    run.folder.log(record)
+    return record
 
 
 def _finish_epoch(

@@ -1,5 +1,6 @@
 """What a run shows in the terminal: a moving bar where there is one to move, and a line an epoch."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from loaders.api import Substitution
 
-from ..profiler.meter import Reading
 from ..profiler.time_book import TimeBook
 from .time_table import show_time_spent, slow_rank_line
 
@@ -43,12 +43,12 @@ class Display:
         self._task = self._bar.add_task(f"epoch {epoch + 1}/{num_epochs}", total=num_batches, completed=done, speed="")
         self._bar.start()
 
-    def step(self, reading: Reading | None) -> None:
-        """One batch further; with a reading, the speed shown is renewed."""
+    def step(self, record: Mapping[str, Any] | None) -> None:
+        """One batch further; with a step's record, as it is logged, the speed shown is renewed."""
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task)
-            if reading is not None:
-                speed = f"{reading.images_per_s:,.0f} img/s, data-wait {reading.data_wait_share:.0%}"
+            if record is not None:
+                speed = f"{record['images_per_s']:,.0f} img/s, data-wait {record['data_wait_share']:.0%}"
                 self._bar.update(self._task, speed=speed)
 
     def end_epoch(self) -> None:

@@ -19,6 +19,7 @@ from engine.reporting.run_folder import CLOCK_FIELDS
 from engine.safeguards.interrupt import StopRequest
 from loaders.stage_times import Delay, StageTimes
 
+_OF_THE_CLOCK = ("images_per_s", "data_wait_share")
 SLOW_RANK = str(Path(__file__).with_name("slow_rank_program.py"))
 
 
@@ -39,6 +40,18 @@ def trained(config, make_stage_times=StageTimes):
     finally:
         stop.restore()
     return said
+
+
+def test_the_bar_is_told_what_is_logged_which_is_of_all_ranks(image_folder, tmp_path):
+    told = []
+    display = Display(is_main=False)
+    display.step = told.append
+    run_to_end(short_config(image_folder, tmp_path), display)
+    logged = records(tmp_path / "short", "step")
+    assert logged and [record for record in told if record is not None] == [
+        {name: step[name] for name in ("kind", "epoch", "step", "loss", "learning_rate", *_OF_THE_CLOCK)}
+        for step in logged
+    ]
 
 
 def test_every_epoch_and_the_end_of_a_run_say_where_the_time_went(image_folder, tmp_path):

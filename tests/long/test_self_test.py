@@ -1,8 +1,8 @@
 """The whole self-test of the profiler: every loader, seed and planted stage, some 1,000 cells.
 
-They are measured, and kept in runs/self-test, as `tools/profile.py self-test` does: what it has measured on this very
-code is not measured again here, nor what is measured here there. docs/benchmarks/long/ledger.jsonl says which loaders
-passed on which code, and what was found of each.
+They are measured, and kept in docs/benchmarks/long/self-test, as `tools/profile.py self-test --out` that folder does:
+what it has measured on this very code is not measured again here, nor what is measured here there. The ledger beside it
+says which loaders passed on which code, and what was found of each.
 """
 
 import json
@@ -17,6 +17,7 @@ from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
 from tools.profiling import self_test
 
+_OUT = REPOSITORY / "docs" / "benchmarks" / "long" / "self-test"
 _TRIES = 3  # of cells that other programs disturbed
 
 
@@ -26,7 +27,7 @@ def test_every_promise_is_kept_of_each_loader_alone(loader: str, tmp_path: Path,
         choose_loader(loader)
     except FeedrateError as error:
         pytest.skip(str(error))
-    kept = ["--out", str(REPOSITORY / "runs" / "self-test"), "--data", str(REPOSITORY / "data" / "self-test")]
+    kept = ["--out", str(_OUT), "--data", str(REPOSITORY / "data" / "self-test")]
     for number in range(_TRIES):
         folder = tmp_path / str(number)  # of its report
         folder.mkdir()

@@ -25,6 +25,7 @@ from engine.profiler.self_test.scores import confusion, judged, label, score
 from engine.profiler.self_test.slack import costs_of, limiting, longer, loop_us, slack_us, slow_rank_slack_us
 from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
+from tools.benchmarks import rounds
 from tools.profiling import self_test, self_test_plot, self_test_report, self_test_runs
 
 SHORT = Effort(rounds=5, batches=8, least_turn_s=0.1)
@@ -307,6 +308,12 @@ def test_what_was_measured_is_not_measured_again_unless_it_was_disturbed_or_is_o
     assert again.missing(cells) == cells[1:] and len(again.of(cells)) == 2
     monkeypatch.setattr(self_test, "code_sha256", lambda folders: "other")
     assert self_test.Results(tmp_path / "cells.jsonl").missing(cells) == cells
+
+
+def test_outcomes_hang_on_code_that_is_there():
+    assert all((REPOSITORY / place).exists() for place in self_test._CODE)
+    of_each = [rounds.code_sha256([place]) for place in self_test._CODE]
+    assert len({*of_each, rounds.code_sha256([])}) == len(of_each) + 1  # each is read, files as folders
 
 
 def test_after_a_line_that_was_cut_the_next_one_is_whole(tmp_path, monkeypatch):
