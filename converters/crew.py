@@ -219,7 +219,7 @@ class _Worker:
 
     def cause_of_death(self) -> str:
         """In words, once its pipe has ended."""
-        self._process.join(timeout=5)
+        self._process.join(timeout=60)  # whoever forked it reports its end, on a busy machine late
         exit_code = self._process.exitcode
         if exit_code is None or exit_code >= 0:
             return f"exit status {exit_code}"

@@ -11,7 +11,7 @@ import psutil
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TRAIN = str(REPOSITORY / "engine" / "train.py")
-TIMEOUT_S = 240
+TIMEOUT_S = 900  # for whatever hangs: a machine may be many times slower than usual
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -4,11 +4,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 from pictures import write_image_folder
+
+from loaders.native.library import cache_folder
+
+# how fast a machine is says nothing of the code, and what fails here must fail again: examples are the same each time
+settings.register_profile(
+    "feedrate", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("feedrate")
 
 
 @pytest.fixture(scope="session")
@@ -24,5 +33,6 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     """Size scans are cached in a folder of the test run's own, never in the user's."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEEDRATE_CACHE", str(cache_folder()))  # the native kernel is the one that setup has compiled
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield

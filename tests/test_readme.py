@@ -42,8 +42,24 @@ def test_the_readme_opens_with_the_newcomers_two_commands():
     assert [line.split()[:2] for line in text[1].splitlines()] == [["make", "demo"], ["make", "test"]]
 
 
-@pytest.mark.parametrize("command", _commands())
+def _is_packing(command: str) -> bool:
+    return "tools/convert.py" in command
+
+
+def test_the_commands_that_pack_run_one_after_the_other_as_written(checkout):
+    """Some look at what others have packed."""
+    commands = [command for command in _commands() if _is_packing(command)]
+    assert len(commands) > 3
+    for command in commands:
+        _runs(checkout, command)
+
+
+@pytest.mark.parametrize("command", [command for command in _commands() if not _is_packing(command)])
 def test_a_command_of_the_readme_runs_as_written(checkout, command):
+    _runs(checkout, command)
+
+
+def _runs(checkout: Path, command: str) -> None:
     words = shlex.split(command)
     if "engine/train.py" in words:
         words += _LIGHTER
@@ -53,4 +69,4 @@ def test_a_command_of_the_readme_runs_as_written(checkout, command):
     result = subprocess.run(
         words, cwd=checkout, env=environment(PATH=path), capture_output=True, text=True, timeout=TIMEOUT_S
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 0, (command, result.stderr)

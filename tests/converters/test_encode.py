@@ -317,7 +317,7 @@ else:
 """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", script, f"{folder}/bomb.jpg"]
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 

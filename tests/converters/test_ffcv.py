@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
         output.place(rows, 0).write(payloads)
         output.finish(rows)
     script = Path(__file__).with_name("ffcv_exchange.py")
-    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

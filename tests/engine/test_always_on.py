@@ -102,7 +102,7 @@ def test_a_run_whose_decoding_is_slow_is_warned_of_once_and_told_what_to_try(ima
     assert len(warnings) == 1
     assert "loader 'turbo'" in warnings[0] and "decode takes most" in warnings[0] and "try" in warnings[0]
     # while it trained: not at its end
-    assert said.index(warnings[0]) < next(i for i, text in enumerate(said) if text.startswith("epoch 1/4"))
+    assert said.index(warnings[0]) < next(i for i, text in enumerate(said) if text.startswith("epoch 4/4"))
     assert NUM_INTERVALS < 5
 
 

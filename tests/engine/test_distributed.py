@@ -23,17 +23,18 @@ def test_two_ranks_without_batch_statistics_give_one_ranks_losses_on_the_same_id
 
 
 def test_three_ranks_killed_in_mid_epoch_end_with_the_bits_of_a_run_never_killed(image_folder, tmp_path):
-    whole = run(torchrun(3, TRAIN, *short_options(image_folder, tmp_path / "whole")))
+    # long beside the time in which the kill must come
+    whole = run(torchrun(3, TRAIN, *short_options(image_folder, tmp_path / "whole", epochs=8)))
     assert whole.returncode == 0, whole.stderr
     expected = outcome(tmp_path / "whole" / "ddp")
-    assert expected["position"] == [3, 0]
+    assert expected["position"] == [8, 0]
 
-    command = torchrun(3, TRAIN, *short_options(image_folder, tmp_path / "killed"))
+    command = torchrun(3, TRAIN, *short_options(image_folder, tmp_path / "killed", epochs=8))
     process = start(command)
     checkpoints = tmp_path / "killed" / "ddp" / "checkpoints"
     wait_for(checkpoints / "step-00000008.pt", process)  # 6 steps an epoch: in the middle of the second
     kill_all(process)
-    assert not (checkpoints / "step-00000018.pt").exists(), "it ended before it could be killed"
+    assert not (checkpoints / "step-00000048.pt").exists(), "it ended before it could be killed"
 
     again = run(command)
     assert again.returncode == 0, again.stderr

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import weakref
 from io import BytesIO
 from pathlib import Path
@@ -261,6 +262,18 @@ def test_the_batch_mates_of_what_only_dali_cannot_read_are_as_ever_in_the_next_e
         assert np.array_equal(ours, expected)
 
 
+def _threads_at_rest(wanted: int | None = None) -> int:
+    """How many there are once there are so many, or the same for a while: they end a moment after they were joined."""
+    until, before = time.monotonic() + 60, _threads_of_process()
+    while time.monotonic() < until:
+        time.sleep(0.02 if wanted is not None else 0.3)
+        now = _threads_of_process()
+        if now == (before if wanted is None else wanted):
+            return now
+        before = now
+    return before
+
+
 def _threads_of_process() -> int:
     """Also those that Python does not know of."""
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208
@@ -319,14 +332,14 @@ def test_what_dalis_batches_need_from_the_host_is_sent_without_waiting(folder, o
 
 def test_dalis_own_threads_end_with_the_epoch(folder, open_one):
     list(open_one(folder, "dali").epoch(0))
-    before = _threads_of_process()
+    before = _threads_at_rest()
     for turn in range(5):
         loader = open_one(folder, "dali", num_workers=3)
         batches = loader.epoch(turn)
         next(batches)
         assert _threads_of_process() > before
         batches.close()
-        assert _threads_of_process() == before
+        assert _threads_at_rest(before) == before
 
 
 def test_torchs_threads_are_left_alone(folder, open_one):

@@ -23,7 +23,7 @@ def command(path, **wanted) -> list[str]:
 
 
 def results_of(arguments: list[str]) -> list[dict]:
-    finished = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    finished = subprocess.run(arguments, capture_output=True, text=True, timeout=600)
     assert finished.returncode == 0, finished.stderr[-2000:]
     return [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("{")]
 
@@ -60,5 +60,5 @@ def test_opening_records_and_choosing_a_loader_imports_no_backend():
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     root = Path(__file__).resolve().parents[2]
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, timeout=60)
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, timeout=600)
     assert finished.stdout.strip() == "[]", finished.stderr

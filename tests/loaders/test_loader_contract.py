@@ -144,7 +144,7 @@ def _held(feeders_may_end_s: float = 0) -> tuple[int, int, int]:
 def test_nothing_is_left_behind_however_an_epoch_ends(samples, name, resize, leave, open_one):
     next(open_one(samples, name, resize).epoch(0))  # what torch opens once and keeps
     gc.collect()  # what other tests left; from here on nothing may need the collector to go
-    before = _held(2)
+    before = _held(60)
     for turn in range(3):
         loader = open_one(samples, name, resize)
         iterator = loader.epoch(turn)
@@ -162,7 +162,10 @@ def test_nothing_is_left_behind_however_an_epoch_ends(samples, name, resize, lea
             loader.close()
         else:
             del iterator
-        assert _held(2) == before
+        until = time.monotonic() + 60
+        while _held(60) != before and time.monotonic() < until:
+            time.sleep(0.05)
+        assert _held(60) == before
         loader.close()
 
 

@@ -235,11 +235,11 @@ def test_what_is_ready_grows_to_what_may_be_made_ahead_and_is_none_where_nobody_
 
 
 def test_a_batch_that_is_not_finished_is_not_ready(folder, times, open_one):
-    times.delay("augment", Delay("sleep", 0.05))
+    times.delay("augment", Delay("sleep", 0.2))
     loader = open_one(folder, "turbo", "area", num_ahead=3, num_workers=1, stage_times=times)
     batches = loader.epoch(0)
     next(batches)
-    assert num_ready(loader) < 3  # the next takes 0.4 s
+    assert num_ready(loader) < 3  # the next takes 1.6 s
 
 
 def wait_until(holds):

@@ -82,7 +82,7 @@ def test_the_collector_may_end_a_forgotten_epoch_in_one_of_its_own_threads(where
         cycle.append(cycle)
         del batches, cycle
         threading.Thread(target=teams[0].give_back, args=(0,), daemon=True).start()  # job 3 may begin
-        until = time.monotonic() + 5
+        until = time.monotonic() + 60
         while threading.active_count() > before and time.monotonic() < until:
             time.sleep(0.01)
     finally:

@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 1024, 64
 SIZE = 3 * WIDTH * HEIGHT  # 48 pages
 RECT = [100, 20, 200, 20]  # its rows are bytes 61,440 … 122,879: pages 15 … 29
 NEEDED = slice(15, 30)
-PATIENCE_S = 2.5
+PATIENCE_S = 6.0
 
 
 class OneSample(MappedRecords):

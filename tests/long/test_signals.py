@@ -26,4 +26,4 @@ def expected(image_folder, tmp_path_factory):
 def test_a_signal_in_mid_epoch_stops_all_ranks_with_a_checkpoint(
     image_folder, tmp_path, expected, to_rank, number, launcher_options
 ):
-    stop_and_go_on(image_folder, tmp_path, expected, to_rank, number, launcher_options)
+    stop_and_go_on(image_folder, tmp_path, expected, to_rank, number, launcher_options, within_s=10)

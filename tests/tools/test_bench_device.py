@@ -408,15 +408,15 @@ def test_nvidia_smi_counts_from_the_end_of_the_first_epoch_to_that_of_the_last(t
     line = json.dumps({"kind": "epoch", "resources": used, "images_per_s": 1.0})
     folder = tmp_path / "runs" / "busy"
     code = "import sys, time, pathlib\nfolder = pathlib.Path(sys.argv[1])\nfolder.mkdir(parents=True)\n"
-    code += f"for _ in range(3):\n  time.sleep(0.5)\n  open(folder / 'metrics.jsonl', 'a').write({line!r} + '\\n')\n"
-    code += "time.sleep(1.5)"  # weights are written
+    code += f"for _ in range(3):\n  time.sleep(2)\n  open(folder / 'metrics.jsonl', 'a').write({line!r} + '\\n')\n"
+    code += "time.sleep(4)"  # weights are written
     begin = utilisation.subprocess.Popen
     monkeypatch.setattr(utilisation.subprocess, "Popen", lambda words: begin([sys.executable, "-c", code, str(folder)]))
     chosen = types.SimpleNamespace(work=tmp_path, device="cpu")
     started_s = time.monotonic()
     begun_s, ended_s, records = utilisation._train("busy", {}, chosen)
-    assert len(records) == 2 and ended_s - begun_s > 0.8
-    assert time.monotonic() - ended_s > 1.0 and begun_s - started_s > 0.4
+    assert len(records) == 2 and ended_s - begun_s > 2
+    assert time.monotonic() - ended_s > 2 and begun_s - started_s > 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -97,7 +97,7 @@ def test_a_run_of_ours_names_a_planted_stage_and_a_profiler_that_is_not_there_is
     from tools.benchmarks.profilers import compare
 
     monkeypatch.setattr(compare.importlib.util, "find_spec", lambda name: None)
-    words = ["profilers", "--cases", "optimizer", "--watchers", "ours,traceml,torch", "--steps", "8"]
+    words = ["profilers", "--cases", "optimizer", "--watchers", "ours,traceml,torch", "--steps", "24"]
     places = ["--work", str(tmp_path / "work"), "--report", str(tmp_path)]
     assert command().main([*words, *places]) == 0, capsys.readouterr().err
     text = capsys.readouterr().out

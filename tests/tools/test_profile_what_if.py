@@ -5,12 +5,13 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import REPOSITORY, python, short_options
+from commands import REPOSITORY, TIMEOUT_S, python, short_options
 from short_runs import ONE_RANK, short_config
 from shown_profiles import bare, full, with_subject
 from test_profile_command import _command
@@ -77,7 +78,7 @@ def test_an_interruption_leaves_nothing_that_was_packed(image_folder, tmp_path, 
     )
     with process:
         heard = [line for line in iter(process.stdout.readline, "") if _is_trying(line, process, number)]
-        assert heard and process.wait(60) == 130
+        assert heard and process.wait(TIMEOUT_S) == 130
         told = process.stderr.read()
     assert not _left(process.pid) and "holds what was measured, without predictions" in told
     report = read_profile(tmp_path / "ddp" / "profile" / "report.json")
@@ -94,7 +95,8 @@ def _is_trying(line: str, process: subprocess.Popen, number: int) -> bool:
 
 
 def _left(pid: int) -> list[Path]:
-    return [path for place in ("/dev/shm", "/tmp") for path in Path(place).glob(f"{FOLDER_PREFIX}{pid}-*")]
+    places = (Path("/dev/shm"), Path(tempfile.gettempdir()))
+    return [path for place in places for path in place.glob(f"{FOLDER_PREFIX}{pid}-*")]
 
 
 @pytest.mark.parametrize(

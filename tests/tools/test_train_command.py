@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from commands import TRAIN, kill_all, run, short_options, start, torchrun, wait_for
+from commands import TIMEOUT_S, TRAIN, kill_all, run, short_options, start, torchrun, wait_for
 from pictures import write_image_folder
 from short_runs import outcome
 
@@ -46,13 +46,15 @@ def test_torchrun_starts_it_as_the_readme_says(image_folder, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_mid_epoch_saves_and_the_same_command_goes_on_to_the_same_bits(image_folder, tmp_path, number):
-    assert main(short_options(image_folder, tmp_path / "whole")) == 0
-    command = _command(image_folder, tmp_path / "stopped", **{"run.checkpoint-every-steps": 5})
+    # long beside the time in which the signal must come
+    more = {"epochs": 15, "run.checkpoint-every-steps": 5}
+    assert main(short_options(image_folder, tmp_path / "whole", **more)) == 0
+    command = _command(image_folder, tmp_path / "stopped", **more)
     process = start(command)
     folder = tmp_path / "stopped" / "ddp"
     wait_for(folder / "checkpoints" / "step-00000005.pt", process)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 128 + number, output
     assert "the same command goes on from there" in output
     assert not list(folder.rglob("*.partial"))

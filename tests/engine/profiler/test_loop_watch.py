@@ -34,7 +34,8 @@ class Watched:
         self.watch.begin()
         for _ in self.watch.watched(iter([batch] * num_batches)):
             with self.step.clock.span("forward"):
-                time.sleep(seconds)
+                if seconds:  # even sleeping for no time lets others run
+                    time.sleep(seconds)
         self.watch.end(1.0)
         return self.watch.turns[-1]
 
@@ -58,12 +59,12 @@ def test_quantiles_of_the_step_are_of_the_loop_alone_and_not_of_what_else_its_cl
     for _ in range(600):  # such as the step alone
         with clock.span("forward"):
             pass
-    forward = looked_on.turn(3, seconds=0.005).step["forward"]
-    assert forward.count == 3 and min(forward.quantiles_s) >= 0.005
+    forward = looked_on.turn(3, seconds=0.2).step["forward"]
+    assert forward.count == 3 and min(forward.quantiles_s) >= 0.2 - 1e-3
     assert looked_on.step.clock is clock and clock.read()["forward"].count == 603
-    assert looked_on.turn(3).step["forward"].quantiles_s[2] >= 0.004  # all turns of the loop together
+    assert looked_on.turn(3).step["forward"].quantiles_s[2] >= 0.16  # all turns of the loop together
     looked_on.watch.turns.clear()
-    assert looked_on.turn(3).step["forward"].quantiles_s[2] < 0.004  # what is forgotten does not count
+    assert looked_on.turn(3).step["forward"].quantiles_s[2] < 0.16  # what is forgotten does not count
 
 
 def test_delays_that_the_steps_clock_puts_into_stages_are_seen():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from short_runs import ONE_RANK
 
+from engine.profiler import measure as measuring
 from engine.profiler.measure import Counted, Experiment, Watch, measure
 from loaders.api import Batch
 
@@ -41,6 +42,23 @@ class Counting(Watch):
 
     def end(self, seconds):
         self.turns.append((self.before, len(self.worked), seconds))
+
+
+class Clock:
+    """Stands still but for what is added to it."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What measuring takes for the time."""
+    own = Clock()
+    monkeypatch.setattr(measuring, "time", own)
+    return own
 
 
 def run(experiments, seconds=0.0, rounds=2):
@@ -80,7 +98,7 @@ def test_a_turn_takes_at_most_what_there_is_and_bursts_whole():
     assert all((after - before) % 4 == 0 for before, after, _ in watch.turns)
 
 
-def test_even_a_short_turn_takes_a_whole_burst_of_workers_that_make_a_batch_each():
+def test_even_a_short_turn_takes_a_whole_burst_of_workers_that_make_a_batch_each(clock):
     """Two at once every 40 ms: a single one would seem to come at once, or take the time of two."""
     log, worked = [], []
     watch = Counting(worked)
@@ -88,13 +106,13 @@ def test_even_a_short_turn_takes_a_whole_burst_of_workers_that_make_a_batch_each
     class InPairs(Feed):
         def __call__(self, number):
             for index, batch in enumerate(super().__call__(number)):
-                time.sleep(0.04 if index % 2 == 0 else 0)
+                clock.now += 0.04 if index % 2 == 0 else 1e-9
                 yield batch
 
     pairs = Experiment("pairs", "", InPairs("pairs", log), worked.append, 5, every=2, watch=watch)
     rates = run([pairs], seconds=1e-6, rounds=4)
     assert [after - before for before, after, _ in watch.turns] == [2] * 4
-    assert rates["pairs"].rounds == pytest.approx([2 * IMAGES / 0.04] * 4, rel=0.2)
+    assert rates["pairs"].rounds == pytest.approx([2 * IMAGES / 0.04] * 4, rel=1e-6)
     # and a turn that may not take as many takes what it may
     worked.clear()
     watch.turns.clear()
@@ -102,20 +120,20 @@ def test_even_a_short_turn_takes_a_whole_burst_of_workers_that_make_a_batch_each
     assert [after - before for before, after, _ in watch.turns] == [4, 4]
 
 
-def test_of_bytes_that_come_for_many_batches_at_once_a_short_turn_sees_whole_bursts():
+def test_of_bytes_that_come_for_many_batches_at_once_a_short_turn_sees_whole_bursts(clock):
     log, worked = [], []
     watch = Counting(worked)
 
     class InBursts(Feed):
         def __call__(self, number):
             for index, batch in enumerate(super().__call__(number)):
-                time.sleep(0.04 if index % 8 == 0 else 0)
+                clock.now += 0.04 if index % 8 == 0 else 1e-9
                 yield batch
 
     bursts = Experiment("bursts", "", InBursts("bursts", log), worked.append, 8, every=8, least=8, watch=watch)
     rates = run([bursts], seconds=1e-6, rounds=3)
     assert [after - before for before, after, _ in watch.turns] == [8, 8, 8]
-    assert rates["bursts"].median == pytest.approx(8 * IMAGES / 0.04, rel=0.2)
+    assert rates["bursts"].median == pytest.approx(8 * IMAGES / 0.04, rel=1e-6)
 
 
 def test_even_a_budget_that_is_used_up_measures_a_batch_of_each():

@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from commands import REPOSITORY, short_options, torchrun
+from commands import REPOSITORY, TIMEOUT_S, short_options, torchrun
 from rank_signals import command_for, kill_ranks_under_max_restarts, never_stopped, started, stop_and_go_on
 
 
@@ -34,21 +34,23 @@ def test_a_rank_that_fails_ends_though_it_could_not_leave_the_others(
     monkeypatch.setenv("FEEDRATE_TEST_ERROR", error)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests"))
     with started(command_for(image_folder, tmp_path, loader="failing_loader:FailingLoader")) as process:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1  # torchrun's own
     assert told in output
     assert f"exitcode  : {status}" in output
     assert ("this is a bug" in output) == (error == "a bug")
 
 
-@pytest.mark.parametrize("command", [["find_lr.py", "--updates", "12"], ["profile.py", "--minutes", "0.02"]])
-def test_so_it_does_in_the_finder_and_in_a_profile(image_folder, tmp_path, monkeypatch, command):
+@pytest.mark.parametrize("words", [["find_lr.py", "--updates", "12"], ["profile.py", "--minutes", "0.02"]])
+def test_so_it_does_in_the_finder_and_in_a_profile(image_folder, tmp_path, monkeypatch, words):
     monkeypatch.setenv("FEEDRATE_TEST_ERROR", "a sentence")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests"))
-    program, *words = command
+    program, *words = words
     options = short_options(image_folder, tmp_path, loader="failing_loader:FailingLoader")
-    with started(torchrun(2, str(REPOSITORY / "tools" / program), *words, *options)) as process:
-        output, _ = process.communicate(timeout=60)
+    command = torchrun(2, str(REPOSITORY / "tools" / program), *words, *options)
+    command[3:3] = ["--monitor-interval=5"]  # else torchrun may end the other rank before it can say why it ends
+    with started(command) as process:
+        output, _ = process.communicate(timeout=TIMEOUT_S)
     assert "sample 7 is broken" in output and "another rank is gone" in output
     assert "in run_and_end" not in output  # torchrun's own traceback is there
     assert "exitcode  : 2" in output
