@@ -1,22 +1,15 @@
 import pytest
 import torch
+from moved_clock import MovedClock
 
 from engine.profiler import meter as meter_module
 from engine.profiler.meter import Meter
 from loaders.api import Batch
 
 
-class FakeClock:
-    def __init__(self):
-        self.now = 100.0
-
-    def perf_counter(self):
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch):
-    clock = FakeClock()
+    clock = MovedClock()
     monkeypatch.setattr(meter_module, "time", clock)
     return clock
 
