@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import weakref
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from devices import META, OnlySent
 from pictures import smooth_picture
 from PIL import Image
+from settling import at_rest, settled
 from stored_samples import plain_image
 
 from loaders.api import Batch
@@ -262,18 +262,6 @@ def test_the_batch_mates_of_what_only_dali_cannot_read_are_as_ever_in_the_next_e
         assert np.array_equal(ours, expected)
 
 
-def _threads_at_rest(wanted: int | None = None) -> int:
-    """How many there are once there are so many, or the same for a while: they end a moment after they were joined."""
-    until, before = time.monotonic() + 60, _threads_of_process()
-    while time.monotonic() < until:
-        time.sleep(0.02 if wanted is not None else 0.3)
-        now = _threads_of_process()
-        if now == (before if wanted is None else wanted):
-            return now
-        before = now
-    return before
-
-
 def _threads_of_process() -> int:
     """Also those that Python does not know of."""
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208
@@ -332,14 +320,14 @@ def test_what_dalis_batches_need_from_the_host_is_sent_without_waiting(folder, o
 
 def test_dalis_own_threads_end_with_the_epoch(folder, open_one):
     list(open_one(folder, "dali").epoch(0))
-    before = _threads_at_rest()
+    before = at_rest(_threads_of_process)
     for turn in range(5):
         loader = open_one(folder, "dali", num_workers=3)
         batches = loader.epoch(turn)
         next(batches)
         assert _threads_of_process() > before
         batches.close()
-        assert _threads_at_rest(before) == before
+        assert settled(_threads_of_process, before) == before
 
 
 def test_torchs_threads_are_left_alone(folder, open_one):

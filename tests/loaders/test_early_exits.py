@@ -4,14 +4,13 @@ import gc
 import os
 import re
 import threading
-import time
 from pathlib import Path
 
 import psutil
+from settling import at_rest, settled
 from stored_samples import LOADERS, for_each
 
 NUM_EXITS = 50
-_PATIENCE_S = 60
 
 
 def held() -> dict[str, object]:
@@ -38,24 +37,10 @@ def _may_be_ours(path: Path) -> bool:
         return True
 
 
-def settled(wanted: dict[str, object]) -> dict[str, object]:
-    """`held()`, once it is `wanted`: threads end a moment after they were joined, on a busy machine a long one."""
-    until = time.monotonic() + _PATIENCE_S
-    while (now := held()) != wanted and time.monotonic() < until:
-        time.sleep(0.02)
-    return now
-
-
-def at_rest() -> dict[str, object]:
-    """`held()`, once it does not change any more and the threads of DataLoader's queues are gone."""
-    until, before = time.monotonic() + _PATIENCE_S, held()
-    while time.monotonic() < until:
-        time.sleep(0.25)
-        now = held()
-        if now == before and not any("QueueFeeder" in thread.name for thread in threading.enumerate()):
-            break
-        before = now
-    return before
+def held_without_feeders() -> dict[str, object]:
+    """`held()`, once the threads of DataLoader's queues are gone."""
+    settled(lambda: any("QueueFeeder" in thread.name for thread in threading.enumerate()), False)
+    return held()
 
 
 @for_each(LOADERS)
@@ -64,18 +49,18 @@ def test_fifty_epochs_left_early_leave_nothing(samples, name, resize, open_one):
     for _ in range(2):  # what libraries start once and keep, their thread pools for instance
         next(open_one(samples, name, resize).epoch(0))
     gc.collect()
-    without = at_rest()
+    without = at_rest(held_without_feeders)
     loader = open_one(samples, name, resize)
     next(loader.epoch(0)), loader._end_running("the test begins")
     gc.collect()
-    before = at_rest()
+    before = at_rest(held_without_feeders)
     for turn in range(NUM_EXITS):
         batches = loader.epoch(turn, start=turn % 3)
         next(batches)
         if turn % 2:
             batches.close()
         del batches
-    assert settled(before) == before
+    assert settled(held, before) == before
     loader.close()
     del loader
-    assert settled(without) == without
+    assert settled(held, without) == without

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from settling import settled
 from stored_samples import LOADERS, READING_LOADERS, for_each, for_each_over_all_records, plain_image
 
 from loaders.api import Batch
@@ -162,10 +163,7 @@ def test_nothing_is_left_behind_however_an_epoch_ends(samples, name, resize, lea
             loader.close()
         else:
             del iterator
-        until = time.monotonic() + 60
-        while _held(60) != before and time.monotonic() < until:
-            time.sleep(0.05)
-        assert _held(60) == before
+        assert settled(lambda: _held(60), before) == before
         loader.close()
 
 
