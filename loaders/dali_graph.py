@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nvidia.dali import Pipeline, fn, types
 
 _LAYOUT_HW: dict[str, Any] = {"axis_names": "HW"}
+_MAX_PREALLOCATED = 1 << 30  # bytes of a GPU's memory
 
 
 class Feed(NamedTuple):
@@ -17,7 +18,7 @@ class Feed(NamedTuple):
 
     samples       n arrays: encoded bytes, uint8 [size], or pixels, uint8 [height, width, 3]
     window_start, window_shape   int32 [n, 2], rows before columns: the part of a sample that is decoded; inside it
-    rect_start, rect_shape       int32 [n, 2]: the planned rectangle, counted from the window; may reach past it
+    rect_start, rect_shape       int32 [n, 2]: the planned rectangle, counted from what is decoded; may reach past it
     flips         int32 [n], 1 to mirror
     """
 
@@ -48,6 +49,7 @@ class Graph:
     """What is built: `num_rows` samples, pixels where `raw` and else JPEGs, to squares of `size_px`.
 
     pads         whether a rectangle may reach past its sample's border, where `fill` is put
+    whole        whether JPEGs are decoded whole and cut then, and not only where the rectangle lies
     largest      width and height in pixels of the largest sample, for memory allocated in advance
     """
 
@@ -56,6 +58,7 @@ class Graph:
     fill: Sequence[int]
     raw: bool
     pads: bool
+    whole: bool
     num_threads: int
     device: torch.device
     largest: tuple[int, int]
@@ -65,6 +68,16 @@ class Graph:
     def on_gpu(self) -> bool:
         """Whether pixels are made, and delivered, on a CUDA device."""
         return self.device.type == "cuda"
+
+    @property
+    def outlives_epochs(self) -> bool:
+        """Whether what is built is kept for the next epoch: on a GPU building takes much more than threads."""
+        return self.on_gpu
+
+    @property
+    def windows(self) -> bool:
+        """Whether only a window of each sample is decoded."""
+        return not (self.raw or self.whole)
 
     def build(self) -> "RunningGraph":
         """A pipeline with its threads, started."""
@@ -83,7 +96,7 @@ class Graph:
                 images = images.gpu() if self.on_gpu else images
             else:
                 images = self._decoded(inputs)
-                images = self._filled(images, inputs) if self.pads else images
+                images = self._filled(images, inputs) if self.pads or self.whole else images
             images = fn.resize(
                 images,
                 size=[self.size_px, self.size_px],
@@ -98,8 +111,8 @@ class Graph:
     @property
     def input_names(self) -> list[str]:
         """The fields of `Feed` that are used: DALI refuses to be fed with others."""
-        window = [] if self.raw else ["window_start", "window_shape"]
-        rect = ["rect_start", "rect_shape"] if self.raw or self.pads else []
+        window = ["window_start", "window_shape"] if self.windows else []
+        rect = ["rect_start", "rect_shape"] if self.pads or not self.windows else []
         return ["samples", *window, *rect, "flips"]
 
     def _inputs(self) -> dict[str, Any]:
@@ -113,27 +126,35 @@ class Graph:
         }
 
     def _decoded(self, inputs: dict[str, Any]) -> Any:
-        """Only the part of each JPEG that is needed; bit-equal to decoding it whole on the CPU."""
-        options: dict[str, Any] = {"device": "cpu"}
-        if self.on_gpu:
-            options = {
-                "device": "mixed",
-                "jpeg_fancy_upsampling": True,  # as on the CPU, and as Pillow does
-                "hw_decoder_load": self.gpu.hw_decoder_load,
-                "device_memory_padding": self.gpu.device_memory_padding,
-                "host_memory_padding": self.gpu.host_memory_padding,
-                "preallocate_width_hint": self.largest[0],
-                "preallocate_height_hint": self.largest[1],
-            }
-        return fn.decoders.image_slice(
-            inputs["samples"],
-            start=inputs["window_start"],
-            shape=inputs["window_shape"],
-            output_type=types.RGB,
-            adjust_orientation=False,  # no other loader turns pictures by their EXIF data
-            **_LAYOUT_HW,
-            **options,
-        )
+        """JPEGs as pixels: all of them, or only the window that is needed, to the same bits on the CPU."""
+        options = {
+            "output_type": types.RGB,
+            "adjust_orientation": False,  # no other loader turns pictures by their EXIF data
+            **(self._on_gpu_options() if self.on_gpu else {"device": "cpu"}),
+        }
+        if self.whole:
+            return fn.decoders.image(inputs["samples"], **options)
+        window = {"start": inputs["window_start"], "shape": inputs["window_shape"]}
+        return fn.decoders.image_slice(inputs["samples"], **window, **_LAYOUT_HW, **options)
+
+    def _on_gpu_options(self) -> dict[str, Any]:
+        width, height = self._preallocated()
+        return {
+            "device": "mixed",
+            "jpeg_fancy_upsampling": True,  # as on the CPU, and as Pillow does
+            "hw_decoder_load": self.gpu.hw_decoder_load,
+            "device_memory_padding": self.gpu.device_memory_padding,
+            "host_memory_padding": self.gpu.host_memory_padding,
+            "preallocate_width_hint": width,
+            "preallocate_height_hint": height,
+        }
+
+    def _preallocated(self) -> tuple[int, int]:
+        """The size for which the hardware decoder takes memory in advance, for each of its share of the batch. None
+        where the largest of the set, width and height of which need not be one image's, would take too much."""
+        width, height = self.largest
+        num_bytes = 3 * width * height * self.num_rows * self.gpu.hw_decoder_load
+        return (width, height) if num_bytes <= _MAX_PREALLOCATED else (0, 0)
 
     def _filled(self, images: Any, inputs: dict[str, Any]) -> Any:
         return fn.slice(

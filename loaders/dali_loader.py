@@ -13,7 +13,7 @@ from PIL import Image
 
 from .api import Batch, LoaderOptions, ResizeMode
 from .crops import CenterCrop, RandomResizedCrop
-from .dali_graph import GpuDecoding, Graph
+from .dali_graph import GpuDecoding, Graph, RunningGraph
 from .dali_stream import Ingredients, Stream
 from .epochs import EpochLoader
 from .errors import LoaderError
@@ -43,8 +43,14 @@ class DaliLoader(EpochLoader):
     Of its stages only reading can be seen: what DALI does with the bytes nobody else can time, and to time the few rows
     that our threads make would say nothing of the others.
 
-    Each epoch has a pipeline of its own: starting one takes milliseconds on a CPU, and nothing stays when it is over.
-    Memory: the encoded bytes of `num_ahead` + 1 batches and the pixels of as many, beside what DALI's threads need.
+    On a GPU, JPEGs are decoded whole: with nvJPEG older than 13.2, as DALI for CUDA 12 has it, nvImageCodec 0.9 gives
+    windows of nearly all JPEGs to the processor, and those of the rest are reported to crash (nvImageCodec issue 55).
+
+    On a CPU each epoch has a pipeline of its own: starting one takes milliseconds, and nothing stays when it is over.
+    On a GPU an epoch that ends by itself leaves its pipeline to the next.
+
+    Memory: the encoded bytes of `num_ahead` + 1 batches and the pixels of as many, beside what DALI's threads need;
+    a GPU also holds the whole images of a batch.
     """
 
     name = "dali"
@@ -57,6 +63,11 @@ class DaliLoader(EpochLoader):
         self._gpu_decoding = gpu_decoding
         self._raw = bool(records.is_raw.all())
         self._unreadable: set[int] = set()  # what DALI failed on: it is not given them again
+        self._kept: tuple[Graph, RunningGraph] | None = None
+
+    def close(self) -> None:
+        super().close()
+        self._drop_kept()
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
         batches = self._made_batches(epoch, start)
@@ -86,8 +97,9 @@ class DaliLoader(EpochLoader):
                 job += 1
 
         chunk = max(1, min(_MAX_CHUNK, len(first) // (4 * self._num_workers)))
+        graph = self._graph(first)
         with (
-            Stream(self._graph(first), self._records, _is_suspect, self._repair) as stream,
+            Stream(graph, self._records, _is_suspect, self._repair, self._taken_up(graph)) as stream,
             ThreadTeam(rows_of, fetcher, num_jobs, self._options.num_ahead + 1, chunk, self._num_workers) as team,
         ):
             for job in range(num_jobs):
@@ -98,6 +110,21 @@ class DaliLoader(EpochLoader):
                 team.give_back(job)
                 push_all_that_are_fetched(job + 1 + len(stream))
                 yield self._on_device(self._batch(images, rows))
+            if graph.outlives_epochs and not self._closed and (running := stream.release()):
+                self._kept = graph, running
+
+    def _taken_up(self, graph: Graph) -> RunningGraph | None:
+        """What the epoch before has left, if it is the same."""
+        kept, self._kept = self._kept, None
+        if kept is None or kept[0] == graph:
+            return kept and kept[1]
+        kept[1].close()
+        return None
+
+    def _drop_kept(self) -> None:
+        if self._kept:
+            self._kept[1].close()
+        self._kept = None
 
     def _on_device(self, batch: Batch) -> Batch:
         """DALI's pixels are there already."""
@@ -110,6 +137,7 @@ class DaliLoader(EpochLoader):
             fill=like.fill,
             raw=self._raw,
             pads=not isinstance(self._plan.view.crop, _INSIDE),
+            whole=self._options.device.type == "cuda",
             num_threads=self._num_workers,
             device=self._options.device,
             largest=(int(self._records.widths.max()), int(self._records.heights.max())),
@@ -242,7 +270,8 @@ def _held_on_gpu(batches: Generator[Batch], device: torch.device) -> Generator[B
         for batch in batches:
             images = batch.images
             yield batch
-            used = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            # blocking, or waiting for it would keep a processor busy
+            used = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             used.record(torch.cuda.current_stream(device))
             held.append((images, used))
             while len(held) > 2 or (held and held[0][1].query()):  # type: ignore[no-untyped-call]

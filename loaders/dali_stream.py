@@ -1,5 +1,6 @@
 """Batches on their way through DALI: what each is made from, in order, and on after a sample that DALI cannot read."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable
 from io import BytesIO
@@ -38,11 +39,11 @@ class Ingredients:
         self.origins: dict[Row, tuple[int, int]] = {}
         self.painted: dict[Row, Pixels] = {}
 
-    def feed(self, records: Records, raw: bool) -> Feed:
+    def feed(self, records: Records, graph: Graph) -> Feed:
         """For DALI; rows that it shall not make become one black pixel."""
         count = len(self.rows)
         wanted = list(self.samples)
-        samples = [_BLACK_PIXEL if raw else _BLACK_IMAGE] * count
+        samples = [_BLACK_PIXEL if graph.raw else _BLACK_IMAGE] * count
         for row in wanted:
             samples[row] = self.samples[row]
         window_start, rect_start, flips = (np.zeros((count, 2), dtype=np.int32) for _ in range(3))
@@ -54,10 +55,10 @@ class Ingredients:
         # a rectangle beside the sample keeps one pixel of it as its window, which then lies outside the rectangle
         window_start[wanted] = np.clip(start, 0, sides - 1)
         window_shape[wanted] = np.clip(end, window_start[wanted] + 1, sides) - window_start[wanted]
-        rect_start[wanted] = start if raw else start - window_start[wanted]
+        rect_start[wanted] = start - window_start[wanted] if graph.windows else start
         rect_shape[wanted] = rects[:, 3:1:-1]
         for row in self.origins.keys() & self.samples.keys():
-            window_start[row] -= self.origins[row][::-1]
+            (window_start if graph.windows else rect_start)[row] -= self.origins[row][::-1]
         flips[wanted, 0] = self.rows.flips[wanted]
         return Feed(samples, window_start, window_shape, rect_start, rect_shape, np.ascontiguousarray(flips[:, 0]))
 
@@ -76,22 +77,30 @@ class Stream:
     DALI gives up a whole batch, and says that its pipeline is broken, if it cannot decode one sample; it does not say
     which. Nor may it be asked again: after its decoder failed on one of 37 samples, DALI 2.4 often ended the process
     with a segmentation fault. So headers are looked at before a sample comes here, and this is for what they do not
-    tell: rows that `is_suspect`, or all if none is, are handed to `repair`, and a new pipeline goes on, fed with all
-    else that was under way. Close it, or use it in a `with`.
+    tell: rows that `is_suspect`, or with a warning all if none is, are handed to `repair`, and a new pipeline goes on,
+    fed with all else that was under way. On a GPU, whose decoder leaves to the processor what it cannot read itself, a
+    batch without a suspect is an error: it is the GPU that failed, and what it does for a step would take the host
+    seconds. Close it, or use it in a `with`.
 
     is_suspect  whether the stored bytes, uint8 [size], may be what DALI failed on
     repair      makes a row by other means; raises LoaderError
+    running     a pipeline of this graph with nothing under way, as another stream released it
     """
 
     def __init__(
-        self, graph: Graph, records: Records, is_suspect: Callable[[NDArray[np.uint8]], bool], repair: Repair
+        self,
+        graph: Graph,
+        records: Records,
+        is_suspect: Callable[[NDArray[np.uint8]], bool],
+        repair: Repair,
+        running: RunningGraph | None = None,
     ) -> None:
         self._graph = graph
         self._records = records
         self._is_suspect = is_suspect
         self._repair = repair
         self._under_way: deque[tuple[Ingredients, Feed]] = deque()
-        self._running: RunningGraph | None = None
+        self._running = running
 
     def __len__(self) -> int:
         """Batches under way."""
@@ -99,7 +108,7 @@ class Stream:
 
     def push(self, batch: Ingredients) -> None:
         """Begin a batch; does not wait."""
-        feed = batch.feed(self._records, self._graph.raw)
+        feed = batch.feed(self._records, self._graph)
         self._under_way.append((batch, feed))
         if self._running is None:
             self._running = self._graph.build()
@@ -125,6 +134,12 @@ class Stream:
         except RuntimeError as error:
             return _reason(error)
 
+    def release(self) -> RunningGraph | None:
+        """The pipeline, for another stream, when every batch has been taken. This one is over."""
+        assert not self._under_way
+        running, self._running = self._running, None
+        return running
+
     def close(self) -> None:
         """Give up what is under way, as soon as DALI lets go of it. Idempotent."""
         if self._running is not None:
@@ -146,6 +161,8 @@ class Stream:
         if self._running is not None:
             self._running.close()
         suspects = [] if self._graph.raw else [r for r in sorted(batch.samples) if self._is_suspect(batch.samples[r])]
+        if not suspects:
+            self._tell_of_failure(reason)
         for row in suspects or sorted(batch.samples):
             del batch.samples[row]
             self._repair(batch, row, bool(suspects))
@@ -154,6 +171,13 @@ class Stream:
         self._running = None
         for batch in waiting:
             self.push(batch)
+
+    def _tell_of_failure(self, reason: str) -> None:
+        """On a batch whose samples all look sound."""
+        told = f"DALI failed on a batch of which every sample looks sound ({reason})"
+        if self._graph.on_gpu:
+            raise LoaderError(f"{told}: --loader turbo decodes without the GPU")
+        warnings.warn(f"{told}: loader 'dali' made that batch by other means, which takes longer", stacklevel=2)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -72,7 +72,8 @@ def decoded(device: str) -> None:
     stored = np.frombuffer(file.getvalue(), dtype=np.uint8)
 
     def outputs(files):  # type: ignore[no-untyped-def]  # DALI's graph nodes
-        return fn.decoders.image(files, device="mixed" if device == "cuda" else "cpu", output_type=types.RGB)
+        mixed = {"device": "mixed", "jpeg_fancy_upsampling": True}  # as loader `dali` asks for it
+        return fn.decoders.image(files, output_type=types.RGB, **(mixed if device == "cuda" else {"device": "cpu"}))
 
     images = _shared(_graph(device, "cpu", outputs), [stored, stored])
     off = np.abs(images.cpu().numpy().astype(int) - np.asarray(Image.open(file)).astype(int))

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from stored_samples import plain_image
 from loaders.api import Batch
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
 from loaders.errors import LoaderError
+from loaders.native import library
+from loaders.native.restart_markers import add_restart_markers
 from loaders.plan import Plan, Sequential, Shuffled, View
 from loaders.records import open_records
 from loaders.stage_writer import UNTIMED
@@ -27,6 +30,7 @@ pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
 from loaders import dali_graph, dali_loader, dali_stream
 
+NEEDS_KERNELS = pytest.mark.skipif(library.load() is None, reason=f"no native kernels: {library.why_not()}")
 WHOLE = Sequential(37)
 CENTER = View(CenterCrop(28, 32), 32)
 
@@ -245,7 +249,10 @@ def test_where_no_row_is_suspect_all_of_the_batch_is_made_by_other_means(
     monkeypatch.setattr(dali_loader, "_is_suspect", lambda _: False)
     records = changed(image_folder, tmp_path, {10: as_format("GIF")})
     loader = open_one(records, "dali", order=Sequential(8), view=CENTER)
-    images = delivered(loader)
+    with pytest.warns(
+        UserWarning, match=r"every sample looks sound \(nvImageCodec failure: '#4'\): loader 'dali' made"
+    ):
+        images = delivered(loader)
     assert np.array_equal(images[1], plain(records, loader, 0, 1))
     assert not np.array_equal(images[2], plain(records, loader, 0, 2))  # DALI's, a level off here and there
 
@@ -257,9 +264,80 @@ def test_the_batch_mates_of_what_only_dali_cannot_read_are_as_ever_in_the_next_e
     monkeypatch.setattr(dali_loader, "_is_suspect", lambda _: False)
     records = changed(image_folder, tmp_path, {10: as_format("GIF")})
     one, fresh = (open_one(records, "dali", order=Shuffled(9), view=CENTER) for _ in range(2))
-    delivered(one, 0)
-    for ours, expected in zip(delivered(one, 1), delivered(fresh, 1), strict=True):
-        assert np.array_equal(ours, expected)
+    with pytest.warns(UserWarning, match="every sample looks sound"):
+        delivered(one, 0)
+        pairs = zip(delivered(one, 1), delivered(fresh, 1), strict=True)
+    assert all(np.array_equal(ours, expected) for ours, expected in pairs)
+
+
+class BrokenGpu:
+    """A graph, and at work what it builds, on a GPU that fails at each batch."""
+
+    raw, windows, on_gpu = False, False, True
+
+    def build(self):
+        return self
+
+    def feed(self, given):
+        pass
+
+    def take(self):
+        raise RuntimeError("Error in MIXED operator, encountered:\n\nCUDA allocation failed\nC++ context")
+
+    def close(self):
+        pass
+
+
+def test_a_gpu_that_fails_is_an_error_and_not_left_to_the_host(folder):
+    """Which would make a batch in the time of a hundred, and say nothing of it."""
+    plan = Plan(folder.widths, folder.heights, WHOLE, CENTER)
+    batch = dali_stream.Ingredients(plan.rows(0, 0))
+    batch.samples = {3: dali_stream._BLACK_IMAGE}
+    told = r"every sample looks sound \(CUDA allocation failed\): --loader turbo decodes without the GPU$"
+    with dali_stream.Stream(BrokenGpu(), folder, lambda data: False, None) as stream:
+        stream.push(batch)
+        with pytest.raises(LoaderError, match=told):
+            stream.take()
+
+
+@pytest.mark.parametrize("crop", [RandomResizedCrop(), PadCrop(20), CenterCrop(28, 32)], ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize("with_markers", [False, pytest.param(True, marks=NEEDS_KERNELS)])
+def test_jpegs_decoded_whole_and_cut_then_have_the_same_bits(
+    image_folder, tmp_path, open_one, monkeypatch, crop, with_markers
+):
+    """As is done on a GPU, which cannot decode parts of them."""
+
+    def marked(data: bytes) -> bytes:
+        encoded = BytesIO()
+        Image.open(BytesIO(data)).resize((400, 300)).save(encoded, "JPEG", quality=90)
+        return add_restart_markers(encoded.getvalue())
+
+    records = changed(image_folder, tmp_path, dict.fromkeys(range(37), marked) if with_markers else {})
+    if with_markers:
+        records = open_records(tmp_path, "train")  # of their new sizes
+    origins = []
+    cut, graph = dali_loader._cut, dali_loader.DaliLoader._graph
+
+    def noting(jpeg, batch, row):
+        part = cut(jpeg, batch, row)
+        origins.extend(batch.origins.get(row, (0, 0)))
+        return part
+
+    monkeypatch.setattr(dali_loader, "_cut", noting)
+    view = View(crop, 32, 0.5, fill=(10, 130, 250))
+    windows = delivered(open_one(records, "dali", order=Shuffled(9), view=view))
+    monkeypatch.setattr(dali_loader.DaliLoader, "_graph", lambda *words: replace(graph(*words), whole=True))
+    whole = delivered(open_one(records, "dali", order=Shuffled(9), view=view))
+    assert all(np.array_equal(one, other) for one, other in zip(windows, whole, strict=True))
+    # the others need nearly all, or what lies beyond a border: that is not worth cutting, or cannot be cut
+    assert any(origins) is (with_markers and isinstance(crop, RandomResizedCrop))
+
+
+@pytest.mark.parametrize(("largest", "expected"), [((500, 400), (500, 400)), ((12_000, 9_000), (0, 0))])
+def test_memory_is_taken_in_advance_only_where_the_largest_sample_leaves_some(largest, expected):
+    graph = dali_graph.Graph(256, 224, (0, 0, 0), False, False, True, 4, torch.device("cuda"), largest)
+    options = graph._on_gpu_options()
+    assert (options["preallocate_width_hint"], options["preallocate_height_hint"]) == expected
 
 
 def _threads_of_process() -> int:
@@ -296,7 +374,7 @@ def test_dalis_memory_is_given_back_only_after_the_steps_that_read_it_have_ended
     def note():
         alive_when_waited.append([images() is not None for images in alive])
 
-    monkeypatch.setattr(torch.cuda, "Event", lambda: FakeEvent(note))
+    monkeypatch.setattr(torch.cuda, "Event", lambda blocking: FakeEvent(note))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeEvent(note))
     for _ in dali_loader._held_on_gpu(made(), torch.device("cuda")):
         pass
@@ -328,6 +406,34 @@ def test_dalis_own_threads_end_with_the_epoch(folder, open_one):
         assert _threads_of_process() > before
         batches.close()
         assert settled(_threads_of_process, before) == before
+
+
+def test_where_building_is_dear_a_pipeline_is_kept_from_epoch_to_epoch(folder, open_one, monkeypatch, graphs_built):
+    """As on a GPU; and given up where an epoch was left early, where another is needed, and when the loader closes."""
+    expected = [delivered(open_one(folder, "dali", num_workers=2), epoch) for epoch in range(4)]
+    monkeypatch.setattr(dali_graph.Graph, "outlives_epochs", True)
+    before = at_rest(_threads_of_process)
+    loader = open_one(folder, "dali", num_workers=2)
+    graphs_built.clear()
+    for epoch in (0, 1):
+        assert all(np.array_equal(*pair) for pair in zip(delivered(loader, epoch), expected[epoch], strict=True))
+    assert len(graphs_built) == 1
+    batches = loader.epoch(2)
+    next(batches)
+    batches.close()  # with batches under way
+    for epoch in (2, 3):
+        assert all(np.array_equal(*pair) for pair in zip(delivered(loader, epoch), expected[epoch], strict=True))
+    assert len(graphs_built) == 2 and at_rest(_threads_of_process) > before
+    loader.close()
+    assert settled(_threads_of_process, before) == before
+
+
+def test_a_pipeline_of_another_size_is_not_kept(folder, open_one, monkeypatch, graphs_built):
+    monkeypatch.setattr(dali_graph.Graph, "outlives_epochs", True)
+    view = View(CenterCrop(28, 32), ((0, 32), (1, 48)))
+    loader = open_one(folder, "dali", view=view)
+    sizes = [delivered(loader, epoch)[0].shape[1] for epoch in (0, 1, 2)]
+    assert sizes == [32, 48, 48] and len(graphs_built) == 2
 
 
 def test_torchs_threads_are_left_alone(folder, open_one):
