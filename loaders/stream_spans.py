@@ -4,14 +4,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
 
 from .stage_writer import UNTIMED, StageWriter
 
-_CALIBRATING_CYCLES = 20_000_000
+_CALIBRATION_CYCLES = 20_000_000  # about a hundredth of a second
+_CALIBRATIONS = 5
 
 
 def spanning(times: StageWriter, stage: str, device: torch.device) -> Callable[[int], AbstractContextManager[object]]:
@@ -20,7 +21,7 @@ def spanning(times: StageWriter, stage: str, device: torch.device) -> Callable[[
     Not at all on other devices: there nobody sees when it is done.
     """
     if device.type == "cuda":
-        return StreamSpans(times, stage).span
+        return StreamSpans(times, stage, device).span
     return partial((times if device.type == "cpu" else UNTIMED).stage, stage)
 
 
@@ -31,17 +32,33 @@ class _Work(NamedTuple):
     cpu_ns: int
 
 
-class StreamSpans:
-    """One stage's. Wall time is the device's, processor time what it takes the host to ask for it.
+@cache
+def cycles_per_s(device: torch.device) -> float:
+    """How fast a GPU counts in `torch.cuda._sleep`: found out once, at the clock it has after some warming up."""
+    found = 0.0
+    with torch.cuda.device(device):
+        for _ in range(_CALIBRATIONS):
+            begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            begun.record(torch.cuda.current_stream(device))
+            torch.cuda._sleep(_CALIBRATION_CYCLES)  # type: ignore[no-untyped-call]
+            ended.record(torch.cuda.current_stream(device))
+            ended.synchronize()
+            found = 1e3 * _CALIBRATION_CYCLES / begun.elapsed_time(ended)
+    return found
 
-    A delay of either kind keeps the device's stream busy, and no processor.
+
+class StreamSpans:
+    """One stage's, of the stream that is the current one of `device`. Wall time is the device's, processor time what it
+    takes the host to ask for it.
+
+    A delay of either kind keeps that stream busy, and no processor.
     """
 
-    def __init__(self, times: StageWriter, stage: str) -> None:
+    def __init__(self, times: StageWriter, stage: str, device: torch.device) -> None:
         self._times = times
         self._stage = stage
+        self._device = device
         self._under_way: deque[_Work] = deque()
-        self._cycles_per_s: float | None = None
 
     @contextmanager
     def span(self, images: int) -> Iterator[None]:
@@ -52,13 +69,15 @@ class StreamSpans:
         self.collect()
         begun_cpu_ns = time.thread_time_ns()
         delay_ns = self._times.stage(self._stage, images).delay_ns
-        cycles = self._cycles(abs(delay_ns) * images / 1e9) if delay_ns and images else 0
+        delay_s = abs(delay_ns) * images / 1e9
+        cycles = int(delay_s * cycles_per_s(self._device)) if delay_s else 0
         begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        begun.record(torch.cuda.current_stream())
+        begun.record(torch.cuda.current_stream(self._device))
         if cycles:
-            torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]
+            with torch.cuda.device(self._device):
+                torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]
         yield
-        ended.record(torch.cuda.current_stream())
+        ended.record(torch.cuda.current_stream(self._device))
         self._under_way.append(_Work(begun, ended, images, time.thread_time_ns() - begun_cpu_ns))
 
     def collect(self) -> None:
@@ -67,14 +86,3 @@ class StreamSpans:
             work = self._under_way.popleft()
             wall_ns = round(1e6 * work.begun.elapsed_time(work.ended))
             self._times.stage(self._stage).record(work.images, wall_ns, work.cpu_ns)
-
-    def _cycles(self, seconds: float) -> int:
-        """Of the device's clock, which is measured when the first delay is asked for."""
-        if self._cycles_per_s is None:
-            begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-            begun.record(torch.cuda.current_stream())
-            torch.cuda._sleep(_CALIBRATING_CYCLES)  # type: ignore[no-untyped-call]
-            ended.record(torch.cuda.current_stream())
-            ended.synchronize()
-            self._cycles_per_s = 1e3 * _CALIBRATING_CYCLES / begun.elapsed_time(ended)
-        return int(seconds * self._cycles_per_s)

@@ -51,7 +51,8 @@ def _copied(batches: Generator[SomeBatch], device: torch.device, times: StageWri
 
 
 def _copied_ahead(batches: Generator[SomeBatch], device: torch.device, times: StageWriter) -> Generator[SomeBatch]:
-    """Hand out batch k while batch k + 1 is copied on a stream of its own.
+    """Hand out batch k while batch k + 1 is copied on a stream of its own; but the first at once: training on it need
+    not wait until the second is made.
 
     Who owns which memory, and until when:
 
@@ -63,27 +64,29 @@ def _copied_ahead(batches: Generator[SomeBatch], device: torch.device, times: St
       copy before that stream's work, as submitted when the tensor is dropped, has ended.
     """
     copying = _copying_stream(device)
-    copies = StreamSpans(times, "copy")
+    copies = StreamSpans(times, "copy", device)
     staging = _Staging(times)
-    ahead: tuple[SomeBatch, torch.cuda.Event] | None = None
+    newest: tuple[SomeBatch, torch.cuda.Event] | None = None
+    ahead, is_first = None, True
     try:
         while True:
-            if ahead:
-                ahead[1].synchronize()  # from here on `batches` and `staging` may overwrite what was copied
+            if newest:
+                newest[1].synchronize()  # from here on `batches` and `staging` may overwrite what was copied
                 copies.collect()
             host, failure = _next_or_failure(batches)
-            current, ahead = ahead, None
-            if host is not None:
-                ahead = _start_copy(host, staging, copying, copies)
-            if current is not None:
-                yield _ready(*current, device)
+            newest = None if host is None else _start_copy(host, staging, copying, copies)
+            due, ahead = (newest, None) if is_first else (ahead, newest)
+            is_first = False
+            if due is not None:
+                yield _ready(*due, device)
+            del due  # what the consumer gives up is given up
             if failure is not None:
                 raise failure
             if host is None:
                 return
     finally:
-        if ahead:
-            ahead[1].synchronize()  # the copy still reads the slab that closing `batches` gives up
+        if newest:
+            newest[1].synchronize()  # the copy still reads the slab that closing `batches` gives up
         batches.close()
 
 

@@ -7,12 +7,12 @@ The loader's stages take theirs from `StageTimes.delay`. The step has its clock 
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 
 import torch
 
 from loaders.errors import FeedrateError, did_you_mean
 from loaders.stage_writer import Delay, obey_delay
+from loaders.stream_spans import cycles_per_s
 
 from .step_clock import StageSpan, StepClock
 
@@ -21,9 +21,6 @@ CLOCKED_STAGES = ("prepare", "forward", "backward", "clip", "optimizer")
 
 # takes the time of a delay, for so many images
 Spend = Callable[[Delay, int], None]
-
-_CALIBRATION_CYCLES = 20_000_000  # about a hundredth of a second
-_CALIBRATIONS = 5
 
 
 class DelayedClock:
@@ -78,9 +75,9 @@ def delayed_clock(
     return DelayedClock(clock, delays, images_per_step, _on_gpu(device) if device.type == "cuda" else _on_the_host)
 
 
-def cycles_for(seconds: float, cycles_per_s: float) -> int:
-    """What to ask `torch.cuda._sleep` for."""
-    return max(1, round(seconds * cycles_per_s))
+def cycles_for(seconds: float, rate: float) -> int:
+    """What to ask `torch.cuda._sleep` for, which counts to `rate` in a second."""
+    return max(1, round(seconds * rate))
 
 
 def _on_the_host(delay: Delay, images: int) -> None:
@@ -88,25 +85,10 @@ def _on_the_host(delay: Delay, images: int) -> None:
 
 
 def _on_gpu(device: torch.device) -> Spend:
-    cycles_per_s = _cycles_per_s(device)
+    rate = cycles_per_s(device)
 
     def spend(delay: Delay, images: int) -> None:
         with torch.cuda.device(device):
-            torch.cuda._sleep(cycles_for(delay.seconds * images, cycles_per_s))  # type: ignore[no-untyped-call]
+            torch.cuda._sleep(cycles_for(delay.seconds * images, rate))  # type: ignore[no-untyped-call]
 
     return spend
-
-
-@cache
-def _cycles_per_s(device: torch.device) -> float:
-    """How fast the GPU counts in `torch.cuda._sleep`: found out once, at the clock it has after some warming up."""
-    with torch.cuda.device(device):
-        found: list[float] = []
-        for _ in range(_CALIBRATIONS):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-            start.record()
-            torch.cuda._sleep(_CALIBRATION_CYCLES)  # type: ignore[no-untyped-call]
-            end.record()
-            end.synchronize()
-            found.append(_CALIBRATION_CYCLES / (start.elapsed_time(end) / 1e3))
-        return found[-1]

@@ -1,5 +1,6 @@
 """Work of a device's stream is noted when it is over and never waited for. The device here is a stand-in."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from loaders.stage_writer import UNTIMED
 from loaders.stream_spans import StreamSpans, spanning
 
 CYCLES_PER_MS = 1_000_000
+SECOND = torch.device("cuda", 1)  # need not be the current one
 
 
 class Device:
@@ -47,17 +49,23 @@ class Device:
 
 @pytest.fixture
 def device(monkeypatch):
-    made = Device()
+    made, asked = Device(), []
     cuda = SimpleNamespace(
-        Event=made.event, current_stream=lambda: None, _sleep=lambda cycles: made.work(cycles / CYCLES_PER_MS)
+        Event=made.event,
+        current_stream=asked.append,
+        device=lambda device: nullcontext(),
+        _sleep=lambda cycles: made.work(cycles / CYCLES_PER_MS),
     )
     monkeypatch.setattr(stream_spans, "torch", SimpleNamespace(cuda=cuda, device=torch.device))
-    return made
+    stream_spans.cycles_per_s.cache_clear()
+    yield made
+    stream_spans.cycles_per_s.cache_clear()
+    assert set(asked) <= {SECOND, torch.device("cuda")}
 
 
 def test_what_is_over_is_noted_with_the_devices_time_and_nobody_waits(device):
     times = StageTimes(1)
-    spans = StreamSpans(times.writer(0), "copy")
+    spans = StreamSpans(times.writer(0), "copy", SECOND)
     for _ in range(3):
         with spans.span(4):
             device.work(8.0)
@@ -76,7 +84,7 @@ def test_what_is_over_is_noted_with_the_devices_time_and_nobody_waits(device):
 @pytest.mark.parametrize("kind", ["sleep", "spin"])
 def test_a_delay_keeps_the_device_busy_for_its_images(device, kind):
     times = StageTimes(1, {"copy": Delay(kind, 0.005)})
-    spans = StreamSpans(times.writer(0), "copy")
+    spans = StreamSpans(times.writer(0), "copy", SECOND)
     for images in (4, 0):  # 0: counted, and delayed, elsewhere
         with spans.span(images):
             device.work(1.0)
@@ -88,7 +96,7 @@ def test_a_delay_keeps_the_device_busy_for_its_images(device, kind):
 
 def test_without_stage_times_no_event_is_made(monkeypatch):
     monkeypatch.setattr(stream_spans, "torch", None)
-    with StreamSpans(UNTIMED, "copy").span(4):
+    with StreamSpans(UNTIMED, "copy", SECOND).span(4):
         pass
 
 

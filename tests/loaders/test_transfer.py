@@ -147,6 +147,32 @@ def test_all_epochs_of_all_loaders_copy_on_one_stream_a_device(streams_made):
     assert streams_made == [1, 0]
 
 
+def numbered(asked, fails_at=None):
+    """Four batches in one slab; `asked` grows with each that is made. In place of one comes LoaderError."""
+    source = Source(4, pinned=False)
+    for number, batch in enumerate(source.batches()):
+        asked.append(number)
+        if number == fails_at:
+            raise LoaderError(f"batch {number} is none")
+        yield batch
+
+
+def test_the_first_batch_does_not_wait_for_the_second_and_each_later_one_is_copied_ahead(streams_made):
+    asked, found = [], []
+    for batch in to_device(numbered(asked), torch.device("cuda")):
+        found.append((int(batch.ids[0]), asked[-1]))
+    assert found == [(0, 0), (1, 2), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("fails_at", [0, 1, 2, 3])
+def test_an_error_comes_after_the_batch_before_it(streams_made, fails_at):
+    found = []
+    with pytest.raises(LoaderError, match=f"batch {fails_at} is none"):
+        for batch in to_device(numbered([], fails_at), torch.device("cuda")):
+            found.append(int(batch.ids[0]))
+    assert found == list(range(fails_at))
+
+
 @pytest.mark.gpu
 @needs_cuda
 def test_on_cuda_sending_does_not_wait_and_what_is_sent_may_change_at_once():
