@@ -182,6 +182,8 @@ def build_step(
     Without a model, one with random weights: those who measure need no others. `plateau` may lower what is scheduled.
     """
     channels_last = config.execution.channels_last
+    if config.execution.deterministic:
+        use_deterministic_kernels()
     _let_cudnn_choose(config, ranks)
     if model is None:
         model = prepare_model(config, num_classes, ranks, say=lambda text: None, fresh=False)

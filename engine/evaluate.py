@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from .augment import Normalize
 from .dist import Ranks
 from .profiler.device_clock import device_clock
 from .reporting.class_counts import ClassCounts, count_classes
+from .safeguards.memory import memory_in_use, within_memory
 from .step import Precision
 
 Answer = Callable[[nn.Module, torch.Tensor], torch.Tensor]
@@ -90,7 +92,8 @@ def evaluate(
 
     Every forward pass has the loader's one padded shape and every batch the same samples whatever the number of
     ranks, so that each image's result is the same to the bit; padding is cut off before anything is counted. `watch`
-    is shown every batch of this rank with its float32 [B, classes] logits, both padded.
+    is shown every batch of this rank with its float32 [B, classes] logits, both padded. Raises FeedrateError where the
+    memory does not suffice.
     """
     ranks.same_buffers(model)
     was_training = model.training
@@ -101,7 +104,7 @@ def evaluate(
     for batch in loader.epoch(0):
         inputs = normalize(batch.images)
         with clock.span(), precision.autocast():
-            padded = answer(model, inputs)
+            padded = within_memory(partial(answer, model, inputs), partial(_out_of_memory, inputs.shape, ranks.device))
         watch(batch, padded)
         logits, labels = padded[: batch.num_valid], batch.labels[: batch.num_valid]
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
@@ -113,6 +116,14 @@ def evaluate(
     model.train(was_training)
     classes = count_classes(torch.cat(predicted), torch.cat(labels_seen), padded.shape[1], ranks)
     return _sum_up(classes, num_top5, loss_sum, _inference_times(clock.seconds(), num_rows, ranks), ranks)
+
+
+def _out_of_memory(inputs_shape: torch.Size, device: torch.device) -> str:
+    num_images, _, _, size_px = inputs_shape
+    return (
+        f"out of memory in evaluation: {num_images} images of {size_px} px a rank do not fit, {memory_in_use(device)};"
+        " use a smaller --data.eval-batch-size-per-rank"
+    )
 
 
 def _inference_times(seconds: list[float], num_rows: int, ranks: Ranks) -> tuple[float | None, float]:

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,6 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from loaders.api import FeedrateError
 from loaders.counter_random import stream_key
 
 from .augment import Normalize
@@ -23,7 +23,7 @@ from .optimisation.schedule import Schedule
 from .optimisation.windows import Windows
 from .profiler.step_clock import step_clock
 from .safeguards.determinism import told_where_there_is_none
-from .safeguards.memory import is_out_of_memory, memory_in_use, release_memory
+from .safeguards.memory import is_out_of_memory, memory_in_use, release_memory, within_memory
 
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,10 +37,15 @@ class Precision:
     def __init__(self, name: str, device: torch.device) -> None:
         self._device_type = device.type
         self._dtype = _AUTOCAST_DTYPES.get(name)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+        self._scales = name == "fp16"
+        self.scale_anew()
         matmul = "high" if name == "tf32" else "highest"
         torch.set_float32_matmul_precision(matmul)
         torch.backends.cudnn.allow_tf32 = name == "tf32"
+
+    def scale_anew(self) -> None:
+        """Begin with a scaler as at the start: one that an update broke off in refuses another."""
+        self.scaler = torch.amp.GradScaler(self._device_type, enabled=self._scales)
 
     def state_dict(self) -> dict[str, Any]:
         """The scale of the loss and what moves it; empty where there is none."""
@@ -111,14 +116,8 @@ class TrainStep:
         the model had right (int64 scalar). Raises FeedrateError where the memory does not suffice, or no kernel is
         deterministic and all have to be.
         """
-        try:
-            with told_where_there_is_none():
-                return self._train_on(images, labels, ids, step)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # after the handler, since the traceback held what was computed so far
-        raise FeedrateError(self._out_of_memory(images.shape))
+        train = partial(self._train_on, images, labels, ids, step)
+        return within_memory(train, partial(self._out_of_memory, images.shape))
 
     def inputs_of(
         self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
@@ -141,12 +140,20 @@ class TrainStep:
         a fresh run's first step and a resumed run's first step would each sum in an order the other does not, and on
         3 ranks or more the sums would differ in their last bits. A compiled model is compiled here, for each size of
         images alone: code for any size would have other bits, and a resumed run would not have met the first size.
+
+        Raises FeedrateError as a step does.
         """
         needed = self._config.execution.compile or (self._distributed is not None and not self._warm)
         if images_shape in self._warm or not needed:
             return 0.0
         started = time.perf_counter()
         self._warm.add(images_shape)
+        warm = partial(self._warm_up, images_shape, num_classes)
+        within_memory(warm, partial(self._out_of_memory, images_shape))
+        return time.perf_counter() - started
+
+    @told_where_there_is_none()
+    def _warm_up(self, images_shape: torch.Size, num_classes: int) -> None:
         buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
         gradients = [(parameter, parameter.grad) for parameter in self.module.parameters()]
         self.optimizer.zero_grad(set_to_none=True)
@@ -154,7 +161,7 @@ class TrainStep:
         images = torch.zeros(images_shape, dtype=torch.uint8, device=self._ranks.device)
         labels = torch.arange(images_shape[0], device=self._ranks.device) % num_classes
         for closes in (False, True) if self.windows.accumulate > 1 else (True,):
-            with told_where_there_is_none(), self._exchange(closes):
+            with self._exchange(closes):
                 loss, _ = self._forward(self._model, self.normalize(images), labels)
                 torch.autograd.backward(loss)
         loss.item()  # waits until a GPU is done
@@ -163,7 +170,6 @@ class TrainStep:
                 parameter.grad = gradient
             for name, buffer in self.module.named_buffers():
                 buffer.copy_(buffers[name])
-        return time.perf_counter() - started
 
     def fits(self, num_images: int, size_px: int) -> bool:
         """Whether a whole step of this rank alone, with so many images, fits into memory. It trains on black images:
@@ -180,6 +186,7 @@ class TrainStep:
             if not is_out_of_memory(error):
                 raise
             fit = False
+            self.precision.scale_anew()
         else:
             fit = True
         self.optimizer.zero_grad(set_to_none=True)
@@ -190,6 +197,7 @@ class TrainStep:
         """What steps run in to exchange no gradients: to see what the exchange costs. Ranks then drift apart."""
         return nullcontext() if self._distributed is None else self._distributed.no_sync()
 
+    @told_where_there_is_none()
     def _train_on(
         self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -241,6 +249,8 @@ class TrainStep:
             f"out of memory: a batch of {num_images * self._ranks.world_size} ({num_images} images of {size_px} px"
             f" a rank) does not fit, {used}"
         )
+        if self._distributed is not None:  # whose exchange of gradients was broken off: nothing can be tried here
+            return f"{told}; use a smaller --data.batch-size: tools/find_batch_size.py finds the largest that fits"
         fitting = num_images // 2
         while fitting and not self.fits(fitting, size_px):
             fitting //= 2
@@ -258,6 +268,10 @@ def _compiled(model: nn.Module, config: Config) -> nn.Module:
 
     schedule = config.data.train_view().size_px
     num_sizes = 1 if isinstance(schedule, int) else len(schedule)
+    if config.execution.deterministic:  # or it would choose kernels, and so the order of sums, by timing them
+        import torch._inductor.config
+
+        torch._inductor.config.deterministic = True
     # where the limit is reached torch goes on uncompiled; windows compile with and without an exchange of gradients
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * num_sizes)
     return torch.compile(model, dynamic=False)  # type: ignore[return-value]

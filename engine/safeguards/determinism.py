@@ -15,6 +15,8 @@ def use_deterministic_kernels() -> None:
     """From here on, in this process."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
+    # or torch would fill all memory it takes, which finds mistakes and changes no result
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -1,18 +1,43 @@
 """Running out of memory: how it is recognised, and how much there is."""
 
 import gc
+from collections.abc import Callable
+from typing import TypeVar
 
 import psutil
 import torch
 
+from loaders.errors import FeedrateError
 from loaders.memory_limit import available_memory_bytes
 
-_CPU_ALLOCATOR_FAILED = "DefaultCPUAllocator: can't allocate memory"  # torch raises a plain RuntimeError there
+Result = TypeVar("Result")
+# what torch says where it raises a plain RuntimeError
+_SAID = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "unable to find an engine to execute this computation",  # of a convolution no plan of which finds its workspace
+    "CUDA error: out of memory",  # outside torch's own allocator, as where a kernel is loaded
+    "Triton Error [CUDA]: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device's or the processor's memory did not suffice."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or _CPU_ALLOCATOR_FAILED in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _SAID)
+
+
+def within_memory(work: Callable[[], Result], told: Callable[[], str]) -> Result:
+    """What `work` returns. Raises FeedrateError with what `told` returns where memory does not suffice."""
+    try:
+        return work()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    # after the handler, since the traceback held what was computed so far
+    raise FeedrateError(told())
 
 
 def release_memory(device: torch.device) -> None:

@@ -22,9 +22,12 @@ class Stays(nn.Linear):
 @pytest.mark.parametrize(
     ("device", "deterministic", "chooses"), [("cuda", False, True), ("cuda", True, False), ("cpu", False, False)]
 )
-def test_cudnn_tries_its_algorithms_on_cuda_unless_the_bits_must_be_the_same(
+def test_every_step_has_the_kernels_that_are_asked_for_whoever_builds_it(
     device, deterministic, chooses, tmp_path, monkeypatch
 ):
+    """cuDNN tries its algorithms on CUDA unless the bits must be the same; a profile measures what training does."""
+    asked = []
+    monkeypatch.setattr(build, "use_deterministic_kernels", lambda: asked.append(True))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", not chooses)
     for needs_the_device in ("Normalize", "TrainStep"):
         monkeypatch.setattr(build, needs_the_device, lambda *words, **more: None)
@@ -32,4 +35,4 @@ def test_cudnn_tries_its_algorithms_on_cuda_unless_the_bits_must_be_the_same(
     config = dataclasses.replace(short_config(tmp_path, tmp_path), execution=execution)
     ranks = dataclasses.replace(ONE_RANK, device=torch.device(device))
     build.build_step(config, ranks, 2, IMAGENET_CHANNELS, 1, Stays(2, 2))
-    assert torch.backends.cudnn.benchmark is chooses
+    assert torch.backends.cudnn.benchmark is chooses and bool(asked) is deterministic

@@ -22,7 +22,7 @@ from engine.reporting.class_counts import count_classes
 from engine.reporting.prediction_sample import PredictionSample
 from engine.reporting.run_folder import RunFolder
 from engine.step import Precision
-from loaders.api import Batch, LoaderOptions
+from loaders.api import Batch, FeedrateError, LoaderOptions
 from loaders.choose import open_loader
 from loaders.crops import CenterCrop
 from loaders.plan import Plan, Sequential, Shard, View
@@ -100,6 +100,16 @@ def test_evaluating_leaves_the_model_as_it_was(model, image_folder):
     _evaluate(model, image_folder, 8)
     assert model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_batch_that_memory_does_not_suffice_for_is_told_in_a_sentence(image_folder):
+    class Hungry(nn.Module):
+        def forward(self, images):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    told = r"^out of memory in evaluation: 7 images of 16 px a rank do not fit, .* --data\.eval-batch-size-per-rank$"
+    with pytest.raises(FeedrateError, match=told):
+        _evaluate(Hungry(), image_folder, 7)
 
 
 def test_top5_of_fewer_than_five_classes_is_always_right_and_more_is_counted():

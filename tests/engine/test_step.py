@@ -247,24 +247,67 @@ def test_a_compiled_model_trains_as_the_plain_one_under_its_plain_names():
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+class _Hungry(nn.Module):
+    """For which no more than `most` images fit into memory."""
+
+    def __init__(self, most, error):
+        super().__init__()
+        self.linear = nn.Linear(3 * 64, 5)
+        self._most = most
+        self._error = error
+
+    def forward(self, images):
+        if len(images) > self._most:
+            raise self._error
+        return self.linear(images.flatten(1))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("FIND was unable to find an engine to execute this computation after trying all plans."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
 @pytest.mark.parametrize(("most", "told"), [(3, "3 a rank fit: use --data.batch-size 3,"), (0, "not even 1 image")])
-def test_out_of_memory_is_a_sentence_that_says_what_fits(error, most, told):
-    class Hungry(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(3 * 64, 5)
-
-        def forward(self, images):
-            if len(images) > most:
-                raise error
-            return self.linear(images.flatten(1))
-
+@pytest.mark.parametrize("where", ["a step", "the warm-up"])
+def test_out_of_memory_is_a_sentence_that_says_what_fits(error, most, told, where):
+    step = _step(_Hungry(most, error), OptimConfig())
     with pytest.raises(FeedrateError) as raised:
-        _step(Hungry(), OptimConfig())(*_batch(), 0)
+        if where == "a step":
+            step(*_batch(), 0)
+        else:
+            compiling = ExecutionConfig(compile=True)  # else one rank needs none
+            step._config = dataclasses.replace(step._config, execution=compiling)
+            step.warm_up(torch.Size((6, 3, 8, 8)), 5)
     sentence = str(raised.value)
     assert sentence.startswith("out of memory: a batch of 6 (6 images of 8 px a rank) does not fit, this process uses")
     assert told in sentence and "\n" not in sentence
+
+
+def test_nothing_is_tried_where_several_ranks_are_in_the_middle_of_an_exchange(monkeypatch):
+    step = _step(_Hungry(3, MemoryError()), OptimConfig())
+    step._distributed = nn.Identity()
+    monkeypatch.setattr(step, "fits", None)
+    with pytest.raises(FeedrateError, match=r"does not fit, .*; use a smaller --data.batch-size: tools/find_batch_"):
+        step(*_batch(), 0)
+
+
+def test_an_update_that_memory_did_not_suffice_for_does_not_spoil_the_next(monkeypatch):
+    """GradScaler refuses to unscale twice, which a step that broke off between makes it do."""
+    step = _step(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 5)), OptimConfig(clip_norm=1.0), precision="fp16")
+    plain = torch.amp.GradScaler.step
+    failing = [MemoryError(), MemoryError()]
+
+    def update(self, optimizer):
+        if failing:
+            raise failing.pop()
+        return plain(self, optimizer)
+
+    monkeypatch.setattr(torch.amp.GradScaler, "step", update)
+    assert [step.fits(4, 8) for _ in range(3)] == [False, False, True]
 
 
 def test_other_errors_of_a_step_keep_their_traceback():
