@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from .record import ProcessRecord
-from .resources import gpu_handle, gpu_power_w, gpu_share
+from .resources import GpuUse, gpu_handle, gpu_power_w
 
 _SHOWN = 64  # processes of a family that are told one by one, those with the most processor time
 
@@ -20,7 +20,7 @@ class Used:
 
     cpu_s        processor time;  read_bytes  from storage: what the page cache had does not count
     reads        calls that read, from wherever
-    gpu_share    NVML's utilisation at the end of the span: the share of time in which at least one kernel ran, 0-1
+    gpu_share    NVML's utilisation: the share of time in which a kernel ran, 0-1, mean of its samples
     """
 
     seconds: float
@@ -54,11 +54,13 @@ class Family:
     def begin(self) -> None:
         """The span begins."""
         self._before = {process.pid: self._seen(process) for process in self._members()}
+        self._gpu_use = GpuUse(self._gpu)
         self._started = time.perf_counter()
 
     def end(self) -> Used:
         """The span ends. Processes that ended within it are not seen, those that began are from their start."""
         seconds = max(1e-9, time.perf_counter() - self._started)
+        gpu_shares = self._gpu_use.shares()
         nobody = _Seen(0.0, 0, 0)
         records, changes = [], []
         for process in self._members():
@@ -74,7 +76,7 @@ class Family:
             _sum([record.shared_bytes for record in records]),
             _sum([change.read_bytes for change in changes]),
             _sum([change.reads for change in changes]),
-            gpu_share(self._gpu),
+            sum(gpu_shares) / len(gpu_shares) if gpu_shares else None,
             gpu_power_w(self._gpu),
             tuple(records[:_SHOWN]),
         )

@@ -22,7 +22,7 @@ class Resources:
 
     cpu_share            processor time used, as a share of what the process may use, 0-1, with its workers
     memory_bytes         of this process and its workers, pages they share counted once
-    gpu_share            NVML's utilisation: the share of time in which at least one kernel ran, 0-1, mean of samples
+    gpu_share            NVML's utilisation: the share of time in which a kernel ran, 0-1, mean of its samples
     gpu_memory_bytes     the most that torch had allocated
     """
 
@@ -37,7 +37,7 @@ class ResourceMeter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._gpu = gpu_handle(device)
+        self._gpu = GpuUse(gpu_handle(device))
         self._process = psutil.Process()
         self._started = time.perf_counter()
         self._cpu_s = _cpu_seconds(self._family())
@@ -46,9 +46,8 @@ class ResourceMeter:
             torch.cuda.reset_peak_memory_stats(device)
 
     def sample(self) -> None:
-        """Note the GPU's utilisation of the last moment (NVML averages over up to a second). About a millisecond."""
-        if (share := gpu_share(self._gpu)) is not None:
-            self._gpu_samples.append(share)
+        """Note the GPU's utilisation since it was noted last. About a millisecond."""
+        self._gpu_samples += self._gpu.shares()
 
     def read(self) -> Resources:
         family = self._family()
@@ -98,13 +97,34 @@ def gpu_handle(device: torch.device) -> Any:
         return None
 
 
-def gpu_share(handle: Any) -> float | None:
-    """NVML's utilisation of the last moment, up to a second: the share in which at least one kernel ran, 0-1."""
-    if handle is None:
-        return None
-    with contextlib.suppress(pynvml.NVMLError):
-        return float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
-    return None
+class GpuUse:
+    """NVML's utilisation of the GPU with this handle: the share of time in which at least one kernel ran.
+
+    NVML samples it by itself, some times a second, and keeps about a hundred samples. Only to ask for the last moment
+    would favour the moments at which one asks, which are those after work.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self._seen_us = 0
+        self.shares()  # leaves out what was before
+
+    def shares(self) -> list[float]:
+        """Samples since the last call, 0-1; where NVML kept none, that of the last moment; [] where it says nothing."""
+        if self._handle is None:
+            return []
+        with contextlib.suppress(pynvml.NVMLError):
+            if kept := self._kept():
+                return kept
+        with contextlib.suppress(pynvml.NVMLError):
+            return [pynvml.nvmlDeviceGetUtilizationRates(self._handle).gpu / 100]
+        return []
+
+    def _kept(self) -> list[float]:
+        _, samples = pynvml.nvmlDeviceGetSamples(self._handle, pynvml.NVML_GPU_UTILIZATION_SAMPLES, self._seen_us)
+        new = [sample for sample in samples if sample.timeStamp > self._seen_us]
+        self._seen_us = max((sample.timeStamp for sample in new), default=self._seen_us)
+        return [sample.sampleValue.uiVal / 100 for sample in new]
 
 
 def gpu_power_w(handle: Any) -> float | None:

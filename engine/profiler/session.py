@@ -275,10 +275,12 @@ def training(step: TrainStep, config: Config) -> Callable[[Batch], None]:
 @contextmanager
 def opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Bench]:
     """All that a profile of `config` measures, opened on every rank, and closed again behind the block."""
+    threads = config.execution.threads or ranks.cpus
     with open_source(config, ranks, tell) as source:
+        torch.set_num_threads(threads)  # before the step is compiled, which is for this number
         step, stored = ready_step(source, config, ranks), StoredBatches(source.records, source.plan, ranks)
         with closing(Bench(config, ranks, source, step, stored)) as bench:
-            torch.set_num_threads(config.execution.threads or ranks.cpus)  # opening loaders may change it
+            torch.set_num_threads(threads)  # opening loaders may change it
             yield bench
 
 

@@ -46,8 +46,10 @@ def measure_trials(
     train_by_batch: dict[int, Train] = {}
     failed: dict[str, str] = {}
     experiments: list[Experiment] = []
+    threads = (trials[0].config.execution.threads if trials else 0) or ranks.cpus
     with ExitStack() as stack:
         for trial in trials:
+            torch.set_num_threads(threads)  # before a step is compiled, which is for this number
             release_memory(ranks.device)  # what was measured before, or broke off, may lie there still
             try:
                 with _guarded(trial.name):
@@ -55,8 +57,7 @@ def measure_trials(
                     experiments.append(replace(experiment, around=partial(_guarded, trial.name)))
             except _BrokenOff as error:
                 failed[error.name] = error.reason
-        threads = trials[0].config.execution.threads if trials else 0
-        torch.set_num_threads(threads or ranks.cpus)  # opening loaders may change it
+        torch.set_num_threads(threads)  # opening loaders may change it
         ends_at = time.monotonic() + seconds
         while experiments:
             try:

@@ -18,7 +18,9 @@ from .cells import IN_SLOW_RANK, MOST_FOR_OTHERS, NOTHING, SLOW_RANK, Baseline, 
 from .slack import Costs, costs_of, hands, longer, loop_us, slack_us, slow_rank_slack_us
 
 _LIMIT_US = 1500.0  # an image, of what limits in a baseline: much more than a real image takes here
-_HEADROOM = 3.0  # so many times what everything else takes is the least for that
+# so many times what everything else takes is the least for that: on a GPU more, since a delay also fills the gaps in
+# which it waits for work of a small model, and these are then not found in the delay
+_HEADROOM = {"cpu": 3.0, "cuda": 5.0}
 _CALIBRATION_ROUNDS = 2
 _BASE_IN_LOADER = ("decode", "read")  # the first of these that the loader shows carries its delay
 
@@ -63,14 +65,15 @@ class _Planter:
         self._images = config.data.batch_size // ranks.world_size
         self._clock = bench.step.clock = delayed_clock(bench.step.clock, {}, self._images, ranks.device)
         self._bases: dict[Baseline, _Base] = {}
+        self._headroom = _HEADROOM[ranks.device.type]
         # each seed has times of its own
         self._limit_us = _LIMIT_US * random.Random(config.seed).uniform(0.85, 1.15)
 
     def calibrate(self) -> None:
         """See what everything takes by itself, and set what limits in baselines far above that."""
-        bare, _ = self._measured({}, self._limit_us / _HEADROOM, _CALIBRATION_ROUNDS)
+        bare, _ = self._measured({}, self._limit_us / self._headroom, _CALIBRATION_ROUNDS)
         costs = costs_of(bare.ranks[0], self._ranks.world_size)
-        self._limit_us = max(self._limit_us, _HEADROOM * loop_us(costs))
+        self._limit_us = max(self._limit_us, self._headroom * loop_us(costs))
         self._bare = bare
 
     def outcome(self, cell: Cell) -> Outcome:

@@ -7,7 +7,9 @@ import pytest
 import torch
 from short_runs import ONE_RANK, short_config
 
+from engine.config import ExecutionConfig
 from engine.optimisation.average import Average, AverageConfig
+from engine.profiler import session, trials
 from engine.profiler.measure import measure
 from engine.profiler.session import opened
 from engine.profiler.trials import Trial, _experiment
@@ -42,6 +44,34 @@ def test_a_step_is_fed_from_the_host_where_the_loader_copies_whole_batches_and_t
     with opened(config, ELSEWHERE, quiet) as bench:
         assert "fed" not in [experiment.name for experiment in bench.experiments()]
         assert bench._notes() == ["loader 'turbo' copies no whole batches from the host, or does not show it"]
+
+
+@pytest.fixture
+def threads_when_made(monkeypatch):
+    """The number of torch's threads at each making of a step."""
+    found = []
+    ready_step = session.ready_step
+
+    def noting(*words):
+        found.append(torch.get_num_threads())
+        return ready_step(*words)
+
+    for module in (session, trials):
+        monkeypatch.setattr(module, "ready_step", noting)
+    before = torch.get_num_threads()
+    yield found
+    torch.set_num_threads(before)
+
+
+def test_a_step_is_made_with_the_threads_it_is_measured_with(image_folder, tmp_path, threads_when_made):
+    """What is compiled is for a number of threads: with another it would be compiled again, in a turn that counts."""
+    config = replace(short_config(image_folder, tmp_path), execution=ExecutionConfig(threads=1))
+    torch.set_num_threads(2)
+    with opened(config, ONE_RANK, quiet):
+        assert threads_when_made == [1]
+    torch.set_num_threads(2)
+    trials.measure_trials([Trial("as it is", config, "step")], ONE_RANK, 0.0, 2, quiet)
+    assert threads_when_made == [1, 1]
 
 
 def test_turns_of_a_loader_whose_workers_make_a_batch_each_are_whole_bursts_and_short_ones_are_told(
