@@ -145,8 +145,16 @@ def _sampling_matrices(operations: Ints, strengths: Floats, height: int, width: 
     return matrices.reshape(-1, 6)
 
 
+def _sampling_grid(matrices: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """float32 [B, height, width, 2] for grid_sample, of float32 [B, 6]. What torch's affine_grid is for; but that
+    multiplies matrices, and so on CUDA may round to the ten bits of TF32."""
+    x, y = (((2 * torch.arange(size, device=matrices.device) + 1) / size - 1) for size in (width, height))
+    a, b, c, d, e, f = matrices[:, :, None, None].unbind(1)
+    return torch.stack([a * x + b * y[:, None] + c, d * x + e * y[:, None] + f], dim=-1)
+
+
 def _move(images: torch.Tensor, settings: torch.Tensor) -> torch.Tensor:
-    grid = functional.affine_grid(settings[:, 1:].reshape(-1, 2, 3), list(images.shape), align_corners=False)
+    grid = _sampling_grid(settings[:, 1:], *images.shape[-2:])
     moved = functional.grid_sample(images.to(torch.float32), grid, "bilinear", "zeros", align_corners=False)
     return moved.round_().to(torch.uint8)
 
