@@ -24,7 +24,10 @@ on_each_device = pytest.mark.parametrize("device", [CPU, pytest.param(CUDA, mark
 
 @contextmanager
 def no_waiting(device: torch.device) -> Iterator[None]:
-    """Within the block, whatever makes the host wait for a GPU raises RuntimeError; on a CPU nothing does."""
+    """Within the block, whatever makes the host wait for a GPU's stream raises RuntimeError; on a CPU nothing does.
+
+    Waiting for an event is not seen: see what `keep_busy` returns.
+    """
     if device.type != "cuda":
         yield
         return
@@ -54,7 +57,14 @@ class OnlySent(TorchFunctionMode):
         return result
 
 
-def keep_busy(device: torch.device) -> None:
-    """Give a GPU some milliseconds of work and do not wait for it: what is asked of it next comes late."""
-    if device.type == "cuda":
-        torch.cuda._sleep(20_000_000)
+def keep_busy(device: torch.device, cycles: int = 20_000_000) -> torch.cuda.Event | None:
+    """Give a GPU some milliseconds of work and do not wait for it: what is asked of it next comes late.
+
+    Returns what is over when that work is; None on a CPU, which does nothing.
+    """
+    if device.type != "cuda":
+        return None
+    torch.cuda._sleep(cycles)
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(device))
+    return done

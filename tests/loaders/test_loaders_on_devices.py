@@ -118,9 +118,10 @@ def test_asking_for_a_batch_does_not_make_the_host_wait_for_the_steps_before(sam
     next(batches)  # loads what stays on the device, and kernels
     next(batches)
     for _ in range(2, len(loader)):
-        keep_busy(device)
+        busy = keep_busy(device, 100_000_000)  # a twentieth of a second: no batch of 4 takes as long
         with no_waiting(device):
             next(batches)
+        assert not busy.query(), "the host waited for all that the device was asked before"
 
 
 @for_each([case for case in LOADERS if case.name == "synthetic" or case.resize == "device"])

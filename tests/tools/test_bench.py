@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 from commands import REPOSITORY
+from settling import settled
 
 from loaders.errors import FeedrateError
 from tools.benchmarks import convert, convert_scale, report
@@ -153,6 +154,23 @@ def test_a_run_that_hangs_is_ended_with_all_its_processes(tmp_path):
     assert time.monotonic() - started_s < 10
     for line in (tmp_path / "log.out").read_text().split():
         assert line == "0" or not psutil.pid_exists(int(line)) or psutil.Process(int(line)).status() == "zombie"
+
+
+def test_what_runs_ends_with_whoever_runs_it_even_if_that_is_killed(tmp_path):
+    """Or it would run on beside whatever is measured next, and hold its working folder."""
+    inner = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(__import__('os').getpid())); __import__('time').sleep(600)"
+    runs = "import sys; from pathlib import Path; from tools.benchmarks.process import run; "
+    runs += f"run([sys.executable, '-c', {inner!r}], Path({str(tmp_path / 'log')!r}), 600)"
+    outer = subprocess.Popen([sys.executable, "-c", runs], cwd=REPOSITORY)
+    assert settled(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "", True)
+    running = psutil.Process(int((tmp_path / "pid").read_text()))
+    outer.kill()
+    outer.wait()
+
+    def is_over():
+        return not running.is_running() or running.status() == psutil.STATUS_ZOMBIE
+
+    assert settled(is_over, True)
 
 
 def test_a_run_that_fails_tells_its_last_line(tmp_path):

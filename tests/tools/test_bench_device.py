@@ -57,12 +57,12 @@ def figures(*windows, feed="resident"):
 
 
 def test_runs_take_turns_and_one_that_fails_costs_no_other_its_figures(tmp_path, monkeypatch):
-    asked = []
+    asked, broken = [], {"b"}
 
     def run(words, log, timeout_s):
         job = Job.read(words[-1])
         asked.append(job.model)
-        if job.model == "b":
+        if job.model in broken:
             raise FeedrateError("it ended with status 1: out of memory")
         told = {"unavailable": "no timm"} if job.model == "c" else figures(0.5, 0.7)
         return Ran(1.0, 1.0, f"something else\n{json.dumps(told)}\n", None)
@@ -77,9 +77,18 @@ def test_runs_take_turns_and_one_that_fails_costs_no_other_its_figures(tmp_path,
     of_a = turns.spread("a", "resident", 2, rounds.done)
     assert (of_a["median"], of_a["lowest"], of_a["highest"], of_a["n"]) == (0.6, 0.5, 0.7, 4)
     assert of_a["rounds"] == [0.6, 0.6]
+    assert turns.failures(jobs, 2, rounds.done) == {"b": "it ended with status 1: out of memory"}
     asked.clear()
+    again = Rounds(tmp_path, {})
+    turns.take_turns(jobs, TIMING, again, lambda text: None)
+    assert asked == ["b"]  # what failed, once
+    asked.clear()
+    broken.clear()
+    turns.take_turns(jobs, TIMING, again, lambda text: None)
+    assert asked == ["b", "b"] and turns.failures(jobs, 2, again.done) == {}
+    assert turns.spread("b", "resident", 2, Rounds(tmp_path, {}).done)["n"] == 4
     turns.take_turns(jobs, TIMING, Rounds(tmp_path, {}), lambda text: None)
-    assert not asked
+    assert asked == ["b", "b"]
 
 
 def test_of_runs_that_were_ended_the_finished_rounds_are_told(tmp_path):
@@ -399,8 +408,11 @@ def test_a_run_is_watched_by_both(tmp_path, monkeypatch):
     utilisation.main(["--device", "cpu", "--smi", str(smi), *places])
     (one,) = json.loads((tmp_path / "utilisation.json").read_text())["cases"].values()
     assert one["smi_share"] == pytest.approx(0.98, abs=0.011) and one["smi_memory_bytes"] == 3072 * 1_048_576
-    assert one["share"] is None and one["memory_bytes"] is None and len(one["images_per_s"]) == 10  # no GPU: not seen
+    assert one["share"] is None and one["memory_bytes"] is None and len(one["images_per_s"]) == 3  # no GPU: not seen
     assert "ours n/a, nvidia-smi 98" in found.utilisation(tmp_path)[0].figure
+    smi.write_text("#!/bin/sh\nexec sleep 600\n")
+    with pytest.raises(SystemExit, match="said nothing while these ran: busy"):
+        utilisation.main(["--device", "cpu", "--smi", str(smi), *places])
 
 
 def test_nvidia_smi_counts_from_the_end_of_the_first_epoch_to_that_of_the_last(tmp_path, monkeypatch):

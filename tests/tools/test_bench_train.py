@@ -48,8 +48,8 @@ def train(window, clock, epochs, s_per_batch):
 def test_a_window_opens_when_the_loop_is_warm_and_counts_whole_steps():
     clock = Clock()
     given = train(Window(0.5, 1.0, 1, CPU, clock), clock, [[4] * 100], 0.3)
-    # two batches make it warm; four more make a second full
-    assert len(given) == 6
+    # two batches choose kernels, two more make it warm; four more make a second full
+    assert len(given) == 8
     clock = Clock()
     window = Window(0.0, 1.0, 1, CPU, clock)
     train(window, clock, [[4] * 100], 0.3)

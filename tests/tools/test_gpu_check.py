@@ -232,7 +232,9 @@ def test_what_is_not_installed_is_said_before_anything_is_measured_with_what_it_
     monkeypatch.setattr(needed, "absent", lambda: gone)
     assert check({"tests-engine": part(GOOD), "good": part(GOOD)}) == 0
     told = capsys.readouterr().out
-    line = "pytest is not installed, so this is left out: all tests (tests-loaders, tests-engine, sanitizer)"
+    line = (
+        "pytest is not installed, so this is left out: all tests (tests-loaders, tests-engine, tests-dali, sanitizer)"
+    )
     assert line in told and "airbench is not installed, so this is left out: the other side of cifar" in told
     assert told.index(line) < told.index("[1 of 1] good: a title")
     assert "left out: tests-engine: pytest is not installed" in told
@@ -303,8 +305,11 @@ def test_every_test_marked_gpu_is_in_one_part_and_a_test_that_hangs_says_where(t
     setting = Setting("cuda", False, tmp_path)
     commands = {name: one.command(setting, tmp_path) for name, one in PARTS.items() if name.startswith("tests-")}
     assert all("-v" in words and "faulthandler_timeout=90" in words for words in commands.values())
+    of_dali = commands.pop("tests-dali")
+    assert of_dali[of_dali.index("-k") + 1] == "dali"
+    assert all(words[words.index("-k") + 1] == "not dali" for words in commands.values())
     asked = sorted(path for words in commands.values() for path in files_of(words))
-    assert len(asked) == len(set(asked))
+    assert len(asked) == len(set(asked)) and asked == sorted(files_of(of_dali))
     tests = (REPOSITORY / "tests").rglob("test_*.py")
     marked = {path for path in tests if re.search("^@?.*pytest.mark.gpu|^from devices", path.read_text(), re.MULTILINE)}
     assert set(asked) == marked - {Path(__file__)}

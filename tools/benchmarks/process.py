@@ -19,8 +19,9 @@ from loaders.errors import FeedrateError
 from .memory import MemoryWatch, Peaks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_GRACE_S = 5.0
-_PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
+GRACE_S = 3.0  # what processes have to end when they are asked to
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # of Linux's prctl
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,26 @@ class CommandFailed(FeedrateError):
         self.is_late = is_late
 
 
-def run(command: Sequence[str], log: Path, timeout_s: float, is_watched: bool = False) -> Ran:
+def run(command: Sequence[str], log: Path, timeout_s: float, is_watched: bool = False, grace_s: float = GRACE_S) -> Ran:
     """Run it from the repository's root, its standard error going to `log`.
 
     Raises CommandFailed, with the last line of `log` or else of what it printed, where it fails or takes longer than
-    `timeout_s`. However this is left, all processes of the command are gone.
+    `timeout_s`. However this is left, all processes of the command are gone; `grace_s`: see `end_group`. If this
+    process is killed, so is the command, and with it what that runs in this way.
     """
     timed_out = threading.Event()
     with open(log, "w+b") as errors, open(log.with_suffix(".out"), "w+b") as output, _adopting():
         cpu_before_s = _cpu_of_children_s()
         started_s = time.perf_counter()
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=errors, start_new_session=True)
-        timer = threading.Timer(timeout_s, _end_late, [process, timed_out])
+        process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+            preexec_fn=_die_with_the_parent,
+        )
+        timer = threading.Timer(timeout_s, _end_late, [process, timed_out, grace_s])
         timer.daemon = True
         timer.start()
         watch = MemoryWatch(process.pid) if is_watched else None
@@ -80,7 +89,7 @@ def run(command: Sequence[str], log: Path, timeout_s: float, is_watched: bool = 
             wall_s = time.perf_counter() - started_s
         finally:
             timer.cancel()
-            end_group(process)
+            end_group(process, grace_s)
             process.wait()
             peaks = watch.stop() if watch else None
             _bury(process.pid)
@@ -95,14 +104,23 @@ def run(command: Sequence[str], log: Path, timeout_s: float, is_watched: bool = 
     return Ran(wall_s, cpu_s, printed, peaks)
 
 
-def _end_late(process: subprocess.Popen[bytes], timed_out: threading.Event) -> None:
+def _die_with_the_parent() -> None:
+    """In the child, before its program: else it would run on beside whatever is measured next."""
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _end_late(process: subprocess.Popen[bytes], timed_out: threading.Event, grace_s: float) -> None:
     timed_out.set()
-    end_group(process)
+    end_group(process, grace_s)
 
 
-def end_group(process: subprocess.Popen[Any]) -> None:
-    """Ask every process of its group to end, so that shared memory is given back, and after a while make them."""
-    deadline_s = time.monotonic() + _GRACE_S
+def end_group(process: subprocess.Popen[Any], grace_s: float = GRACE_S) -> None:
+    """Ask every process of its group to end, so that shared memory is given back, and after `grace_s` make them.
+
+    What runs commands of its own in this way needs longer than those, or they would be left behind.
+    """
+    deadline_s = time.monotonic() + grace_s
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)
         while time.monotonic() < deadline_s:
@@ -116,7 +134,7 @@ def end_group(process: subprocess.Popen[Any]) -> None:
 @contextlib.contextmanager
 def _adopting() -> Iterator[None]:
     """Processes whose parents have ended become this one's children, so that their time is counted."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    prctl = getattr(_LIBC, "prctl", None)
     if prctl:
         prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:

@@ -42,15 +42,20 @@ def measured_and_written(
 ) -> dict[str, Path]:
     """What most commands do: measure in the working folder, which is then removed, and write a page and all figures.
 
-    Returns both files. Raises FeedrateError, before anything is measured, where they cannot be written.
+    Returns both files. Raises FeedrateError, before anything is measured, where they cannot be written; and when all is
+    written, where `measured["failed"]` has runs that failed, by their names: the same command then tries those again.
     """
     paths = free_paths(chosen.report, name, ["json", "md"], chosen.overwrite)
     with working_folder(chosen.work):
         measured = {**head, **measure()}
         write_json(paths["json"], measured)
         paths["md"].write_text(page(measured))
-        if not (getattr(chosen, "keep_work", False) or getattr(chosen, "finished_only", False)):
+        failed = measured.get("failed", {})
+        if not (getattr(chosen, "keep_work", False) or getattr(chosen, "finished_only", False) or failed):
             remove(chosen.work)
+    if failed:
+        told = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise FeedrateError(f"{paths['md']} is written, without what failed ({told}): the same command tries it again")
     return paths
 
 

@@ -1,9 +1,11 @@
 """The parts of the check, those that matter most first: where the time is short, the last are left out."""
 
+import importlib.util
 import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -35,15 +37,21 @@ def _smoke(setting: Setting, folder: Path) -> list[str]:
     return python("tools/gpu_smoke.py", setting.device)
 
 
-def _tests(of: str):  # type: ignore[no-untyped-def]
-    """Those in tests/<of>. One that hangs costs only the part that it is in: what passed before stands in its log."""
+def _tests(folders: Sequence[str], of: str):  # type: ignore[no-untyped-def]
+    """Those in these folders of tests/, of what `pytest -k` selects. One that hangs, or crashes the process, costs only
+    the part that it is in: what passed before stands in its log. Those of DALI, likeliest to, have one of their own."""
 
     def command(setting: Setting, folder: Path) -> list[str]:
-        files = sorted((REPOSITORY / "tests" / of).rglob("test_*.py"))
-        marked = [str(path) for path in files if _MARKED.search(path.read_text())]
-        return [*_pytest(folder, setting.is_dry), *(marked[:1] if setting.is_dry else marked)]
+        files = [path for name in folders for path in sorted((REPOSITORY / "tests" / name).rglob("test_*.py"))]
+        marked = [path for path in files if _MARKED.search(path.read_text())]
+        if setting.is_dry:
+            marked = [path for path in marked if ("dali" in path.name) is (of == _DALI)][:1]
+        return [*_pytest(folder, setting.is_dry), "-k", of, *map(str, marked)]
 
     return command
+
+
+_DALI, _NOT_DALI = "dali", "not dali"
 
 
 def _sanitized(setting: Setting, folder: Path) -> list[str]:
@@ -54,6 +62,8 @@ def _sanitized(setting: Setting, folder: Path) -> list[str]:
 
 def _pytest(folder: Path, is_dry: bool) -> list[str]:
     words = ["-m", "gpu", "-v", "-p", "no:cacheprovider", "--durations=5", "-o", f"faulthandler_timeout={_TEST_S}"]
+    if importlib.util.find_spec("pytest_timeout"):
+        words.append(f"--timeout={_TEST_S + 10}")  # after it was said where the test is
     return [
         sys.executable,
         "-m",
@@ -93,7 +103,7 @@ def _end_to_end(model: str, *more: str):  # type: ignore[no-untyped-def]
             "--loaders",
             _LOADERS,
             "--repeat",
-            20,
+            30,
             "--rounds",
             1,
             "--seconds",
@@ -133,10 +143,10 @@ def _cifar(minutes: float):  # type: ignore[no-untyped-def]
 
 
 def _self_test(setting: Setting, folder: Path) -> list[str]:
-    from engine.profiler.self_test.cells import NOTHING, PLANTED, SLOW_RANK  # brings in torch
+    from engine.profiler.self_test.cells import NOTHING, PLANTED_ON_A_GPU, SLOW_RANK  # brings in torch
 
     # one GPU has one rank
-    planted = ["decode", NOTHING] if setting.is_dry else [name for name in PLANTED if name != SLOW_RANK]
+    planted = ["decode", NOTHING] if setting.is_dry else [name for name in PLANTED_ON_A_GPU if name != SLOW_RANK]
     words = ["--device", setting.device, "--quick", "--loaders", "turbo", "--kinds", "spin", *_reporting(folder)]
     words += ["--out", setting.work / "self-test", "--data", setting.work / "self-test-data"]
     words += ["--sizes", "2"] if setting.is_dry else []
@@ -196,8 +206,15 @@ _PRESETS = (*MEASURED, "configs")
 # minutes are guesses until a GPU was seen to need them; all but the last fit into tools/gpu_check.py's own default
 PARTS = {
     "smoke": Part("DALI and torch share tensors", 0.3, 120, _smoke, found.last_line),
-    "tests-loaders": Part("Tests marked gpu, of loaders", 1.6, 420, _tests("loaders"), found.tests, code=_TESTED),
-    "tests-engine": Part("Tests marked gpu, of the engine", 1.7, 420, _tests("engine"), found.tests, code=_TESTED),
+    "tests-loaders": Part(
+        "Tests marked gpu, of loaders but DALI", 1.0, 300, _tests(["loaders"], _NOT_DALI), found.tests, code=_TESTED
+    ),
+    "tests-engine": Part(
+        "Tests marked gpu, of the engine", 1.7, 420, _tests(["engine"], _NOT_DALI), found.tests, code=_TESTED
+    ),
+    "tests-dali": Part(
+        "Tests marked gpu, with DALI", 0.6, 300, _tests(["loaders", "engine"], _DALI), found.tests, code=_TESTED
+    ),
     "step-resnet50": _keeping(
         "The step alone, ResNet-50", 2.9, 420, _ceilings("resnet50", _MAIN_VARIANTS, 2), found.ceilings
     ),
@@ -221,7 +238,7 @@ PARTS = {
         _end_to_end("resnet18", "--no-alone", "--forms", "400,raw256"),
         found.end_to_end,
     ),
-    "utilisation": Part("GPU utilisation beside nvidia-smi", 1.3, 240, _utilisation, found.utilisation, _no_smi),
+    "utilisation": Part("GPU utilisation beside nvidia-smi", 1.4, 240, _utilisation, found.utilisation, _no_smi),
     "self-test": Part("The profiler's self-test", 1.8, 360, _self_test, found.self_test),
     "imagenette": _keeping(
         "Imagenette by its preset with each loader",

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..benchmarks.process import CommandFailed, run, shown
+from ..benchmarks.process import GRACE_S, CommandFailed, run, shown
 from ..benchmarks.rounds import code_sha256
 from ..benchmarks.side_by_side import Say
 from . import needed
@@ -22,6 +22,7 @@ from .record import Outcome, Record
 _HEARTBEAT_S = 30.0
 _LOG_LINES = 60
 _TELLING_S = 45.0  # what a part that is ended gets to report what it has finished
+_GRACE_S = 3 * GRACE_S  # to end what it runs, which may run something itself
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,13 @@ def run_part(name: str, part: Part, setting: Setting, limit_s: float, say: Say) 
 def _ended(part: Part, command: Sequence[str], folder: Path, limit_s: float) -> tuple[str, str]:
     """Run the part's command; the status of its outcome, and why it is not "done"."""
     try:
-        run(command, folder / "part.log", limit_s)
+        run(command, folder / "part.log", limit_s, grace_s=_GRACE_S)
     except CommandFailed as error:
         if not error.is_late:
             return "failed", error.how
         if part.goes_on:
             with suppress(CommandFailed):  # then nothing is finished that could be told
-                run([*command, "--finished-only"], folder / "finished.log", _TELLING_S)
+                run([*command, "--finished-only"], folder / "finished.log", _TELLING_S, grace_s=_GRACE_S)
         # what stood still for all of its own time would do so again
         status = "unfinished" if part.goes_on or limit_s < part.limit_s else "failed"
         return status, f"ended after {limit_s:,.0f} s, its limit here"

@@ -24,12 +24,12 @@ from typing import Any
 from tools.benchmarks.images import find_photos, repeated
 from tools.benchmarks.process import REPOSITORY
 
-_EPOCHS = 11  # the first warms up
+_EPOCHS = 4  # the first warms up; each takes several of nvidia-smi's seconds, beside which what lies between is short
 _MB = 1_048_576  # what nvidia-smi calls so
 _BUSY = {"loader": "synthetic", "model.name": "resnet50", "data.batch-size": 128}
 CASES = {
-    "busy": {**_BUSY, "data.subset": 4096},
-    "waiting": {**_BUSY, "loader": "torchvision", "data.workers": 1, "data.subset": 512},
+    "busy": {**_BUSY, "data.subset": 24_576},
+    "waiting": {**_BUSY, "loader": "torchvision", "data.workers": 1, "data.subset": 1024},
 }
 _TINY = {
     "data.batch-size": 8,
@@ -51,9 +51,11 @@ def main(arguments: list[str]) -> None:
     chosen = parser.parse_args(arguments)
     chosen.work.mkdir(parents=True, exist_ok=True)
     source = chosen.source or find_photos(chosen.work, print)
-    repeated(source, 2 if chosen.device == "cpu" else 12, chosen.work / "images")
+    repeated(source, 2 if chosen.device == "cpu" else 50, chosen.work / "images")
     cases = {name: _case(name, options, chosen) for name, options in CASES.items()}
     chosen.out.write_text(json.dumps({"images": source.name, "cases": cases}, indent=1))
+    if silent := [name for name, one in cases.items() if not one["num_samples"]]:
+        sys.exit(f"nvidia-smi dmon said nothing while these ran: {', '.join(silent)}")
 
 
 def _case(name: str, options: dict[str, Any], chosen: argparse.Namespace) -> dict[str, Any]:

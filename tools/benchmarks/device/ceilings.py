@@ -12,7 +12,7 @@ from ..rounds import Rounds
 from ..side_by_side import Say
 from ..training.job import Job
 from ..training.sides import OURS, SIDES
-from .turns import Timing, absent, spread, take_turns, times_as_fast
+from .turns import Timing, absent, failures, spread, take_turns, times_as_fast
 
 # one random batch stays on the device: files only say how many classes there are, and that a batch of them exists
 _NUM_PHOTOS = 16
@@ -82,6 +82,7 @@ def measure(settings: CeilingSettings, folder: Path, say: Say) -> dict[str, Any]
         "settings": told,
         "sides": {name: SIDES[name].title for name in {VARIANTS[variant].side for variant in settings.variants}},
         "models": {model: result(model, settings, rounds.done) for model in settings.models},
+        "failed": failures(jobs, settings.timing.num_rounds, rounds.done),
     }
 
 

@@ -14,7 +14,7 @@ from ..rounds import Rounds
 from ..side_by_side import Say
 from ..training.job import Job
 from ..training.sides import LOADING, OURS
-from .turns import Timing, absent, spread, take_turns, times_as_fast
+from .turns import Timing, absent, failures, spread, take_turns, times_as_fast
 
 # how the images are stored
 FORMS = {
@@ -74,10 +74,12 @@ def measure(settings: EndToEndSettings, folder: Path, say: Say) -> dict[str, Any
     rounds = Rounds(own, {**told, "forms": settings.forms, "loaders": settings.loaders, "source": str(source)})
     if not settings.timing.finished_only:
         rounds.add(_NUM_SAMPLES, _pack(settings, source, folder, say))
-    missing = take_turns(_jobs(settings, folder), settings.timing, rounds, say)
+    jobs = _jobs(settings, folder)
+    missing = take_turns(jobs, settings.timing, rounds, say)
     told |= {"rounds": settings.timing.num_rounds, "in_one_go": not rounds.were_begun, "missing_runs": missing}
     told["num_samples"] = rounds.done.get(_NUM_SAMPLES)
-    return {"settings": told, **result(settings, rounds.done)}
+    failed = failures(jobs, settings.timing.num_rounds, rounds.done)
+    return {"settings": told, **result(settings, rounds.done), "failed": failed}
 
 
 _NUM_SAMPLES = "images an epoch"

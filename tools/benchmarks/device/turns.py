@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ..side_by_side import Say, Spread, ratio
 from ..training.job import Job
 
 SKIPPED = "skipped"
+FAILED = "failed"  # beside it: what was tried and failed, and not what cannot be had here
 _NOT_YET = "its turn had not come when the time was over"
 _ONCE = Path(__file__).parent.parent / "training" / "once.py"
 
@@ -39,23 +40,31 @@ def take_turns(jobs: Mapping[str, Job], timing: Timing, rounds: Rounds, say: Say
     """Run all that is not done yet, by name; the next round begins with another. Returns how many runs are missing.
 
     A run that fails is skipped from then on, with its reason, so that one that cannot run here costs no other its
-    figures.
+    figures. Another call tries it again.
     """
     names = list(jobs)
     asked = [(number, name) for number in range(1, timing.num_rounds + 1) for name in _turned(names, number)]
-    todo = [(number, name) for number, name in asked if f"{name}/{number}" not in rounds.done]
+    todo = [(number, name) for number, name in asked if not _is_settled(f"{name}/{number}", rounds.done)]
     if len(todo) < len(asked):
         say(f"{len(asked) - len(todo)} of {len(asked)} runs were measured before: going on after them")
     if timing.finished_only:
         return len(todo)
+    failed: dict[str, dict[str, Any]] = {}
     started_s = time.monotonic()
     for count, (number, name) in enumerate(todo, 1):
-        reason = skipped(name, number - 1, rounds.done)
-        figures = {SKIPPED: reason} if reason else _run(jobs[name], timing, rounds.folder)
+        figures = failed.get(name) or _run_or_skip(name, number, jobs, timing, rounds)
+        if FAILED in figures:
+            failed[name] = figures
         rounds.add(f"{name}/{number}", figures)
         left_s = (time.monotonic() - started_s) / count * (len(todo) - count)
         say(f"round {number} of {timing.num_rounds}, {name}: {_shown(figures)}; about {left_s / 60:,.1f} min left")
     return 0
+
+
+def failures(names: Iterable[str], num_rounds: int, done: Mapping[str, Any]) -> dict[str, str]:
+    """Of these runs those that were tried and failed, and how."""
+    asked = ((name, done.get(f"{name}/{number}", {})) for name in names for number in range(1, num_rounds + 1))
+    return {name: told[SKIPPED] for name, told in asked if FAILED in told}
 
 
 def skipped(name: str, num_rounds: int, done: Mapping[str, Any]) -> str:
@@ -83,13 +92,24 @@ def times_as_fast(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[st
     return ratio(theirs["rounds"][:num_rounds], ours["rounds"][:num_rounds]).as_dict()
 
 
+def _is_settled(key: str, done: Mapping[str, Any]) -> bool:
+    return key in done and FAILED not in done[key]
+
+
+def _run_or_skip(name: str, number: int, jobs: Mapping[str, Job], timing: Timing, rounds: Rounds) -> dict[str, Any]:
+    """Its figures, or {"skipped": why}: what cannot be had here is not tried in the next round."""
+    earlier = {key: told for key, told in rounds.done.items() if key.startswith(f"{name}/") and FAILED not in told}
+    reason = skipped(name, number - 1, earlier)
+    return {SKIPPED: reason} if reason else _run(jobs[name], timing, rounds.folder)
+
+
 def _turned(names: Sequence[str], number: int) -> Sequence[str]:
     first = (number - 1) % len(names)
     return [*names[first:], *names[:first]]
 
 
 def _run(job: Job, timing: Timing, folder: Path) -> dict[str, Any]:
-    """Its figures, or {"skipped": why}."""
+    """Its figures, or {"skipped": why}, with "failed" where it should have run."""
     path = folder / "job.json"
     job.write(path)
     load = os.getloadavg()[0]
@@ -97,7 +117,7 @@ def _run(job: Job, timing: Timing, folder: Path) -> dict[str, Any]:
         ran = run([sys.executable, str(_ONCE), str(path)], folder / "last.log", timing.timeout_s)
         figures: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
     except FeedrateError as error:
-        return {SKIPPED: str(error)}
+        return {SKIPPED: str(error), FAILED: True}
     if "unavailable" in figures:
         return {SKIPPED: figures["unavailable"]}
     return {**figures, "load_1_min": round(load, 2)}

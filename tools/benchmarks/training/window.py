@@ -19,8 +19,9 @@ class Window:
     """Stands between a loop and its batches, and measures from one time that the loop asks for a batch to another.
 
     A loop asks when it is done with the batch before, so everything it does is within: waiting, step, and logging. The
-    window opens after at least two batches and `warm_s`, and lasts for at least `seconds`. Both its ends are after a
-    multiple of `group` batches, because worker processes deliver in groups; on a GPU both wait until it is done.
+    window opens `warm_s` after the first two batches, by which a GPU's kernels are chosen, and lasts for at least
+    `seconds`. Both its ends are after a multiple of `group` batches, because worker processes deliver in groups; on a
+    GPU both wait until it is done.
 
     Of several windows each begins where the one before ended: `each` has the seconds an image of every one, `figures`
     those of all.
@@ -47,8 +48,6 @@ class Window:
 
     def over(self, batches: Iterable[T], num_images: Callable[[T], int]) -> Iterator[T]:
         """The batches, and WindowOver in place of the one after the window. May be called again for another epoch."""
-        if self._begun_s is None:
-            self._begun_s = self._clock()
         for batch in batches:
             yield batch
             self._trained_on(num_images(batch))
@@ -56,11 +55,13 @@ class Window:
     def _trained_on(self, num_images: int) -> None:
         self._num_batches += 1
         self._num_images += num_images
+        if self._begun_s is None and self._num_batches >= _WARM_BATCHES:
+            self._finish()
+            self._begun_s = self._clock()
         if self._num_batches % self._group:
             return
         if self._opened_s is None:
-            assert self._begun_s is not None
-            if self._num_batches >= _WARM_BATCHES and self._clock() - self._begun_s >= self._warm_s:
+            if self._begun_s is not None and self._clock() - self._begun_s >= self._warm_s:
                 self._finish()
                 self._opened_s, self._num_batches, self._num_images = self._clock(), 0, 0
         elif self._clock() - self._opened_s >= self._seconds:
