@@ -25,9 +25,9 @@ if __name__ == "__main__":
         sys.path[0] = str(REPOSITORY)
 
 import dataclasses
+import importlib
 import os
 import signal
-from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -40,13 +40,11 @@ from engine.profiler.reports.terminal import print_profile
 from engine.profiler.session import Budget, profile
 from engine.reporting.run_folder import environment
 from loaders.api import FeedrateError
-from tools.profiling import compare, self_test, what_if
+from tools.profiling import what_if
 
-# what is not measuring: a word before the options, and what runs the words after it
-COMMANDS: dict[str, Callable[[Sequence[str], Console], int]] = {
-    "compare": compare.run,
-    "self-test": self_test.run,
-}
+# what is not measuring: a word before the options, and the module whose `run` takes the words after it; imported when
+# asked for, since what they draw with takes a second of every start
+COMMANDS = {"compare": "tools.profiling.compare", "self-test": "tools.profiling.self_test"}
 
 GENERATED = Path("data/generated")
 NUM_GENERATED = {"train": 512, "val": 64}
@@ -96,7 +94,9 @@ def main(arguments: list[str]) -> int:
 def _other_command(arguments: list[str]) -> int:
     """Run one of COMMANDS; returns its exit status."""
     try:
-        return COMMANDS[arguments[0]](arguments[1:], Console(highlight=False, soft_wrap=True))
+        command = importlib.import_module(COMMANDS[arguments[0]])
+        status: int = command.run(arguments[1:], Console(highlight=False, soft_wrap=True))
+        return status
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

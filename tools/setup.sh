@@ -71,6 +71,13 @@ install_kernel() {
     apt_install "${missing[@]}" && build_kernel
 }
 
+# Where Python may not write bytecode, each start would compile anew what it imports: half of what a short command takes.
+# Files for a newer Python cannot be compiled, and nobody imports them.
+compile_packages() {
+    say "compiling the packages, since PYTHONDONTWRITEBYTECODE keeps Python from doing so as it goes"
+    .venv/bin/python -m compileall -q -j 0 .venv/lib >>"$log" 2>&1 || true
+}
+
 command -v python3 >/dev/null || apt_install python3 python3-venv
 uv=$(find_uv) || exit 1
 [ -x .venv/bin/python ] || "$uv" venv -q --python '>=3.11,<3.14' .venv
@@ -89,6 +96,7 @@ elif [ "${FEEDRATE_SKIP_FFCV:-}" = 1 ]; then
 elif ! install_ffcv; then
     say "FFCV could not be built here (see $log): going on without it, all other loaders work"
 fi
+if [ -n "${PYTHONDONTWRITEBYTECODE:-}" ]; then compile_packages; fi
 if [ "${FEEDRATE_NATIVE:-}" = 0 ]; then
     say "the native kernel is left out, as FEEDRATE_NATIVE asks"
 elif build_kernel || install_kernel; then

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from .augment_config import AugmentConfig
 from .draws import SampleDraws, on_device
@@ -52,5 +51,7 @@ def _mean(draws: SampleDraws, images: torch.Tensor) -> torch.Tensor:
 
 def _colour(draws: SampleDraws, images: torch.Tensor) -> torch.Tensor:
     """[B, 3, 1, 1], normally distributed."""
+    from scipy.special import ndtri  # here, since it takes half a second of every start
+
     channels = [ndtri(draws.uniform(f"erase colour {channel}")) for channel in range(3)]
     return on_device(np.stack(channels, axis=1).astype(np.float32), images.device)[:, :, None, None].to(images.dtype)

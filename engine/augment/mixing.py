@@ -7,7 +7,6 @@ rectangles do not.
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 from .augment_config import AugmentConfig
 from .draws import Floats, Ints, SampleDraws, on_device
@@ -72,7 +71,11 @@ def partners(draws: SampleDraws) -> Ints:
 
 def _beta(alpha: float, uniform: Floats) -> Floats:
     """Beta(alpha, alpha) by its inverse distribution function; ones where alpha is 0."""
-    shares: Floats = betaincinv(alpha, alpha, uniform) if alpha > 0 else np.ones_like(uniform)
+    if alpha == 0:
+        return np.ones_like(uniform)
+    from scipy.special import betaincinv  # here, since it takes half a second of every start
+
+    shares: Floats = betaincinv(alpha, alpha, uniform)
     return shares
 
 

@@ -1,4 +1,4 @@
-"""tools/setup.sh where uv cannot be had: it ends at once and says why. On commands of the test's own."""
+"""tools/setup.sh on commands of the test's own: it ends at once where uv cannot be had, and leaves compiled packages."""
 
 import shutil
 import subprocess
@@ -55,3 +55,14 @@ def test_a_uv_that_pip_cannot_install_is_said_with_the_place_of_its_reason(check
     said, log = ended(checkout)
     assert said[1:] == ["pip could not install uv: see .venv-setup.log, or put uv on the PATH"]
     assert "no network for -m pip install" in log
+
+
+@pytest.mark.parametrize(("forbids", "times"), [("", 0), ("1", 1)])
+def test_where_python_may_not_write_bytecode_the_packages_are_compiled(checkout, forbids, times):
+    for name in ("python3", "uv"):
+        script(checkout / "commands" / name, "exit 0")
+    script(checkout / ".venv" / "bin" / "python", 'echo "$*" >>asked')
+    environment = {"PATH": str(checkout / "commands"), "PYTHONDONTWRITEBYTECODE": forbids}
+    subprocess.run([checkout / "commands" / "bash", "tools/setup.sh"], cwd=checkout, env=environment, check=True)
+    asked = (checkout / "asked").read_text().splitlines()
+    assert asked.count("-m compileall -q -j 0 .venv/lib") == times
