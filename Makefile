@@ -17,12 +17,13 @@ setup: .venv/.ready
 demo: setup
 	@$(PYTHON) tools/demo.py
 
-# tests that run commands wait for processes to import torch, so as many run at once as there are processors, up to four
+# tests that run commands wait for processes to import torch, so as many run at once as there are processors, up to four;
+# they start hundreds, which may keep what they compile of this project
 test: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m pytest -m "not long" -n logical --maxprocesses 4 --dist worksteal
+	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest -m "not long" -n logical --maxprocesses 4 --dist worksteal
 
 # hours, not minutes; passed tests are noted in docs/benchmarks/long/ and skipped until the code changes
 test-long: setup
