@@ -1,4 +1,4 @@
-"""tools/setup.sh on commands of the test's own: it ends at once where uv cannot be had, and leaves compiled packages."""
+"""tools/setup.sh on commands of the test's own: where uv cannot be had it ends at once, and packages get compiled."""
 
 import shutil
 import subprocess
