@@ -32,7 +32,7 @@ test-long: setup
 # on a machine with a GPU, in under half an hour; part by part, and again with what is missing; options in ARGS. No setup:
 # where a GPU machine reaches no network, what it has must do
 gpu-check:
-	PYTHONPATH="$(HOME)/site:.:$(PYTHONPATH)" python3 tools/gpu_check.py $(ARGS)
+	PYTHONPATH="$(HOME)/site:.:$(PYTHONPATH)" env -u PYTHONDONTWRITEBYTECODE python3 tools/gpu_check.py $(ARGS)
 
 # renew both locks after a change of dependencies in pyproject.toml. DALI's holds what the extra `dali` adds, at the
 # versions of the other where they share a package

@@ -102,9 +102,10 @@ def evaluate(
     loss_sum = torch.zeros((), dtype=torch.float64, device=ranks.device)
     clock, predicted, labels_seen, num_rows = device_clock(ranks.device), [], [], 0
     for batch in loader.epoch(0):
-        inputs = normalize(batch.images)
+        told = partial(_out_of_memory, batch.images.shape, ranks.device)
+        inputs = within_memory(partial(normalize, batch.images), told)
         with clock.span(), precision.autocast():
-            padded = within_memory(partial(answer, model, inputs), partial(_out_of_memory, inputs.shape, ranks.device))
+            padded = within_memory(partial(answer, model, inputs), told)
         watch(batch, padded)
         logits, labels = padded[: batch.num_valid], batch.labels[: batch.num_valid]
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
@@ -118,8 +119,8 @@ def evaluate(
     return _sum_up(classes, num_top5, loss_sum, _inference_times(clock.seconds(), num_rows, ranks), ranks)
 
 
-def _out_of_memory(inputs_shape: torch.Size, device: torch.device) -> str:
-    num_images, _, _, size_px = inputs_shape
+def _out_of_memory(images_shape: torch.Size, device: torch.device) -> str:
+    num_images, _, _, size_px = images_shape
     return (
         f"out of memory in evaluation: {num_images} images of {size_px} px a rank do not fit, {memory_in_use(device)};"
         " use a smaller --data.eval-batch-size-per-rank"

@@ -57,8 +57,8 @@ def _copied_ahead(batches: Generator[SomeBatch], device: torch.device, times: St
     Who owns which memory, and until when:
 
     * The host's pixels belong to `batches` and stay as they are until it is asked for the next batch. So before asking
-      we wait on the host for the copy from them. That copy was started a whole training step ago on a stream that
-      waits for nothing else: this does not wait for the computation.
+      we wait on the host for the copy from them. That copy was started a whole training step ago (of the second batch
+      just now) on a stream that waits for nothing else: this does not wait for the computation.
     * The device's tensors are allocated on, and so belong to, the copying stream. The consumer's stream waits for
       the copy's event before it may read them; `record_stream` tells the allocator not to give the memory to a later
       copy before that stream's work, as submitted when the tensor is dropped, has ended.
@@ -79,7 +79,7 @@ def _copied_ahead(batches: Generator[SomeBatch], device: torch.device, times: St
             is_first = False
             if due is not None:
                 yield _ready(*due, device)
-            del due  # what the consumer gives up is given up
+            del due  # what the consumer gives up is given up; the first when the second's copy has started
             if failure is not None:
                 raise failure
             if host is None:

@@ -11,15 +11,21 @@ from loaders.errors import FeedrateError
 from loaders.memory_limit import available_memory_bytes
 
 Result = TypeVar("Result")
+# where no plan of a convolution finds its workspace
+_NO_ENGINE = "unable to find an engine to execute this computation"
 # what torch says where it raises a plain RuntimeError
 _SAID = (
     "DefaultCPUAllocator: can't allocate memory",
-    "unable to find an engine to execute this computation",  # of a convolution no plan of which finds its workspace
+    _NO_ENGINE,
     "CUDA error: out of memory",  # outside torch's own allocator, as where a kernel is loaded
     "Triton Error [CUDA]: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+
+
+class OutOfMemory(FeedrateError):
+    """Memory did not suffice; the message says for what."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -30,14 +36,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def within_memory(work: Callable[[], Result], told: Callable[[], str]) -> Result:
-    """What `work` returns. Raises FeedrateError with what `told` returns where memory does not suffice."""
+    """What `work` returns. Raises OutOfMemory with what `told` returns where memory does not suffice."""
     try:
         return work()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        doubt = f"; torch said '{_NO_ENGINE}', which can have other reasons" if _NO_ENGINE in str(error) else ""
     # after the handler, since the traceback held what was computed so far
-    raise FeedrateError(told())
+    raise OutOfMemory(told() + doubt)
 
 
 def release_memory(device: torch.device) -> None:

@@ -102,11 +102,17 @@ def test_evaluating_leaves_the_model_as_it_was(model, image_folder):
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_a_batch_that_memory_does_not_suffice_for_is_told_in_a_sentence(image_folder):
+@pytest.mark.parametrize("where", ["the model", "normalising"])
+def test_a_batch_that_memory_does_not_suffice_for_is_told_in_a_sentence(where, image_folder, monkeypatch):
+    def too_much(*anything):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
     class Hungry(nn.Module):
         def forward(self, images):
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            return too_much() if where == "the model" else images
 
+    if where == "normalising":
+        monkeypatch.setattr(Normalize, "__call__", too_much)
     told = r"^out of memory in evaluation: 7 images of 16 px a rank do not fit, .* --data\.eval-batch-size-per-rank$"
     with pytest.raises(FeedrateError, match=told):
         _evaluate(Hungry(), image_folder, 7)

@@ -14,6 +14,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 import psutil
+import torch
 
 from loaders.api import Loader, LoaderOptions
 from loaders.choose import open_loader
@@ -37,7 +38,7 @@ def run(path: str, wanted: dict[str, Any]) -> dict[str, Any]:
     digest, rss_bytes = sha256(), []
     for epoch in range(wanted.get("epochs", 1)):
         for batch in loader.epoch(epoch):
-            digest.update(batch.ids.numpy().tobytes() + batch.images.numpy().tobytes())
+            digest.update(batch.ids.numpy().tobytes() + batch.images.cpu().numpy().tobytes())
         rss_bytes.append(psutil.Process().memory_info().rss)
     loader.close()
     peaks = [resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
@@ -54,7 +55,10 @@ def open_wanted(path: str, wanted: dict[str, Any]) -> Loader:
     view = View(RandomResizedCrop(), wanted.get("size_px", 32), 0.5)
     plan = Plan(records.widths, records.heights, Shuffled(wanted.get("batch_size", 8)), view, 0)
     options = LoaderOptions(
-        shard=Shard(wanted.get("rank", 0), wanted.get("world_size", 1)), resize=wanted.get("resize"), num_workers=2
+        shard=Shard(wanted.get("rank", 0), wanted.get("world_size", 1)),
+        device=torch.device(wanted.get("device", "cpu")),
+        resize=wanted.get("resize"),
+        num_workers=2,
     )
     return open_loader(wanted["loader"], records, plan, options)
 

@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from pictures import smooth_picture
-from PIL import Image
 from stored_samples import plain_image
 
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
 from loaders.plan import Sequential, Shuffled, View
-from loaders.records import open_records
 
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
@@ -77,21 +74,6 @@ def test_an_epoch_entered_anywhere_is_the_tail_of_the_whole(folder, open_one):
         tail = kept(loader.epoch(5, start))
         assert len(tail) == len(whole) - start
         assert all(np.array_equal(one, other) for one, other in zip(tail, whole[start:], strict=True))
-
-
-@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "gray"])
-def test_the_gpu_decodes_jpegs_of_all_usual_kinds_itself(subsampling, tmp_path, open_one, capfd):
-    """What it cannot, nvImageCodec leaves to the processor, with a warning and no error."""
-    for number in range(8):
-        path = tmp_path / "train" / "ant" / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture = Image.fromarray(smooth_picture(500, 375, number))
-        how = {} if subsampling == "gray" else {"subsampling": subsampling}
-        (picture.convert("L") if subsampling == "gray" else picture).save(path, quality=92, **how)
-    loader = open_one(open_records(tmp_path, "train"), "dali", order=Shuffled(8), device=CUDA)
-    assert len(kept(loader.epoch(0))) == 1
-    said = capfd.readouterr()
-    assert "nvimagecodec" not in (said.out + said.err).lower().replace("_", "")
 
 
 def test_padding_is_black(folder, open_one):

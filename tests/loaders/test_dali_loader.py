@@ -1,6 +1,8 @@
 """What is DALI's own: how near its pixels are, which rows it is not given, and going on after one it cannot read."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 import weakref
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from devices import META, OnlySent
+from devices import CPU, META, OnlySent, on_each_device
 from pictures import smooth_picture
 from PIL import Image
 from settling import at_rest, settled
@@ -451,6 +453,26 @@ def test_a_sample_of_one_pixel_and_a_batch_of_one(tmp_path, open_one):
     loader = open_one(records, "dali", order=Sequential(1), view=CENTER)
     for number, image in enumerate(delivered(loader)):
         assert np.abs(image.astype(int) - plain(records, loader, 0, number)).max() <= 2
+
+
+@on_each_device
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "gray"])
+def test_jpegs_of_all_usual_kinds_are_decoded_by_the_device_itself(device, subsampling, tmp_path):
+    """What a GPU's decoders refuse, nvImageCodec leaves to the processor's, and tells only who asks."""
+    for number in range(8):
+        path = tmp_path / "train" / "ant" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(smooth_picture(500, 375, number))
+        how = {} if subsampling == "gray" else {"subsampling": subsampling}
+        (picture.convert("L") if subsampling == "gray" else picture).save(path, quality=92, **how)
+    wanted = {"path": str(tmp_path), "loader": "dali", "device": str(device)}
+    command = [sys.executable, str(Path(__file__).with_name("limited_run.py")), json.dumps(wanted)]
+    asking = {**os.environ, "DALI_NVIMGCODEC_LOG_LEVEL": "3"}
+    told = subprocess.run(command, env=asking, capture_output=True, text=True, check=True)
+    said = told.stdout + told.stderr
+    by_the_processor = re.findall(r"(?:libjpeg_turbo|opencv_jpeg)_decoder process #", said)
+    assert "ImageGenericDecoder::decode num_samples=" in said
+    assert len(by_the_processor) == (8 if device == CPU else 0)
 
 
 def test_choosing_a_loader_does_not_import_dali():

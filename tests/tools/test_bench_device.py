@@ -17,7 +17,8 @@ from stored_samples import write_cifar10
 from test_bench import MACHINE, command
 from test_bench_train import CPU, Clock, train
 
-from loaders.errors import FeedrateError
+from engine.safeguards.memory import OutOfMemory
+from loaders.errors import FeedrateError, LoaderError
 from loaders.records import open_records
 from tools.benchmarks.device import ceilings, cifar_once, cifar_speed, end_to_end, page, turns
 from tools.benchmarks.device.cifar_job import CifarJob, CifarRun
@@ -25,6 +26,7 @@ from tools.benchmarks.device.cifar_ours import Ours
 from tools.benchmarks.device.turns import SKIPPED, Timing
 from tools.benchmarks.process import Ran
 from tools.benchmarks.rounds import Rounds
+from tools.benchmarks.telling import Stopped, tell
 from tools.benchmarks.training.job import Job
 from tools.benchmarks.training.once import group_of
 from tools.benchmarks.training.ours import config_of
@@ -54,6 +56,28 @@ def test_a_job_sets_model_loader_and_compilation():
 
 def figures(*windows, feed="resident"):
     return {feed: {"s_per_image": sum(windows) / len(windows), "windows": list(windows)}}
+
+
+@pytest.mark.parametrize(
+    ("error", "is_failure"),
+    [
+        (OutOfMemory("out of memory: a batch of 6"), True),
+        (LoaderError("the GPU failed"), True),
+        (Stopped("feedrate ended before its window did"), True),
+        (FeedrateError("loader 'dali' needs nvidia.dali"), False),
+        (ModuleNotFoundError("No module named 'timm'"), False),
+    ],
+)
+def test_what_began_and_failed_is_not_what_cannot_be_had_here(error, is_failure, capsys):
+    def measure():
+        raise error
+
+    status, told = tell(measure), capsys.readouterr()
+    if is_failure:
+        assert (status, told.out, told.err) == (2, "", f"error: {error}\n")
+    else:
+        assert (status, json.loads(told.out), told.err) == (0, {"unavailable": str(error)}, "")
+    assert tell(lambda: {"images": 3}) == 0 and json.loads(capsys.readouterr().out) == {"images": 3}
 
 
 def test_runs_take_turns_and_one_that_fails_costs_no_other_its_figures(tmp_path, monkeypatch):
@@ -311,6 +335,7 @@ def test_runs_of_a_call_that_was_ended_count_and_the_next_adds_to_them(tmp_path,
     first = cifar_speed.measure(cifar_settings(data), tmp_path, print)
     assert first["sides"]["feedrate"]["final"]["n"] == 1 and first["skipped"] == {"airbench": "the process was ended"}
     assert first["ended_early"] == {"feedrate": "the process was ended"} and first["settings"]["in_one_go"]
+    assert first["failed"] == {**first["ended_early"], **first["skipped"]}
     asked.clear()
     told = cifar_speed.measure(cifar_settings(data, finished_only=True), tmp_path, print)
     assert not asked and told["sides"] == first["sides"] and told["skipped"] == {"airbench": "no run of it is finished"}
@@ -319,7 +344,7 @@ def test_runs_of_a_call_that_was_ended_count_and_the_next_adds_to_them(tmp_path,
     assert asked == [("feedrate", 1), ("feedrate", 2), *(("airbench", number) for number in range(3))]
     accuracies = [run["final"] for run in second["sides"]["feedrate"]["runs"]]
     assert accuracies == pytest.approx([0.5, 0.6, 0.7]) and second["reached"]["num_runs"] == 3
-    assert not second["settings"]["in_one_go"] and not second["ended_early"]
+    assert not second["settings"]["in_one_go"] and not second["ended_early"] and not second["failed"]
     asked.clear()
     alone = cifar_speed.measure(cifar_settings(data, sides=("airbench",)), tmp_path, print)
     assert not asked and alone["reached"] is None and list(alone["sides"]) == ["airbench"]

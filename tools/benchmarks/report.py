@@ -43,7 +43,8 @@ def measured_and_written(
     """What most commands do: measure in the working folder, which is then removed, and write a page and all figures.
 
     Returns both files. Raises FeedrateError, before anything is measured, where they cannot be written; and when all is
-    written, where `measured["failed"]` has runs that failed, by their names: the same command then tries those again.
+    written, where `measured["failed"]` has runs that failed, by their names: the same command then tries those again,
+    given --overwrite.
     """
     paths = free_paths(chosen.report, name, ["json", "md"], chosen.overwrite)
     with working_folder(chosen.work):
@@ -55,7 +56,9 @@ def measured_and_written(
             remove(chosen.work)
     if failed:
         told = "; ".join(f"{name}: {why}" for name, why in failed.items())
-        raise FeedrateError(f"{paths['md']} is written, without what failed ({told}): the same command tries it again")
+        raise FeedrateError(
+            f"{paths['md']} is written, without what failed ({told}): the same command with --overwrite tries it again"
+        )
     return paths
 
 

@@ -143,10 +143,10 @@ def _cifar(minutes: float):  # type: ignore[no-untyped-def]
 
 
 def _self_test(setting: Setting, folder: Path) -> list[str]:
-    from engine.profiler.self_test.cells import NOTHING, PLANTED_ON_A_GPU, SLOW_RANK  # brings in torch
+    from engine.profiler.self_test.cells import NOTHING, PLANTED, SLOW_RANK  # brings in torch
 
     # one GPU has one rank
-    planted = ["decode", NOTHING] if setting.is_dry else [name for name in PLANTED_ON_A_GPU if name != SLOW_RANK]
+    planted = ["decode", NOTHING] if setting.is_dry else [name for name in PLANTED if name != SLOW_RANK]
     words = ["--device", setting.device, "--quick", "--loaders", "turbo", "--kinds", "spin", *_reporting(folder)]
     words += ["--out", setting.work / "self-test", "--data", setting.work / "self-test-data"]
     words += ["--sizes", "2"] if setting.is_dry else []

@@ -15,17 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from engine.profiler.self_test.cells import (
-    KINDS,
-    NUM_SEEDS,
-    ON_A_GPU,
-    PLANTED,
-    PLANTED_ON_A_GPU,
-    SIZES,
-    Cell,
-    Outcome,
-    matrix,
-)
+from engine.profiler.self_test.cells import KINDS, NUM_SEEDS, PLANTED, SIZES, Cell, Outcome, matrix
 from engine.profiler.self_test.planting import Effort
 from engine.profiler.self_test.scores import label, score
 from loaders.choose import choose_loader
@@ -35,7 +25,6 @@ from tools.benchmarks.arguments import Parser, names, seeds
 from tools.benchmarks.machine import describe
 from tools.benchmarks.report import free_paths
 from tools.benchmarks.rounds import code_sha256, held
-from tools.benchmarks.training.command import device_of
 
 from . import self_test_report
 from .self_test_runs import groups_of, write_images
@@ -137,12 +126,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--loaders", type=names(LOADERS), default=LOADERS, metavar="NAME,…", help=f"({','.join(LOADERS)})")
-    add(
-        "--planted",
-        type=_planted,
-        metavar="NAME,…",
-        help=f"({','.join(PLANTED)}; on a GPU {','.join(ON_A_GPU)}, too)",
-    )
+    add("--planted", type=_planted, default=PLANTED, metavar="NAME,…", help=f"({','.join(PLANTED)})")
     add("--kinds", type=names(KINDS), default=KINDS, metavar="NAME,…", help=f"({','.join(KINDS)})")
     add("--sizes", type=names(_SIZES), default=_SIZES, metavar="X,…", help=f"in slacks ({','.join(_SIZES)})")
     every = tuple(range(NUM_SEEDS))
@@ -173,13 +157,12 @@ def cells_of(chosen: argparse.Namespace, console: Console) -> list[Cell]:
     if not wanted:
         raise FeedrateError(f"--quick leaves out --sizes {','.join(chosen.sizes)}: give another, or no --quick")
     wanted_seeds = chosen.seeds[:1] if chosen.quick else chosen.seeds
-    planted = chosen.planted or (PLANTED_ON_A_GPU if device_of(chosen.device) == "cuda" else PLANTED)
-    return matrix(loaders, planted, chosen.kinds, tuple(map(float, wanted)), wanted_seeds)
+    return matrix(loaders, chosen.planted, chosen.kinds, tuple(map(float, wanted)), wanted_seeds)
 
 
 def _planted(text: str) -> tuple[str, ...]:
-    """Names of what can be planted; "slow-rank" need not be quoted."""
-    return names(PLANTED_ON_A_GPU)(text.replace("slow-rank", "slow rank"))
+    """Names of PLANTED; "slow-rank" need not be quoted."""
+    return names(PLANTED)(text.replace("slow-rank", "slow rank"))
 
 
 def _measure(missing: list[Cell], results: Results, chosen: argparse.Namespace, console: Console) -> None:

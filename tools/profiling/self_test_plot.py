@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from engine.profiler.record import INCONCLUSIVE
-from engine.profiler.self_test.cells import KINDS, NOTHING, PLANTED, PLANTED_ON_A_GPU, SIZES, Outcome
+from engine.profiler.self_test.cells import KINDS, NOTHING, PLANTED, SIZES, Outcome
 from engine.profiler.self_test.scores import confusion, counted, recovery
 from tools.plots.picture import save
 
@@ -25,20 +25,19 @@ def figure_of(outcomes: Sequence[Outcome]) -> Figure:
     kept = counted(outcomes)
     figure = Figure(figsize=(18, 5.2), layout="constrained")
     panels = figure.subplots(1, len(SIZES) + 1)
-    known = PLANTED_ON_A_GPU if any(outcome.cell.planted not in PLANTED for outcome in kept) else PLANTED
-    planted = [name for name in known if name != NOTHING]
+    names = [*(name for name in PLANTED if name != NOTHING), INCONCLUSIVE]
     for axes, size in zip(panels, SIZES, strict=False):
         of_size = [outcome for outcome in kept if outcome.cell.size == size]
-        _matrix(axes, of_size, planted)
+        _matrix(axes, of_size, names)
         axes.set_title(f"{size:g} × the slack ({len(of_size)} cells)", fontsize=10)
     panels[0].set_ylabel("planted")
     _recovered(panels[-1], [outcome for outcome in kept if outcome.cell.planted != NOTHING])
     return figure
 
 
-def _matrix(axes: Axes, outcomes: Sequence[Outcome], planted: Sequence[str]) -> None:
+def _matrix(axes: Axes, outcomes: Sequence[Outcome], names: Sequence[str]) -> None:
     counts = confusion(outcomes)
-    names = [*planted, INCONCLUSIVE]
+    planted = [name for name in PLANTED if name != NOTHING]
     columns = [*names, "other"]
     grid = np.zeros((len(planted), len(columns)))
     for (row, column), count in counts.items():

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.profiler.record import INCONCLUSIVE
-from engine.profiler.self_test.cells import MOST_FOR_OTHERS, PLANTED_ON_A_GPU, SIZES, Outcome
+from engine.profiler.self_test.cells import MOST_FOR_OTHERS, PLANTED, SIZES, Outcome
 from engine.profiler.self_test.scores import Line, Scores, confusion, counted, truths
 from tools.benchmarks.report import row
 
@@ -60,10 +60,10 @@ def tables(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, list[tuple[str, l
         if not of_size:
             continue
         counts = confusion(of_size)
-        known = [name for name in (*PLANTED_ON_A_GPU, INCONCLUSIVE) if any(named == name for _, named in counts)]
+        known = [name for name in (*PLANTED, INCONCLUSIVE) if any(named == name for _, named in counts)]
         names = [*known, *sorted({named for _, named in counts} - set(known))]
         rows = []
-        for planted in PLANTED_ON_A_GPU:
+        for planted in PLANTED:
             of_stage = [outcome for outcome in of_size if outcome.cell.planted == planted]
             if of_stage:
                 right = set().union(*(truths(outcome) for outcome in of_stage))

@@ -14,11 +14,9 @@ Baseline = Literal["step", "loader"]
 SLOW_RANK = "slow rank"
 NOTHING = "nothing"
 IN_LOADER = ("read", "decode", "augment", "collate")
-ON_A_GPU = ("copy",)  # which nobody else has
 IN_STEP = ("forward", "backward", "optimizer")
 IN_SLOW_RANK = "optimizer"  # another than carries the baseline's own delay
 PLANTED = (*IN_LOADER, *IN_STEP, SLOW_RANK, NOTHING)
-PLANTED_ON_A_GPU = (*IN_LOADER, *ON_A_GPU, *IN_STEP, SLOW_RANK, NOTHING)
 KINDS: tuple[Kind, ...] = ("sleep", "spin")
 SIZES = (0.5, 1.0, 2.0)
 NUM_SEEDS = 5
@@ -51,7 +49,7 @@ class Cell:
     @property
     def baseline(self) -> Baseline:
         """The run it is planted in: there the other side limits. Unchanged runs are of either."""
-        if self.num_ranks > 1 or self.planted in (*IN_LOADER, *ON_A_GPU):
+        if self.num_ranks > 1 or self.planted in IN_LOADER:
             return "step"
         if self.planted in IN_STEP:
             return "loader"

@@ -17,9 +17,9 @@ from commands import REPOSITORY, run, start, wait_for
 from made_profiles import rank, stage
 from rich.console import Console
 
-from engine.profiler.record import COMPUTE_STAGES, LOADER_STAGES, STAGES
+from engine.profiler.record import COMPUTE_STAGES, STAGES
 from engine.profiler.self_test import cells as cells_module
-from engine.profiler.self_test.cells import NOTHING, PLANTED, PLANTED_ON_A_GPU, SLOW_RANK, Cell, Outcome, matrix
+from engine.profiler.self_test.cells import NOTHING, PLANTED, SLOW_RANK, Cell, Outcome, matrix
 from engine.profiler.self_test.planting import Effort
 from engine.profiler.self_test.scores import confusion, judged, label, score
 from engine.profiler.self_test.slack import costs_of, limiting, longer, loop_us, slack_us, slow_rank_slack_us
@@ -395,14 +395,3 @@ def test_bad_options_end_the_command_with_status_2():
 
 def test_every_planted_stage_is_one_that_can_be():
     assert set(PLANTED) - {SLOW_RANK, NOTHING} <= {"read", "decode", "augment", "collate", *COMPUTE_STAGES}
-    assert set(PLANTED_ON_A_GPU) - set(PLANTED) == {"copy"} <= set(LOADER_STAGES)
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_copying_is_delayed_where_there_is_any(device, monkeypatch):
-    monkeypatch.setattr(self_test, "choose_loader", lambda name: None)
-    monkeypatch.setattr(self_test, "device_of", lambda asked: asked)
-    cells = self_test.cells_of(self_test.parse(["--device", device, "--quick"]), Console(file=StringIO()))
-    of_copying = [cell for cell in cells if cell.planted == "copy"]
-    assert bool(of_copying) is (device == "cuda") and all(cell.baseline == "step" for cell in of_copying)
-    assert "copy" in {cell.planted for cell in matrix(["turbo"], ["copy"], ("spin",), (2.0,), [0])}

@@ -3,11 +3,11 @@ is JSON.
 
 python cifar_once.py JOB
 
-Either {"unavailable": why} or {"num_runs": of this process}. A first run that warms up does not count.
+Either {"unavailable": why} or {"num_runs": of this process}. A first run that warms up does not count. What began and
+failed ends with status 2.
 """
 
 import importlib
-import json
 import os
 import sys
 import time
@@ -17,25 +17,14 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-from loaders.errors import FeedrateError
 from tools.benchmarks.device.cifar_job import CifarJob
 from tools.benchmarks.device.cifar_sides import SIDES
 from tools.benchmarks.rounds import Rounds
+from tools.benchmarks.telling import tell
 
 
-def main(path: str) -> None:
-    """Run the job and print what was measured."""
-    job = CifarJob.read(path)
-    try:
-        num_runs = measure(job, job.rounds())
-    except (ImportError, FeedrateError) as error:
-        print(json.dumps({"unavailable": " ".join(str(error).split())}))
-        return
-    print(json.dumps({"num_runs": num_runs}))
-
-
-def measure(job: CifarJob, rounds: Rounds) -> int:
-    """Add runs to those of earlier calls, at least one; how many."""
+def measure(job: CifarJob, rounds: Rounds) -> dict[str, int]:
+    """Add runs to those of earlier calls, at least one."""
     module, name = SIDES[job.side].runs.split(".")
     side = getattr(importlib.import_module(f"tools.benchmarks.device.{module}"), name)(job)
     side.warm_up()
@@ -45,10 +34,9 @@ def measure(job: CifarJob, rounds: Rounds) -> int:
         run = side.run(number)
         rounds.add(str(number), asdict(run))
         print(f"run {number + 1}: {run.train_s:.2f} s, {run.final:.2%}", flush=True)
-    return len(rounds.done) - num_before
+    return {"num_runs": len(rounds.done) - num_before}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
-    sys.stdout.flush()
-    os._exit(0)  # nothing of a run needs to be waited for
+    asked = CifarJob.read(sys.argv[1])
+    os._exit(tell(lambda: measure(asked, asked.rounds())))  # nothing of a run needs to be waited for

@@ -12,8 +12,8 @@ from engine.dist import start_ranks
 from engine.loop import train
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
-from loaders.errors import FeedrateError
 
+from ..telling import Stopped
 from .cifar_job import CifarJob, CifarRun
 
 _ACCURACIES = ("eval_ema_top1", "eval_top1")  # the first that a run tells
@@ -47,7 +47,7 @@ class Ours:
         try:
             with build_run(config, self._ranks, Display(is_main=False), stop) as run:
                 if not train(run):
-                    raise FeedrateError("the run was stopped")
+                    raise Stopped("the run was stopped")
         finally:
             stop.restore()
         folder = Path(config.run.folder) / config.name

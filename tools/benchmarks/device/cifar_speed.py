@@ -37,11 +37,13 @@ class CifarSettings:
 
 @dataclass(frozen=True)
 class SideRuns:
-    """All that is finished of a side, and why this call made no more, or ""; `were_begun`: some were there before."""
+    """All that is finished of a side, and why this call made no more, or ""; `were_begun`: some were there before;
+    `has_failed`: it made no more because one failed."""
 
     runs: list[CifarRun]
     reason: str
     were_begun: bool
+    has_failed: bool = False
 
 
 def measure(settings: CifarSettings, folder: Path, say: Say) -> dict[str, Any]:
@@ -68,6 +70,7 @@ def measure(settings: CifarSettings, folder: Path, say: Say) -> dict[str, Any]:
         **result(runs),
         "skipped": {side: of_side.reason for side, of_side in found.items() if not of_side.runs},
         "ended_early": {side: of_side.reason for side, of_side in found.items() if of_side.runs and of_side.reason},
+        "failed": {side: of_side.reason for side, of_side in found.items() if of_side.has_failed},
     }
 
 
@@ -82,24 +85,26 @@ def _side(side: str, settings: CifarSettings, folder: Path, say: Say) -> SideRun
         return SideRuns(CifarRun.all_of(rounds.done), "" if num_before else "no run of it is finished", num_before > 0)
     told = f" ({num_before} from before)" if num_before else ""
     say(f"{side}: at most {settings.num_runs} runs{told} within {settings.minutes:g} min")
-    reason = _add_runs(job, folder, settings.timeout_s) if num_before < settings.num_runs else ""
+    reason, has_failed = _add_runs(job, folder, settings.timeout_s) if num_before < settings.num_runs else ("", False)
     runs = CifarRun.all_of(job.rounds().done)  # also of a process that was ended
     if reason:
         say(f"{side} {'ended early' if runs else 'is skipped'}: {reason}")
-    return SideRuns(runs, reason, num_before > 0)
+    return SideRuns(runs, reason, num_before > 0, has_failed)
 
 
-def _add_runs(job: CifarJob, folder: Path, timeout_s: float) -> str:
-    """Why it made none or was ended, or ""."""
+def _add_runs(job: CifarJob, folder: Path, timeout_s: float) -> tuple[str, bool]:
+    """Why it made none or was ended, or ""; and whether one failed."""
     path = folder / f"{job.side}.json"
     job.write(path)
     script = str(Path(__file__).with_name("cifar_once.py"))
     try:
         ran = run([sys.executable, script, str(path.resolve())], folder / f"{job.side}.log", timeout_s)
     except FeedrateError as error:
-        return str(error)
+        return str(error), True
     told: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
-    return ": ".join(filter(None, (told["unavailable"], SIDES[job.side].remedy))) if "unavailable" in told else ""
+    if "unavailable" in told:
+        return ": ".join(filter(None, (told["unavailable"], SIDES[job.side].remedy))), False
+    return "", False
 
 
 def result(runs: Mapping[str, Sequence[CifarRun]]) -> dict[str, Any]:

@@ -3,11 +3,10 @@
 python once.py JOB
 
 Either {"unavailable": why}, or of each feed the images and seconds of a window in the middle of training, and how many
-parameters the model has.
+parameters the model has. What began and failed ends with status 2.
 """
 
 import importlib
-import json
 import os
 import resource
 import sys
@@ -20,21 +19,11 @@ if __name__ == "__main__":
 import torch
 
 from loaders.choose import slower_because
-from loaders.errors import FeedrateError
 from loaders.torchvision_loader import TorchvisionLoader
+from tools.benchmarks.telling import Stopped, tell
 from tools.benchmarks.training.job import Job
 from tools.benchmarks.training.sides import OURS, SIDES
 from tools.benchmarks.training.window import Window
-
-
-def main(path: str) -> None:
-    """Run the job and print what was measured."""
-    job = Job.read(path)
-    try:
-        measured: dict[str, Any] = measure(job)
-    except (ImportError, FeedrateError) as error:
-        measured = {"unavailable": " ".join(str(error).split())}
-    print(json.dumps(measured))
 
 
 def measure(job: Job) -> dict[str, Any]:
@@ -49,7 +38,7 @@ def measure(job: Job) -> dict[str, Any]:
         )
         model = train(job, window, feed)
         if not window.figures:
-            raise FeedrateError(f"{job.side} ended before its window did: it was stopped")
+            raise Stopped(f"{job.side} ended before its window did: it was stopped")
         measured[feed] = {**window.figures, "windows": window.each}
         measured["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
     if job.side == OURS:
@@ -65,6 +54,5 @@ def group_of(job: Job, feed: str) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
-    sys.stdout.flush()
-    os._exit(0)  # worker processes that stay between epochs need not be waited for: their group is ended
+    # worker processes that stay between epochs need not be waited for: their group is ended
+    os._exit(tell(lambda: measure(Job.read(sys.argv[1]))))
