@@ -1,5 +1,6 @@
 """tools/bench.py: small real runs, and what is made of measurements."""
 
+import argparse
 import importlib.util
 import json
 import os
@@ -299,3 +300,22 @@ def test_it_starts_from_anywhere_even_with_a_safe_path(tmp_path):
     words = [sys.executable, "-P", BENCH, "--help"]
     done = subprocess.run(words, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
     assert done.returncode == 0 and "convert-scale" in done.stdout, done.stderr
+
+
+def test_what_failed_is_written_without_and_told_with_the_command_that_tries_it_again(tmp_path):
+    chosen = argparse.Namespace(report=tmp_path, overwrite=False, work=tmp_path / "work")
+
+    def measure():
+        return {"failed": {"b": "out of memory"}}
+
+    def page(measured):
+        return "# What there is\n"
+
+    with pytest.raises(FeedrateError, match=r"without what failed \(b: out of memory\): .* with --overwrite tries it"):
+        report.measured_and_written(chosen, "some", measure, {}, page)
+    assert chosen.work.is_dir()  # what it goes on from
+    with pytest.raises(FeedrateError, match="--overwrite to replace it"):
+        report.measured_and_written(chosen, "some", measure, {}, page)
+    chosen.overwrite = True
+    written = report.measured_and_written(chosen, "some", lambda: {"failed": {}}, {}, page)
+    assert written["md"].read_text() == "# What there is\n" and not chosen.work.exists()
