@@ -1,8 +1,12 @@
 """The crew's watch over its workers, on a clock of the test's own."""
 
 import multiprocessing
+import signal
+import subprocess
+import sys
 
 import pytest
+from commands import REPOSITORY, TIMEOUT_S
 
 from converters import crew
 from loaders.errors import FeedrateError
@@ -56,3 +60,50 @@ def test_time_in_which_the_whole_pass_was_suspended_does_not_count(watch, pause_
     assert watch(1.0, 1.0, pause_s, *[1.0] * 290, 1.0)[0][1] == ("prepared", 0, None)
     with pytest.raises(FeedrateError, match="stuck"):
         watch(1.0, 1.0, pause_s, *[1.0] * 302, 1.0)
+
+
+# A signal that comes while a worker is being asked for: another thread takes it, so blocking it in the first one is
+# not enough, and the first one would leave the process that forks workers with half a request.
+STARTED_UNDER_A_SIGNAL = """
+import os, signal, sys, threading, time
+from multiprocessing import reduction
+sys.path.insert(0, sys.argv[1])
+from converters.crew import run_in_order
+
+class Nothing:
+    def read_ahead(self, task): pass
+    def prepare(self, task, at): return None, None
+    def write(self, kept, place): pass
+
+def end(number, frame):
+    raise KeyboardInterrupt(number)
+
+if __name__ == "__main__":
+    number, send = int(sys.argv[2]), reduction.sendfds
+    signal.signal(number, end)
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+
+    sent = []
+
+    def send_under_a_signal(connection, fds):
+        if sent:  # by the second worker the process that forks them is up
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)
+        sent.append(fds)
+        send(connection, fds)
+
+    reduction.sendfds = send_under_a_signal
+    try:
+        list(run_in_order(Nothing(), [1, 2], 2, lambda task, report: None, lambda number, item: "it"))
+    except KeyboardInterrupt as error:
+        sys.exit(f"ended by {error}")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_a_worker_starts_waits_until_it_has_started(tmp_path, number):
+    script = tmp_path / "packs.py"
+    script.write_text(STARTED_UNDER_A_SIGNAL)
+    command = [sys.executable, str(script), str(REPOSITORY), str(int(number))]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+    assert (ended.returncode, ended.stderr) == (1, f"ended by {int(number)}\n")
