@@ -13,6 +13,11 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     # Python put engine/ first, where modules could hide the standard library's and `loaders` is not found
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from engine.safeguards.early_end import end_early
+
+if __name__ == "__main__":
+    end_early()  # the imports below take seconds
+
 from engine.build import build_run
 from engine.command_line import parse_config
 from engine.dist import is_lost_rank, run_and_end, start_ranks, stop_ranks

@@ -37,6 +37,11 @@ if __name__ == "__main__":
         # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(REPOSITORY)
 
+from engine.safeguards.early_end import end_early, end_early_no_more
+
+if __name__ == "__main__":
+    end_early()  # the imports below take seconds
+
 import argparse
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -289,5 +294,6 @@ _COMMANDS = {
 }
 
 if __name__ == "__main__":
+    end_early_no_more()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is running is ended then, too
     sys.exit(main(sys.argv[1:]))

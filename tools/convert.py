@@ -7,8 +7,6 @@ The source is read in place and once; OUT gets one or several formats (--to beto
 Interrupted in any way, the same command goes on where it stopped; nothing has its final name before all is written.
 """
 
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -28,11 +26,13 @@ def download(dataset: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":  # worker processes import this file as well, and need nothing of it
-    # until there is something to lose, the first Ctrl-C ends it without a word
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(128 + number))
     if not sys.flags.safe_path:
         # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+    from engine.safeguards.early_end import end_early
+
+    end_early()  # the import below takes a second
 
     from converters.command import main
 

@@ -11,6 +11,11 @@ from pathlib import Path
 if __name__ == "__main__" and not sys.flags.safe_path:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from engine.safeguards.early_end import end_early, end_early_no_more
+
+if __name__ == "__main__":
+    end_early()  # the imports below take seconds
+
 import json
 import os
 import shlex
@@ -179,4 +184,5 @@ def draw(epochs: dict[str, list[dict[str, Any]]], profiles: dict[str, Profile], 
 
 
 if __name__ == "__main__":
+    end_early_no_more()
     sys.exit(main())

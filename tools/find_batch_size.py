@@ -14,6 +14,11 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     # Python put tools/ first, where `profile.py` hides the standard library's
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from engine.safeguards.early_end import end_early, end_early_no_more
+
+if __name__ == "__main__":
+    end_early()  # the imports below take seconds
+
 from engine.command_line import OwnOptions
 from engine.dist import start_ranks
 from engine.finders.batch_size import find_batch_size
@@ -52,4 +57,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    end_early_no_more()
     sys.exit(main(sys.argv[1:]))

@@ -18,6 +18,11 @@ if __name__ == "__main__":
         # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(REPOSITORY)
 
+from engine.safeguards.early_end import end_early, end_early_no_more
+
+if __name__ == "__main__":
+    end_early()  # the imports below take seconds
+
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -98,4 +103,5 @@ def _tell(display: Display, swept: Sweep, suggestion: Suggestion | None) -> None
 
 
 if __name__ == "__main__":
+    end_early_no_more()
     run_and_end(lambda: main(sys.argv[1:]))

@@ -22,9 +22,11 @@ if __name__ == "__main__":
         # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(REPOSITORY)
 
+from engine.safeguards.early_end import end_early, end_early_no_more
 from tools.gpu_checks import needed
 
 if __name__ == "__main__":
+    end_early()  # the imports below take seconds
     needed.refuse(needed.absent())  # the imports below would end in a traceback
 
 import argparse
@@ -204,5 +206,6 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    end_early_no_more()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is running is ended then, too
     sys.exit(main(sys.argv[1:]))

@@ -20,6 +20,11 @@ if __name__ == "__main__":
         # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(REPOSITORY)
 
+from engine.safeguards.early_end import end_early
+
+if __name__ == "__main__":
+    end_early()  # the imports below take seconds
+
 from collections.abc import Callable, Sequence
 
 from loaders.errors import FeedrateError, did_you_mean

@@ -24,6 +24,11 @@ if __name__ == "__main__":
         # Python put tools/ first, where this file would be taken for the standard library's `profile`
         sys.path[0] = str(REPOSITORY)
 
+from engine.safeguards.early_end import end_early, end_early_no_more
+
+if __name__ == "__main__":
+    end_early()  # the imports below take seconds
+
 import dataclasses
 import importlib
 import os
@@ -129,6 +134,7 @@ def _with_data(config: Config, ranks: Ranks, console: Console) -> Config:
 
 
 if __name__ == "__main__":
+    end_early_no_more()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was packed to be tried is removed then, too
     run_and_end(lambda: main(sys.argv[1:]))

@@ -14,6 +14,11 @@ if __name__ == "__main__" and not sys.flags.safe_path:
     # Python put tools/ first, where profile.py hides the standard library's
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from engine.safeguards.early_end import end_early
+
+if __name__ == "__main__":
+    end_early()  # the imports below take seconds
+
 import torch
 import torchinfo
 
