@@ -1,9 +1,11 @@
 """The ranks of a run: who this process is, and the few words ranks exchange."""
 
+import atexit
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -159,9 +161,10 @@ def stop_ranks() -> None:
 
 
 def run_and_end(main: Callable[[], int]) -> NoReturn:
-    """End this process with the status that `main` returns, or 1 and what was wrong where it raises, as a rank ends.
+    """End this process with the status that `main` returns, or 1 and what was wrong where it raises.
 
-    A rank that fails must not go through the interpreter's teardown either: that would leave the run.
+    Neither as a rank nor alone does it go through the interpreter's teardown (see `end_process`), but for one that is
+    run by another program, such as `python -m cProfile`, which has something to do afterwards.
     """
     try:
         status = main()
@@ -171,21 +174,28 @@ def run_and_end(main: Callable[[], int]) -> NoReturn:
         else:
             traceback.print_exc()
         status = 1
+    is_run_by_another = sys._getframe(1).f_back is not None
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if is_run_by_another:
+            sys.exit(status)
+        atexit._run_exitfuncs()
     end_process(status)
 
 
 def end_process(status: int) -> NoReturn:
-    """End this process with `status`, one of many ranks without the interpreter's own teardown.
+    """End this process with `status`, without the interpreter's own teardown.
 
     DistributedDataParallel keeps its process group, and with it gloo's threads, beyond `stop_ranks` and even its own
     deletion (torch 2.15). One of them that wants the interpreter while it shuts down ends the process by SIGABRT
-    ("terminate called without an active exception"), after all work is done: seen once in some dozens of runs.
+    ("terminate called without an active exception"), after all work is done: seen once in some dozens of runs. And a
+    rank that fails must not wait there for the others. Of a process alone the teardown takes a second, in which a
+    signal would still spoil the status of what is done.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    with suppress(OSError):  # nobody reads any more
         sys.stdout.flush()
+    with suppress(OSError):
         sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    os._exit(status)
 
 
 def _device(choice: str, local_rank: int) -> torch.device:

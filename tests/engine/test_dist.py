@@ -1,8 +1,11 @@
 """How ranks join a run, without the others: what torch is asked for."""
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
+from commands import REPOSITORY, TIMEOUT_S, environment
 from torch.distributed import HashStore
 
 from engine import dist
@@ -32,3 +35,46 @@ def test_where_a_watchdog_or_a_person_judges_no_collective_gives_up_first(joined
 
 def test_ranks_that_nobody_watches_wait_ten_minutes_for_each_other(joined):
     assert joined() == timedelta(minutes=10)
+
+
+# as a command ends; its teardown, as Python would do it, is told
+ENDS = """
+import atexit, os, sys
+from engine.dist import run_and_end
+
+class Torn:
+    def __del__(self, write=os.write):
+        write(1, b"torn down\\n")
+
+def main():
+    atexit.register(print, "asked for at the end")
+    print("done", end=" ")
+    return 3
+
+torn = Torn()
+if __name__ == "__main__":
+    run_and_end(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ranks", "runner", "told"),
+    [
+        ("1", [], "done asked for at the end\n"),
+        ("2", [], "done "),  # a rank that fails must not wait for others in what somebody registered
+        ("1", ["-m", "cProfile", "-o", "profile"], "done asked for at the end\ntorn down\n"),
+    ],
+)
+def test_a_command_ends_without_the_interpreters_teardown_unless_another_program_runs_it(tmp_path, ranks, runner, told):
+    script = tmp_path / "ends.py"
+    script.write_text(ENDS)
+    ended = subprocess.run(
+        [sys.executable, *runner, str(script)],
+        cwd=tmp_path,
+        env=environment(WORLD_SIZE=ranks, PYTHONPATH=str(REPOSITORY)),
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert (ended.returncode, ended.stdout) == (0 if runner else 3, told)  # cProfile has a status of its own
+    assert (tmp_path / "profile").exists() == bool(runner)
