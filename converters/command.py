@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import shlex
 import signal
 import sys
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str], description: str, download: Download) -> int:
         if getattr(chosen, "download", False):
             download(chosen.command, chosen.source)
         {"verify": _verify, "show": _show}.get(chosen.command, _pack)(chosen)
+        sys.stdout.flush()
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -47,6 +49,9 @@ def main(arguments: Sequence[str], description: str, download: Download) -> int:
         begun = chosen is not None and chosen.command in DATASETS and (chosen.out / WORK_FOLDER).exists()
         print(f"interrupted{': the same command goes on where this one stopped' if begun else ''}", file=sys.stderr)
         return 128 + ended_by[0]
+    except BrokenPipeError:  # who read what it says is gone, as behind `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
+        return 128 + signal.SIGPIPE
     return 0
 
 

@@ -7,6 +7,7 @@ engine/train.py are understood, so what is shown is what a run would train. No d
 fetched.
 """
 
+import signal
 import sys
 from pathlib import Path
 
@@ -64,4 +65,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # long tables are looked at with `head` or `less`
     sys.exit(main(sys.argv[1:]))

@@ -321,3 +321,26 @@ def test_a_download_that_fails_is_one_sentence(tmp_path):
 def test_it_starts_without_torch_and_matplotlib():
     done = python("-c", "import converters.command, sys; assert not {'torch', 'matplotlib'} & sys.modules.keys()")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("word", "status"), [("folder", 128 + signal.SIGPIPE), ("verify", 128 + signal.SIGPIPE), ("show", 1)]
+)
+def test_where_nobody_reads_on_it_ends_without_a_traceback(image_folder, tmp_path, word, status, unbuffered):
+    """As behind `| head -1`."""
+    pack = ["folder", "--source", str(image_folder), "--out", str(tmp_path / "out")]
+    if word != "folder":
+        assert python(CONVERT, *pack).returncode == 0
+    nobody, mouth = os.pipe()
+    os.close(nobody)
+    with os.fdopen(mouth, "wb") as stdout:
+        ended = subprocess.run(
+            [sys.executable, CONVERT, *(pack if word == "folder" else [word, str(tmp_path / "out")])],
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env={**environment(), "PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+    assert (ended.returncode, ended.stderr) == (status, "")

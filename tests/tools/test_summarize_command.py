@@ -1,7 +1,11 @@
 """tools/summarize.py as a user runs it."""
 
+import shlex
+import signal
+import sys
+
 import pytest
-from commands import python
+from commands import python, run
 
 
 def test_it_shows_layers_and_totals_of_a_preset():
@@ -33,3 +37,9 @@ def test_bad_input_gives_one_sentence(words, message):
     result = python("tools/summarize.py", *words)
     assert result.returncode == 2
     assert message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_where_nobody_reads_on_it_ends_without_a_traceback():
+    summary = shlex.join([sys.executable, "tools/summarize.py", "--model.name", "cifar_resnet20"])
+    done = run(["bash", "-c", f"{summary} | true; exit ${{PIPESTATUS[0]}}"])
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
