@@ -27,7 +27,7 @@ test: setup
 
 # hours, not minutes; passed tests are noted in docs/benchmarks/long/ and skipped until the code changes
 test-long: setup
-	$(PYTHON) -m pytest -m long tests/long --durations=0
+	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest -m long tests/long --durations=0
 
 # on a machine with a GPU, in under half an hour; part by part, and again with what is missing; options in ARGS. No setup:
 # where a GPU machine reaches no network, what it has must do

@@ -47,6 +47,11 @@ def cycles_per_s(device: torch.device) -> float:
     return found
 
 
+def cycles_for(seconds: float, rate: float) -> int:
+    """What to ask `torch.cuda._sleep` for, which counts to `rate` in a second."""
+    return max(1, round(seconds * rate))
+
+
 class StreamSpans:
     """One stage's, of the stream that is the current one of `device`. Wall time is the device's, processor time what it
     takes the host to ask for it.
@@ -70,7 +75,7 @@ class StreamSpans:
         begun_cpu_ns = time.thread_time_ns()
         delay_ns = self._times.stage(self._stage, images).delay_ns
         delay_s = abs(delay_ns) * images / 1e9
-        cycles = int(delay_s * cycles_per_s(self._device)) if delay_s else 0
+        cycles = cycles_for(delay_s, cycles_per_s(self._device)) if delay_s else 0
         begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begun.record(torch.cuda.current_stream(self._device))
         if cycles:

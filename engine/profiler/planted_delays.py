@@ -12,7 +12,7 @@ import torch
 
 from loaders.errors import FeedrateError, did_you_mean
 from loaders.stage_writer import Delay, obey_delay
-from loaders.stream_spans import cycles_per_s
+from loaders.stream_spans import cycles_for, cycles_per_s
 
 from .step_clock import StageSpan, StepClock
 
@@ -73,11 +73,6 @@ def delayed_clock(
     """`clock` with delays spent where this device's time goes: on a GPU by kernels that do nothing, else by the thread
     that computes. A GPU knows no difference between sleeping and working: it is busy with either."""
     return DelayedClock(clock, delays, images_per_step, _on_gpu(device) if device.type == "cuda" else _on_the_host)
-
-
-def cycles_for(seconds: float, rate: float) -> int:
-    """What to ask `torch.cuda._sleep` for, which counts to `rate` in a second."""
-    return max(1, round(seconds * rate))
 
 
 def _on_the_host(delay: Delay, images: int) -> None:

@@ -94,6 +94,10 @@ def test_a_delay_keeps_the_device_busy_for_its_images(device, kind):
     assert reading.count == 4 and reading.wall_s == pytest.approx(4 * 0.005 + 0.002, rel=0.001)
 
 
+def test_cycles_of_a_gpu():
+    assert stream_spans.cycles_for(0.5, 2e9) == 10**9 and stream_spans.cycles_for(1e-12, 1e9) == 1
+
+
 def test_without_stage_times_no_event_is_made(monkeypatch):
     monkeypatch.setattr(stream_spans, "torch", None)
     with StreamSpans(UNTIMED, "copy", SECOND).span(4):

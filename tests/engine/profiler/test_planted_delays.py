@@ -8,7 +8,7 @@ from short_runs import ONE_RANK, short_config
 
 from engine.augment.normalize import IMAGENET_CHANNELS
 from engine.build import build_step
-from engine.profiler.planted_delays import CLOCKED_STAGES, DelayedClock, cycles_for, delayed_clock
+from engine.profiler.planted_delays import CLOCKED_STAGES, DelayedClock, delayed_clock
 from engine.profiler.step_clock import CudaClock, HostClock
 from loaders.errors import FeedrateError
 from loaders.stage_writer import Delay
@@ -94,10 +94,6 @@ def test_all_stages_of_a_real_step_obey_and_its_numbers_stay_the_same(tmp_path):
     assert losses[0] == losses[1]
     assert all(wall_s >= 0.08 for wall_s in walls_of(step.clock).values())
     assert sorted(walls_of(step.clock)) == sorted(CLOCKED_STAGES)
-
-
-def test_cycles_of_a_gpu():
-    assert cycles_for(0.5, 2e9) == 10**9 and cycles_for(1e-12, 1e9) == 1
 
 
 @pytest.mark.gpu
