@@ -133,6 +133,9 @@ class ExecutionConfig:
     of each shape and keeps the fastest, which may be another the next time. On a CPU the bits are always the same."""
     compile: bool = False
     """Train by torch.compile's code, made before the first batch of each size; evaluation runs as it is."""
+    cuda_graphs: bool = False
+    """Play what torch.compile made as CUDA graphs, a launch for many kernels: faster where the GPU waits for launches,
+    as with small models. It takes more memory, one rank, and no accumulation."""
     checkpoint_activations: bool = False
     """Keep only what goes into each block, and compute the rest again in the backward pass: less memory, more time."""
 
@@ -141,6 +144,10 @@ class ExecutionConfig:
         if self.compile and self.checkpoint_activations:
             raise FeedrateError(
                 "compile and checkpoint_activations are both on: torch.compile plans the memory itself, use one of them"
+            )
+        if self.cuda_graphs and not self.compile:
+            raise FeedrateError(
+                "cuda_graphs is on and compile is not: graphs are of torch.compile's code, turn on both"
             )
 
 
@@ -210,6 +217,11 @@ class Config:
             raise FeedrateError(
                 f"swa_start_epoch is {self.average.swa_start_epoch} and the last of {self.epochs} epochs is"
                 f" {self.epochs - 1}: nothing would be averaged"
+            )
+        if self.execution.cuda_graphs and self.optim.accumulate > 1:
+            raise FeedrateError(
+                f"cuda_graphs is on and accumulate is {self.optim.accumulate}: torch's graphs would overwrite gradients"
+                " that wait for the rest of their window, use one of them"
             )
         refuse_metric_of_no_average(self.run.best_metric, self.average.names())
         if "/" in self.name or self.name in (".", "..") or len(self.name.encode()) > _LONGEST_NAME:

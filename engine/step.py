@@ -15,6 +15,7 @@ from loaders.counter_random import stream_key
 from .augment import Normalize
 from .augment.batch_transform import UNCHANGED, BatchTransform
 from .checkpointing.state import States
+from .compiled import compiled, warm_up_passes
 from .config import Config
 from .dist import Ranks
 from .optimisation.open_gradients import OpenGradients
@@ -93,7 +94,7 @@ class TrainStep:
         self._config = config
         self._ranks = ranks
         # in this order: compiling what is distributed already would leave all of it uncompiled (torch 2.15)
-        trained = _compiled(model, config) if config.execution.compile else model
+        trained = compiled(model, config, ranks) if config.execution.compile else model
         self._distributed = None if ranks.world_size == 1 else _distributed(trained, ranks)
         self._model = trained if self._distributed is None else self._distributed
         self._warm: set[torch.Size] = set()
@@ -160,10 +161,12 @@ class TrainStep:
         self.module.train()
         images = torch.zeros(images_shape, dtype=torch.uint8, device=self._ranks.device)
         labels = torch.arange(images_shape[0], device=self._ranks.device) % num_classes
-        for closes in (False, True) if self.windows.accumulate > 1 else (True,):
+        for closes in (False, True) if self.windows.accumulate > 1 else (True,) * warm_up_passes(self._config):
             with self._exchange(closes):
                 loss, _ = self._forward(self._model, self.normalize(images), labels)
                 torch.autograd.backward(loss)
+            if self.windows.accumulate == 1:
+                self.optimizer.zero_grad(set_to_none=True)  # as between steps
         loss.item()  # waits until a GPU is done
         with torch.no_grad():
             for parameter, gradient in gradients:
@@ -260,28 +263,6 @@ class TrainStep:
             f"{told}; {fitting} a rank fit: use --data.batch-size {fitting * self._ranks.world_size}, with"
             f" --optim.accumulate for larger updates; tools/find_batch_size.py finds the largest that fits"
         )
-
-
-def _compiled(model: nn.Module, config: Config) -> nn.Module:
-    """Compiled for each size of images alone, so that it takes as many compilations as there are sizes."""
-    import torch._dynamo  # takes a second, and nobody else needs it
-
-    schedule = config.data.train_view().size_px
-    num_sizes = 1 if isinstance(schedule, int) else len(schedule)
-    if config.execution.deterministic:  # or it would choose kernels, and so the order of sums, by timing them
-        import torch._inductor.config
-
-        torch._inductor.config.deterministic = True
-    # where the limit is reached torch goes on uncompiled; windows compile with and without an exchange of gradients
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * num_sizes)
-    return torch.compile(model, dynamic=False)  # type: ignore[return-value]
-
-
-def forget_compiled() -> None:
-    """Compile anew whatever is called next, as if nothing had been compiled yet."""
-    import torch._dynamo  # as above
-
-    torch._dynamo.reset()
 
 
 def _distributed(model: nn.Module, ranks: Ranks) -> DistributedDataParallel:

@@ -17,13 +17,13 @@ from loaders.records import open_records
 
 from ..augment import IMAGENET_CHANNELS
 from ..build import build_step
+from ..compiled import forget_compiled
 from ..config import Config
 from ..data import packed_beside
 from ..dist import Ranks
 from ..model import image_sizes
 from ..optimisation.average import Averages
 from ..safeguards.memory import gib, is_out_of_memory, release_memory
-from ..step import forget_compiled
 
 Tell = Callable[[str], None]
 Measure = Callable[[int], int | None]

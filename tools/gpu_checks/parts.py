@@ -198,8 +198,8 @@ def _short(path: Path) -> str:
 
 
 _keeping = partial(Part, goes_on=True)
-_MAIN_VARIANTS = "bf16,bf16-compiled,torchvision-amp,timm-amp,bf16-contiguous,fp16"
-_OTHER_VARIANTS = "torchvision-bf16,timm-bf16,fp16-compiled"
+_MAIN_VARIANTS = "bf16,bf16-compiled,bf16-graphs,torchvision-amp,timm-amp,bf16-contiguous"
+_OTHER_VARIANTS = "fp16,torchvision-bf16,fp16-compiled"
 
 _PRESETS = (*MEASURED, "configs")
 

@@ -74,7 +74,7 @@ def test_on_a_device_each_trial_is_compiled_however_many_sizes_are_tried(image_f
         compiled.extend(len(each) for each in inputs if isinstance(each, torch.Tensor) and each.shape[1:] == (3, 8, 8))
         return graph.forward
 
-    monkeypatch.setattr(torch, "compile", lambda model, dynamic: compile_it(model, dynamic=dynamic, backend=note))
+    monkeypatch.setattr(torch, "compile", lambda model, **asked: compile_it(model, **asked, backend=note))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: 0)
     config = short_config(image_folder, tmp_path)

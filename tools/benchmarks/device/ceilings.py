@@ -28,11 +28,13 @@ class Variant:
     precision: str
     channels_last: bool
     compile: bool = False
+    cuda_graphs: bool = False
 
 
 VARIANTS = {
     "bf16": Variant("bf16, channels-last", OURS, "bf16", True),
     "bf16-compiled": Variant("bf16, channels-last, compiled", OURS, "bf16", True, True),
+    "bf16-graphs": Variant("bf16, channels-last, compiled, CUDA graphs", OURS, "bf16", True, True, True),
     "torchvision-amp": Variant("torchvision's loop with its --amp: fp16, contiguous", "torchvision", "fp16", False),
     "bf16-contiguous": Variant("bf16, contiguous", OURS, "bf16", False),
     "fp16": Variant("fp16, channels-last", OURS, "fp16", True),
@@ -105,6 +107,7 @@ def _job(settings: CeilingSettings, folder: Path, model: str, variant: Variant) 
         feeds=("resident",),
         num_windows=settings.timing.num_windows,
         compile=variant.compile,
+        cuda_graphs=variant.cuda_graphs,
     )
 
 

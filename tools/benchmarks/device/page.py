@@ -16,8 +16,7 @@ def ceilings_page(measured: Mapping[str, Any]) -> str:
         *about(measured),
         f"{where(measured)}. One batch of {settings['batch_size']} images of {settings['size_px']} px that stays"
         f" on the device; SGD with momentum and label smoothing; {_how(settings)}. *× its AMP*: times as many images"
-        " a second as torchvision's loop with --amp. CUDA graphs are not measured: `execution.compile` has no mode for"
-        " them.",
+        " a second as torchvision's loop with --amp.",
     ]
     for model, found in measured["models"].items():
         lines += ["", f"## {model}", "", row("variant", "img/s", "× its AMP"), row(*["---"] * 3)]

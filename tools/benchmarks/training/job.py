@@ -23,7 +23,7 @@ class Job(JobFile):
     model          a name of torchvision's
     feeds          names of `sides.FEEDS`, one after the other
     num_windows    how many are timed, one right after the other
-    compile        ours alone: by torch.compile
+    compile        ours alone: by torch.compile; cuda_graphs: and that as graphs
     loader         ours alone, where images are loaded
     """
 
@@ -44,4 +44,5 @@ class Job(JobFile):
     feeds: Sequence[str] = tuple(FEEDS)
     num_windows: int = 1
     compile: bool = False
+    cuda_graphs: bool = False
     loader: str = "turbo"

@@ -71,6 +71,7 @@ def config_of(job: Job, feed: str) -> Config:
     size = str(job.size_px)
     layout = "--execution.channels-last" if job.channels_last else "--execution.no-channels-last"
     compiled = "--execution.compile" if job.compile else "--execution.no-compile"
+    graphs = "--execution.cuda-graphs" if job.cuda_graphs else "--execution.no-cuda-graphs"
     return parse_config(
         [
             *("--name", feed, "--run.folder", job.folder, "--run.hang-timeout-s", "0"),
@@ -88,6 +89,6 @@ def config_of(job: Job, feed: str) -> Config:
             *("--optim.momentum", str(MOMENTUM), "--optim.weight-decay", str(WEIGHT_DECAY)),
             *("--optim.label-smoothing", str(SMOOTHING), "--optim.schedule", "constant", "--optim.warmup-epochs", "0"),
             *("--execution.device", job.device, "--execution.precision", job.precision),
-            *("--execution.threads", str(job.num_threads), layout, compiled),
+            *("--execution.threads", str(job.num_threads), layout, compiled, graphs),
         ]
     )

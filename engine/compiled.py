@@ -1,0 +1,51 @@
+"""The model as torch.compile's code, and that as CUDA graphs."""
+
+from torch import nn
+
+from loaders.errors import FeedrateError
+
+from .config import Config
+from .dist import Ranks
+
+_PASSES_TO_A_GRAPH = 3  # torch runs what it made, records it, and plays what it recorded: the fourth is like the third
+
+
+def compiled(model: nn.Module, config: Config, ranks: Ranks) -> nn.Module:
+    """Compiled for each size of images alone, so that it takes as many compilations as there are sizes.
+
+    Raises FeedrateError where graphs are asked for and cannot be had.
+    """
+    import torch._dynamo  # takes a second, and nobody else needs it
+
+    graphs = config.execution.cuda_graphs
+    if graphs and ranks.device.type != "cuda":
+        raise FeedrateError(
+            f"--execution.cuda-graphs is on and the device is {ranks.device.type}: graphs are CUDA's own"
+        )
+    if graphs and ranks.world_size > 1:
+        raise FeedrateError(
+            f"--execution.cuda-graphs is on with {ranks.world_size} ranks: only one was tried, whose gradients nobody"
+            " else changes; turn it off"
+        )
+    schedule = config.data.train_view().size_px
+    num_sizes = 1 if isinstance(schedule, int) else len(schedule)
+    if config.execution.deterministic:  # or it would choose kernels, and so the order of sums, by timing them
+        import torch._inductor.config
+
+        torch._inductor.config.deterministic = True
+    # where the limit is reached torch goes on uncompiled; windows compile with and without an exchange of gradients
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * num_sizes)
+    mode = "reduce-overhead" if graphs else None
+    return torch.compile(model, dynamic=False, mode=mode)  # type: ignore[return-value]
+
+
+def warm_up_passes(config: Config) -> int:
+    """How many passes with images of one size it takes until the next is like all that follow."""
+    return _PASSES_TO_A_GRAPH if config.execution.cuda_graphs else 1
+
+
+def forget_compiled() -> None:
+    """Compile anew whatever is called next, as if nothing had been compiled yet."""
+    import torch._dynamo  # as above
+
+    torch._dynamo.reset()

@@ -1,0 +1,112 @@
+"""Training by CUDA graphs of what torch.compile makes."""
+
+import dataclasses
+
+import pytest
+import torch
+from short_runs import ONE_RANK, short_config
+from torch import nn
+
+from engine.augment import IMAGENET_CHANNELS
+from engine.build import build_step
+from engine.compiled import compiled
+from engine.config import Config, ExecutionConfig, OptimConfig
+from engine.dist import Ranks
+from loaders.errors import FeedrateError
+
+GRAPHS = ExecutionConfig(compile=True, cuda_graphs=True)
+ON_CUDA = Ranks(0, 1, 0, 1, torch.device("cuda", 0))
+SIZES_PX = (16, 24)
+
+
+def _batch(number, size_px, device):
+    generator = torch.Generator().manual_seed(number)
+    images = torch.randint(0, 256, (4, size_px, size_px, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 3, (4,), generator=generator)
+    return images.permute(0, 3, 1, 2).to(device), labels.to(device), torch.arange(4)
+
+
+def test_they_are_of_compiled_code():
+    with pytest.raises(FeedrateError, match="cuda_graphs is on and compile is not"):
+        ExecutionConfig(cuda_graphs=True)
+
+
+def test_gradients_that_wait_for_their_window_would_be_overwritten():
+    with pytest.raises(FeedrateError, match="cuda_graphs is on and accumulate is 2"):
+        Config(execution=GRAPHS, optim=OptimConfig(accumulate=2))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "message"),
+    [
+        (ONE_RANK, "cuda-graphs is on and the device is cpu"),
+        (dataclasses.replace(ON_CUDA, world_size=2), "cuda-graphs is on with 2 ranks"),
+    ],
+)
+def test_where_there_are_none_it_is_refused(ranks, message):
+    with pytest.raises(FeedrateError, match=message):
+        compiled(nn.Identity(), Config(execution=GRAPHS), ranks)
+
+
+def test_torch_is_asked_for_them_where_they_are_wanted_alone(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda model, **asked: asked)
+    assert compiled(nn.Identity(), Config(execution=GRAPHS), ON_CUDA) == {"mode": "reduce-overhead", "dynamic": False}
+    plain = Config(execution=ExecutionConfig(compile=True))
+    assert compiled(nn.Identity(), plain, ONE_RANK) == {"mode": None, "dynamic": False}
+
+
+@pytest.mark.parametrize(("execution", "passes"), [(GRAPHS, 3), (ExecutionConfig(compile=True), 1)])
+def test_the_warm_up_goes_on_until_the_next_pass_is_like_all_that_follow(tmp_path, monkeypatch, execution, passes):
+    """Each from no gradients, as steps are; on a CPU, where torch's own part is left out."""
+    seen = []
+
+    def watched(model, config, ranks):
+        def forward(module, inputs):
+            seen.append([parameter.grad is None for parameter in module.parameters()])
+
+        model.register_forward_pre_hook(forward)
+        return model
+
+    monkeypatch.setattr("engine.step.compiled", watched)
+    config = dataclasses.replace(short_config(tmp_path, tmp_path), execution=execution)
+    step = build_step(config, ONE_RANK, 3, IMAGENET_CHANNELS, 10)
+    before = {name: tensor.clone() for name, tensor in step.module.state_dict().items()}
+    step.warm_up(torch.Size((4, 3, 16, 16)), 3)
+    assert len(seen) == passes and all(all(without) for without in seen)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in step.module.state_dict().items())
+    assert all(parameter.grad is None for parameter in step.module.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_on_a_gpu_graphs_train_as_the_code_they_are_of(tmp_path, precision):
+    """Sizes in turns, an evaluation and a jump of the weights in between; and graphs are really played."""
+    losses, launches = [], []
+    for graphs in (False, True):
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        config = short_config(tmp_path, tmp_path)
+        execution = dataclasses.replace(
+            config.execution, device="cuda", precision=precision, compile=True, cuda_graphs=graphs, deterministic=True
+        )
+        config = dataclasses.replace(config, execution=execution)
+        step = build_step(config, ON_CUDA, 3, IMAGENET_CHANNELS, 10)
+        for size_px in SIZES_PX:
+            step.warm_up(torch.Size((4, 3, size_px, size_px)), 3)
+        found = []
+        activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=activities) as profile:
+            for number in range(8):
+                loss, hits = step(*_batch(number, SIZES_PX[number // 2 % 2], ON_CUDA.device), number)
+                found.append((loss, hits))
+                if number == 4:
+                    kept = {name: tensor.clone() for name, tensor in step.module.state_dict().items()}
+                    with torch.no_grad():
+                        step.module.eval()(torch.zeros(2, 3, 16, 16, device=ON_CUDA.device))
+                    step.module.load_state_dict({name: tensor * 0.5 for name, tensor in kept.items()})
+        losses.append([(loss.item(), hits.item()) for loss, hits in found])  # read last: nothing may overwrite them
+        launches.append(sum(event.count for event in profile.key_averages() if event.key == "cudaGraphLaunch"))
+    torch.use_deterministic_algorithms(False)
+    assert losses[0] == losses[1]
+    assert launches[0] == 0 and launches[1] >= 2 * 8  # forward and backward
