@@ -24,8 +24,8 @@ def compiled(model: nn.Module, config: Config, ranks: Ranks) -> nn.Module:
         )
     if graphs and ranks.world_size > 1:
         raise FeedrateError(
-            f"--execution.cuda-graphs is on with {ranks.world_size} ranks: only one was tried, whose gradients nobody"
-            " else changes; turn it off"
+            f"--execution.cuda-graphs is on with {ranks.world_size} ranks: it is for one alone, since nobody has seen"
+            " gradients exchanged that lie in torch's graphs; turn it off"
         )
     schedule = config.data.train_view().size_px
     num_sizes = 1 if isinstance(schedule, int) else len(schedule)
