@@ -10,14 +10,15 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from loaders.errors import FeedrateError
+from loaders.held_signals import held_signals
 
 from .crew_worker import PRELOADED, serve
 
@@ -197,7 +198,7 @@ class _Worker:
         self.state = context.RawArray("q", [-1, -1, 0])  # task, item in it, and a count of all items begun
         self._seen, self._since_s = -1, 0.0
         self._process = context.Process(target=serve, args=(far_end, self.state, work), daemon=True)
-        with _signals_wait():
+        with held_signals():
             # Ctrl-C reaches the whole foreground group; born with it blocked, a worker leaves it to this process. The
             # resource tracker must run by then, since starting it lifts the block.
             resource_tracker.ensure_running()
@@ -231,26 +232,3 @@ class _Worker:
         """End the process at once; one that was stopped too."""
         self._process.kill()
         self._process.join()
-
-
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Put off what Python does at a signal until the end: interrupted in between, the process that forks the workers
-    would be left with half a request, and say so with a traceback.
-
-    Blocking them would not do it: any other thread takes them, and Python then calls the handler in the first one.
-    """
-    came: list[int] = []
-    before = {}
-    if threading.current_thread() is threading.main_thread():  # no other is interrupted, and none may set handlers
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        before = {number: handler for number, handler in before.items() if callable(handler)}
-    for number in before:
-        signal.signal(number, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)

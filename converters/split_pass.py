@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loaders.counter_random import Draws
 from loaders.errors import FeedrateError
+from loaders.held_signals import held_signals
 
 from .crew import run_in_order
 from .encode import Encoding
@@ -244,8 +245,9 @@ class _Saver:
         """Save, after a saving under way. Raises what that one raised."""
         self.end()
         self._last_s = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="feedrate-checkpoint")
-        self._thread.start()
+        with held_signals():  # a thread that was not started cannot be joined
+            self._thread = threading.Thread(target=self._run, name="feedrate-checkpoint")
+            self._thread.start()
 
     def end(self) -> None:
         """Wait for a saving under way. Raises what it raised."""

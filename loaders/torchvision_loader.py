@@ -19,6 +19,7 @@ from torchvision.transforms import functional as F
 
 from .api import Batch, LoaderError, ResizeMode
 from .epochs import EpochLoader
+from .held_signals import held_signals
 from .pixels import Pixels, load_image
 from .plan import PlanRows
 from .records import Records
@@ -126,7 +127,7 @@ class TorchvisionLoader(EpochLoader):
             multiprocessing_context="fork",
             generator=torch.Generator(),  # else every epoch would draw from, and so change, torch's global generator
         )
-        with _own_child_handler(), _born_deaf():
+        with held_signals(), _own_child_handler(), _born_deaf():
             return iter(loader)
 
     def _next_rows(self, made: Any, board: "Board", epoch: int) -> PlanRows:

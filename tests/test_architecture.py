@@ -23,7 +23,17 @@ NAME_CLASH_ALLOWED = {"tools/profile.py"}
 
 # what converters may take from loaders: the formats they read and share, the crops that `show` draws, and no loader
 CONVERTERS_MAY_TAKE = {
-    *("atomic", "counter_random", "cpus", "errors", "manifest", "records", "sample_table", "packed_folder"),
+    *(
+        "atomic",
+        "counter_random",
+        "cpus",
+        "errors",
+        "held_signals",
+        "manifest",
+        "records",
+        "sample_table",
+        "packed_folder",
+    ),
     *("beton_layout", "beton_records", "cifar_records", "folder_records", "raw_records", "shard_records"),
     *("folder_scan", "plan", "crops", "pixels", "native"),
 }
