@@ -1,5 +1,6 @@
 """The model as torch.compile's code, and that as CUDA graphs."""
 
+import torch
 from torch import nn
 
 from loaders.errors import FeedrateError
@@ -42,6 +43,15 @@ def compiled(model: nn.Module, config: Config, ranks: Ranks) -> nn.Module:
 def warm_up_passes(config: Config) -> int:
     """How many passes with images of one size it takes until the next is like all that follow."""
     return _PASSES_TO_A_GRAPH if config.execution.cuda_graphs else 1
+
+
+def refuse_skipped_graphs() -> None:
+    """Raise FeedrateError where torch made no graph of what it compiled: it goes on without, and only warns."""
+    if torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]:
+        raise FeedrateError(
+            "--execution.cuda-graphs is on and torch makes none of this model, for the reason it warns of above:"
+            " turn it off"
+        )
 
 
 def forget_compiled() -> None:

@@ -15,7 +15,7 @@ from loaders.counter_random import stream_key
 from .augment import Normalize
 from .augment.batch_transform import UNCHANGED, BatchTransform
 from .checkpointing.state import States
-from .compiled import compiled, warm_up_passes
+from .compiled import compiled, refuse_skipped_graphs, warm_up_passes
 from .config import Config
 from .dist import Ranks
 from .optimisation.open_gradients import OpenGradients
@@ -168,6 +168,8 @@ class TrainStep:
             if self.windows.accumulate == 1:
                 self.optimizer.zero_grad(set_to_none=True)  # as between steps
         loss.item()  # waits until a GPU is done
+        if self._config.execution.cuda_graphs:
+            refuse_skipped_graphs()
         with torch.no_grad():
             for parameter, gradient in gradients:
                 parameter.grad = gradient
@@ -252,7 +254,8 @@ class TrainStep:
             f"out of memory: a batch of {num_images * self._ranks.world_size} ({num_images} images of {size_px} px"
             f" a rank) does not fit, {used}"
         )
-        if self._distributed is not None:  # whose exchange of gradients was broken off: nothing can be tried here
+        # nothing can be tried where an exchange of gradients was broken off, nor beside memory that graphs keep
+        if self._distributed is not None or self._config.execution.cuda_graphs:
             return f"{told}; use a smaller --data.batch-size: tools/find_batch_size.py finds the largest that fits"
         fitting = num_images // 2
         while fitting and not self.fits(fitting, size_px):

@@ -1,7 +1,11 @@
 """Fixtures shared by all tests. Everything is made here: no data set is needed."""
 
+import os
 import sys
 from pathlib import Path
+
+# cuBLAS looks at it once, at a process's first product of matrices, whichever test that is in
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import pytest
 from hypothesis import HealthCheck, settings

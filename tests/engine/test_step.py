@@ -296,6 +296,14 @@ def test_nothing_is_tried_where_several_ranks_are_in_the_middle_of_an_exchange(m
         step(*_batch(), 0)
 
 
+def test_nothing_is_tried_beside_memory_that_graphs_keep(monkeypatch):
+    step = _step(_Hungry(3, MemoryError()), OptimConfig())
+    step._config = dataclasses.replace(step._config, execution=ExecutionConfig(compile=True, cuda_graphs=True))
+    monkeypatch.setattr(step, "fits", None)
+    with pytest.raises(FeedrateError, match=r"does not fit, .*; use a smaller --data.batch-size: tools/find_batch_"):
+        step(*_batch(), 0)
+
+
 def test_an_update_that_memory_did_not_suffice_for_does_not_spoil_the_next(monkeypatch):
     """GradScaler refuses to unscale twice, which a step that broke off between makes it do."""
     step = _step(nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 5)), OptimConfig(clip_norm=1.0), precision="fp16")
