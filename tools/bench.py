@@ -162,7 +162,7 @@ def _convert(chosen: argparse.Namespace) -> None:
     with working_folder(chosen.work):
         measured = {**_head(), **convert.measure(settings, chosen.work, _say)}
         report.write_json(paths["json"], measured)
-        paths["md"].write_text(report.convert_page(measured))
+        report.write_text(paths["md"], report.convert_page(measured))
         remove(chosen.work)
     _told(paths)
 
@@ -176,7 +176,7 @@ def _convert_scale(chosen: argparse.Namespace) -> None:
         measured = {**_head(), **convert_scale.measure(settings, chosen.work, _say)}
         report.write_json(paths["json"], measured)
         draw(paths["png"], measured)
-        paths["md"].write_text(report.scale_page(measured, paths["png"].name))
+        report.write_text(paths["md"], report.scale_page(measured, paths["png"].name))
         remove(chosen.work)
     _told(paths)
 
@@ -202,7 +202,7 @@ def _load(chosen: argparse.Namespace) -> None:
         measured = {**_head(), **compare.measure(settings, chosen.work, _say)}
         report.write_json(paths["json"], measured)
         bars.draw(paths["png"], measured)
-        paths["md"].write_text(page.page(measured, paths["png"].name))
+        report.write_text(paths["md"], page.page(measured, paths["png"].name))
         remove(chosen.work)
     page.tables(measured, Console(width=200))
     _say(f"written to {', '.join(str(path) for path in paths.values())}")
@@ -215,7 +215,7 @@ def _parity(chosen: argparse.Namespace) -> None:
     with working_folder(chosen.work):
         measured = {**_head(), **parity.measure(chosen.source, chosen.workers, chosen.work, _say)}
         report.write_json(paths["json"], measured)
-        paths["md"].write_text(parity.page(measured))
+        report.write_text(paths["md"], parity.page(measured))
         remove(chosen.work)
     _told(paths)
 
@@ -225,7 +225,7 @@ def _overhead(chosen: argparse.Namespace) -> None:
     with working_folder(chosen.work):
         measured = {**_head(), **overhead.measure(overhead.settings_of(chosen), chosen.work, _say)}
         report.write_json(paths["json"], measured)
-        paths["md"].write_text(overhead_page(measured))
+        report.write_text(paths["md"], overhead_page(measured))
         remove(chosen.work)
     _told(paths)
 
@@ -239,7 +239,7 @@ def _what_if(chosen: argparse.Namespace) -> None:
         measured = {**_head(), **what_if.measure(settings, chosen.work, _say)}
         report.write_json(paths["json"], measured)
         draw(paths["png"], measured)
-        paths["md"].write_text(page(measured, paths["png"].name))
+        report.write_text(paths["md"], page(measured, paths["png"].name))
         remove(chosen.work)
     _told(paths)
 

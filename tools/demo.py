@@ -107,7 +107,7 @@ def interrupt_in_mid_epoch(command: list[str], metrics: Path) -> None:
 
 def last_step(metrics: Path) -> int:
     """The last training step in a metrics file, -1 before there is one."""
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
+    *lines, _ = metrics.read_text().split("\n") if metrics.exists() else [""]  # behind the last newline one is written
     return max((json.loads(line).get("step", -1) for line in lines), default=-1)
 
 

@@ -43,6 +43,7 @@ from converters.generated.photos import write_photos
 from loaders.errors import FeedrateError
 from tools.benchmarks.arguments import Parser, names, seconds
 from tools.benchmarks.process import last_said, shown
+from tools.benchmarks.report import write_text
 from tools.benchmarks.rounds import code_sha256, held
 from tools.gpu_checks.page import page
 from tools.gpu_checks.part import Part, Setting
@@ -126,7 +127,7 @@ def _check(chosen: argparse.Namespace, parts: Mapping[str, Part], asked: Mapping
             record.write(setting.work / _STATE)
             name = f"gpu_{_slug(record.device)}_{date.today().isoformat()}"
             record.write(out / f"{name}.json")
-            (out / f"{name}.md").write_text(page(record, picked.no_time, _code(parts)))
+            write_text(out / f"{name}.md", page(record, picked.no_time, _code(parts)))
 
         run_all(picked, record, setting, chosen.minutes, _say, keep)
     ended = Counter(record.status(name, code) for name, code in _code(asked).items())

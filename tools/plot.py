@@ -20,7 +20,7 @@ if __name__ == "__main__":
         # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(REPOSITORY)
 
-from engine.safeguards.early_end import end_early
+from engine.safeguards.early_end import end_early, end_early_no_more
 
 if __name__ == "__main__":
     end_early()  # the imports below take seconds
@@ -50,8 +50,12 @@ def main(arguments: Sequence[str]) -> int:
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
     return 0
 
 
 if __name__ == "__main__":
+    end_early_no_more()
     sys.exit(main(sys.argv[1:]))

@@ -82,17 +82,17 @@ def main(arguments: list[str]) -> int:
                 write_reports(folder, measured)  # what comes now takes minutes, and may fail
             kept = f"{folder} holds what was measured, without predictions"
             measured = what_if.with_predictions(measured, config, ranks, budget, wishes, tell)
+        stop_ranks()
+        if rank == 0:
+            written = write_reports(folder, measured)
+            print_profile(console, measured)
+            console.print(f"written to {', '.join(map(str, written))}", markup=False)
     except FeedrateError as error:
         print(f"error{f' (rank {rank})' if rank else ''}: {error}{kept and f'; {kept}'}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"interrupted: {kept or 'nothing was written'}", file=sys.stderr)
         return 130
-    stop_ranks()
-    if rank == 0:
-        written = write_reports(folder, measured)
-        print_profile(console, measured)
-        console.print(f"written to {', '.join(map(str, written))}", markup=False)
     return 0
 
 
@@ -105,6 +105,9 @@ def _other_command(arguments: list[str]) -> int:
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # what they write is whole or not there
+        return 130
 
 
 def _teller(console: Console, status):

@@ -55,3 +55,10 @@ def test_make_clean_takes_away_what_the_demo_makes_and_no_other_run():
     runs = {path for path in removed if path.startswith(("runs", "data"))}
     expected = [demo.RUNS / f"demo-{loader}" for loader in demo.LOADERS] + [demo.RUNS / "demo.png", demo.DATA]
     assert runs == {*map(str, expected), f"{demo.DATA}-images"}
+
+
+def test_a_line_that_is_being_written_is_not_read(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    assert demo.last_step(metrics) == -1
+    metrics.write_text('{"kind": "step", "step": 7}\n{"kind": "step", "st')
+    assert demo.last_step(metrics) == 7

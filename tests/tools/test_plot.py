@@ -20,6 +20,18 @@ def test_the_schedule_is_drawn_from_any_folder_without_data(tmp_path):
     assert done.stdout == "written to mine/cifar10_resnet20/schedule.png\n"
 
 
+def test_who_interrupts_it_finds_no_half_picture(tmp_path, monkeypatch, capfd):
+    from matplotlib.figure import Figure
+
+    def interrupt(figure, file, **_):
+        file.write(PNG_SIGNATURE)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", interrupt)
+    assert plot.main(["schedule", "--config", "cifar10_resnet20", "--out", str(tmp_path / "a.png")]) == 130
+    assert capfd.readouterr().err == "interrupted: nothing was written\n" and list(tmp_path.iterdir()) == []
+
+
 def test_the_curve_is_the_schedule_of_every_step_against_the_epoch():
     config = parse_config(["--optim.schedule", "step", "--optim.milestones", "3", "4.5", "--epochs", "6"])
     [curve] = schedule.figure_of(config, 10).axes[0].lines

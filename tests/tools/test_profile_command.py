@@ -116,6 +116,28 @@ def test_what_was_measured_is_written_before_it_is_predicted_from(error, status,
     assert read_profile(folder / "report.json") == full() and (folder / "report.html").exists()
 
 
+def _interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_who_interrupts_what_it_prints_gets_no_traceback(monkeypatch, tmp_path, capfd):
+    command = _command()
+    monkeypatch.setattr(command, "start_ranks", lambda device: ONE_RANK)
+    monkeypatch.setattr(command, "profile", lambda *_: full())
+    monkeypatch.setattr(command.what_if, "with_predictions", lambda measured, *_: measured)
+    monkeypatch.setattr(command, "print_profile", _interrupt)
+    assert command.main(["--run.folder", str(tmp_path), "--name", "a", "--data.path", str(tmp_path)]) == 130
+    assert capfd.readouterr().err.startswith("interrupted: ") and (tmp_path / "a" / "profile" / "report.html").exists()
+
+
+@pytest.mark.parametrize("words", [["compare", "a", "b"], ["self-test", "--list"]])
+def test_who_interrupts_its_other_commands_gets_none_either(monkeypatch, capfd, words):
+    command = _command()
+    monkeypatch.setattr(command.importlib.import_module(command.COMMANDS[words[0]]), "run", _interrupt)
+    assert command.main(words) == 130
+    assert capfd.readouterr().err == "interrupted\n"
+
+
 def _command():
     """The script as a module, by its path: under its own name it would be the standard library's."""
     spec = importlib.util.spec_from_file_location("profile_command", PROFILE)

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
 
 from .convert_scale import FITTED
@@ -30,7 +31,13 @@ def free_paths(folder: Path, name: str, endings: Sequence[str], overwrite: bool)
 
 def write_json(path: Path, measured: Mapping[str, Any]) -> None:
     """Everything, each round of it."""
-    path.write_text(json.dumps(measured, indent=2) + "\n")
+    write_text(path, json.dumps(measured, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole, or not at all."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
 
 
 def measured_and_written(
@@ -50,7 +57,7 @@ def measured_and_written(
     with working_folder(chosen.work):
         measured = {**head, **measure()}
         write_json(paths["json"], measured)
-        paths["md"].write_text(page(measured))
+        write_text(paths["md"], page(measured))
         failed = measured.get("failed", {})
         if not (getattr(chosen, "keep_work", False) or getattr(chosen, "finished_only", False) or failed):
             remove(chosen.work)

@@ -23,6 +23,7 @@ from typing import Any
 
 from tools.benchmarks.images import find_photos, repeated
 from tools.benchmarks.process import REPOSITORY
+from tools.benchmarks.report import write_text
 
 _EPOCHS = 4  # the first warms up; each takes several of nvidia-smi's seconds, beside which what lies between is short
 _MB = 1_048_576  # what nvidia-smi calls so
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> None:
     source = chosen.source or find_photos(chosen.work, print)
     repeated(source, 2 if chosen.device == "cpu" else 50, chosen.work / "images")
     cases = {name: _case(name, options, chosen) for name, options in CASES.items()}
-    chosen.out.write_text(json.dumps({"images": source.name, "cases": cases}, indent=1))
+    write_text(chosen.out, json.dumps({"images": source.name, "cases": cases}, indent=1))
     if silent := [name for name, one in cases.items() if not one["num_samples"]]:
         sys.exit(f"nvidia-smi dmon said nothing while these ran: {', '.join(silent)}")
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from engine.profiler.record import INCONCLUSIVE
 from engine.profiler.self_test.cells import MOST_FOR_OTHERS, PLANTED, SIZES, Outcome
 from engine.profiler.self_test.scores import Line, Scores, confusion, counted, truths
-from tools.benchmarks.report import row
+from tools.benchmarks.report import row, write_text
 
 from .self_test_plot import draw
 
@@ -89,9 +89,9 @@ def as_json(
 
 def write(paths: Mapping[str, Path], outcomes: Sequence[Outcome], told: Mapping[str, Any]) -> None:
     """The figures, the picture and the page."""
-    paths["json"].write_text(_json_text(told))
+    write_text(paths["json"], _json_text(told))
     draw(paths["png"], outcomes)
-    paths["md"].write_text("\n".join(page(outcomes, told, paths["png"].name)) + "\n")
+    write_text(paths["md"], "\n".join(page(outcomes, told, paths["png"].name)) + "\n")
 
 
 def _json_text(told: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from loaders.errors import FeedrateError, did_you_mean
 
 from ..arguments import add_finished_only, positive, seeds
 from ..process import REPOSITORY
-from ..report import free_paths, write_json
+from ..report import free_paths, write_json, write_text
 from ..side_by_side import Say
 
 _LOADERS = "turbo,torchvision,ffcv,dali"
@@ -51,7 +51,7 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
     measured = {**head, **result.result(settings, trained, skipped)}
     write_json(paths["json"], measured)
     curves.draw(paths["png"], measured)
-    paths["md"].write_text(page.page(measured, paths["png"].name))
+    write_text(paths["md"], page.page(measured, paths["png"].name))
     return paths
 
 

@@ -19,6 +19,7 @@ from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
 
 from ..process import REPOSITORY, CommandFailed, run
+from ..report import write_text
 from ..rounds import held
 from ..side_by_side import Say
 
@@ -187,7 +188,7 @@ def _train(settings: AccuracySettings, loader: str, seed: int, say: Say) -> Trai
     say(f"training {name}")
     command = [sys.executable, str(REPOSITORY / _TRAIN), *settings.words(loader, seed)]
     run(command, settings.folder / f"{name}.log", settings.timeout_s)
-    (settings.folder / name / _LOAD).write_text(json.dumps({"load_1_min": round(load, 2)}) + "\n")
+    write_text(settings.folder / name / _LOAD, json.dumps({"load_1_min": round(load, 2)}) + "\n")
     found = read_run(settings, loader, seed)
     if found is None:
         raise FeedrateError(f"{settings.folder / name} misses epochs though its run has ended: remove it and run again")

@@ -9,7 +9,7 @@ from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError
 
 from ..arguments import names, positive, seconds
-from ..report import free_paths, write_json
+from ..report import free_paths, write_json, write_text
 from ..rounds import remove, working_folder
 from ..side_by_side import Say
 from .compare import TrainSettings, measure
@@ -56,7 +56,7 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
         measured = {**head, **measure(settings, chosen.work, say)}
         write_json(paths["json"], measured)
         bars.draw(paths["png"], measured)
-        paths["md"].write_text(page.page(measured, paths["png"].name))
+        write_text(paths["md"], page.page(measured, paths["png"].name))
         remove(chosen.work)
     return paths
 
