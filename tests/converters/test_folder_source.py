@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,13 @@ def test_everything_that_cannot_be_used_is_a_bad_sample(root):
 
 
 def test_what_may_not_be_read_is_a_bad_sample(root):
-    """As a user without rights: the super-user may read everything."""
+    """As a user without rights: the super-user may read everything. What pytest makes is for its owner alone."""
+    with tempfile.TemporaryDirectory() as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        check_what_may_not_be_read(Path(shutil.copytree(root, Path(open_to_all) / "data")))
+
+
+def check_what_may_not_be_read(root):
     ant = root / "train" / "ant"
     closed, names_only = add(ant / "closed" / "x.jpg").parent, add(ant / "names only" / "y.jpg").parent
     closed.chmod(0)
@@ -114,9 +121,6 @@ samples = open_source("folder", Path(sys.argv[1]), SourceOptions(on_bad="skip"),
 print(len(samples), [(bad.name, bad.reason) for bad in samples.bad])
 open_source("folder", Path(sys.argv[1]), SourceOptions(), silent_phase)
 """
-    closed_to_others = [folder for folder in root.parents if folder.stat().st_mode & 0o055 != 0o055]
-    for folder in closed_to_others:  # pytest makes them for their owner alone, one more where tests run side by side
-        folder.chmod(folder.stat().st_mode | 0o055)
     command = [sys.executable, "-c", script, str(root), str(NOBODY)]
     try:
         ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)

@@ -191,7 +191,7 @@ def test_a_delay_is_obeyed_within_its_stage_and_can_be_changed_at_any_time(kind)
 
 
 def test_spinning_lets_other_threads_run():
-    times = StageTimes(2, {"decode": Delay("spin", 0.1)})
+    times = StageTimes(2, {"decode": Delay("spin", 1.0)})  # a busy machine lets the other wake up every 9 ms
     counted = 0
 
     def spin():

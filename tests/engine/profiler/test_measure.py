@@ -16,10 +16,10 @@ IMAGES = 4
 
 
 class Feed:
-    """Counts what is taken of it, and what takes a while to come."""
+    """Counts what is taken of it, and what takes a while to come: of a clock, where there is one."""
 
-    def __init__(self, name, log, seconds=0.0):
-        self.name, self.log, self.seconds = name, log, seconds
+    def __init__(self, name, log, seconds=0.0, clock=None):
+        self.name, self.log, self.seconds, self.clock = name, log, seconds, clock
         self.asked, self.open = [], 0
 
     def __call__(self, number):
@@ -28,7 +28,10 @@ class Feed:
         self.log.append(self.name)
         try:
             while True:
-                time.sleep(self.seconds)
+                if self.clock is None:
+                    time.sleep(self.seconds)
+                else:
+                    self.clock.now += self.seconds
                 yield Batch(torch.zeros(IMAGES, 3, 1, 1), torch.zeros(IMAGES), torch.zeros(IMAGES), IMAGES)
         finally:
             self.open -= 1
@@ -66,10 +69,10 @@ def test_experiments_take_turns_and_all_is_closed():
     assert feeds[0].open == feeds[1].open == 0
 
 
-def test_the_clock_sees_whole_batches_after_the_warm_up_and_nothing_else():
+def test_the_clock_sees_whole_batches_after_the_warm_up_and_nothing_else(clock):
     log, worked = [], []
     watch = Counting(worked)
-    feed = Feed("a", log, 0.002)
+    feed = Feed("a", log, 0.002, clock)
     rates = run([Experiment("a", "", feed, worked.append, 3, watch=watch)], seconds=0.3, rounds=2)
     taken = 3  # of the uncounted turn: its own warm-up of one, and two
     for (before, after, seconds), asked, rate in zip(watch.turns, feed.asked[1:], rates["a"].rounds, strict=True):
@@ -78,15 +81,17 @@ def test_the_clock_sees_whole_batches_after_the_warm_up_and_nothing_else():
         taken = after
 
 
-def test_a_turn_takes_at_most_what_there_is_and_bursts_whole():
+def test_a_turn_takes_at_most_what_there_is_and_bursts_whole(clock):
     log, worked = [], []
     watch = Counting(worked)
-    few = Experiment("few", "", Feed("few", log), worked.append, 3, most=5, watch=watch)
+    few = Experiment("few", "", Feed("few", log, 0.001, clock), worked.append, 3, most=5, watch=watch)
     run([few], seconds=0.2)
     assert [after - before for before, after, _ in watch.turns] == [2, 2]
     worked.clear()
     watch.turns.clear()
-    run([Experiment("burst", "", Feed("burst", log, 0.001), worked.append, 1, every=4, watch=watch)], seconds=0.5)
+    run(
+        [Experiment("burst", "", Feed("burst", log, 0.001, clock), worked.append, 1, every=4, watch=watch)], seconds=0.5
+    )
     assert all((after - before) % 4 == 0 for before, after, _ in watch.turns)
 
 
@@ -152,8 +157,8 @@ def test_a_first_turn_that_was_handed_what_was_ready_does_not_promise_the_same_f
     assert time.perf_counter() - started < 10
 
 
-def test_batches_of_each_turn_are_counted_without_those_no_clock_sees():
-    counted, feed = Counted(), Feed("a", [])
+def test_batches_of_each_turn_are_counted_without_those_no_clock_sees(clock):
+    counted, feed = Counted(), Feed("a", [], 0.001, clock)
     run([Experiment("a", "", feed, None, 2, most=5, watch=counted)], seconds=0.1, rounds=3)
     assert counted.turns == [3, 3, 3] and feed.asked[1:] == [5, 5, 5]
 

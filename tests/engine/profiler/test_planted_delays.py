@@ -32,11 +32,11 @@ def test_a_delay_is_timed_as_its_stage_and_no_other_for_every_image():
     clock = DelayedClock(HostClock(), {"backward": Delay("sleep", 0.01)}, IMAGES, lambda *what: asked.append(what))
     pass_all(clock)
     assert asked == [(Delay("sleep", 0.01), IMAGES)]
-    clock = delayed_clock(HostClock(), {"backward": Delay("sleep", 0.01)}, IMAGES, CPU)
+    clock = delayed_clock(HostClock(), {"backward": Delay("sleep", 0.1)}, IMAGES, CPU)
     pass_all(clock)
     walls = walls_of(clock)
     assert list(walls) == list(CLOCKED_STAGES)
-    assert walls["backward"] >= 0.04 > 0.02 > sum(walls.values()) - walls["backward"]
+    assert walls["backward"] >= 0.4 > 0.2 > sum(walls.values()) - walls["backward"]
     assert clock.total_s() == sum(walls.values())
 
 
@@ -63,14 +63,14 @@ def test_delays_may_change_between_steps():
     clock = delayed_clock(HostClock(), {}, IMAGES, CPU)
     pass_all(clock)
     before = walls_of(clock)
-    clock.delay("prepare", Delay("sleep", 0.01))
+    clock.delay("prepare", Delay("sleep", 0.1))
     pass_all(clock)
-    assert walls_of(clock)["prepare"] >= before["prepare"] + 0.04
+    assert walls_of(clock)["prepare"] >= before["prepare"] + 0.4
     clock.delay("prepare", None)
     clock.delay("prepare", None)  # there is none any more
     after = walls_of(clock)
     pass_all(clock)
-    assert walls_of(clock)["prepare"] < after["prepare"] + 0.02
+    assert walls_of(clock)["prepare"] < after["prepare"] + 0.2
 
 
 def test_what_cannot_be_planted_is_refused():

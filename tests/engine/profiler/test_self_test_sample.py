@@ -71,8 +71,9 @@ def test_what_is_planted_is_named_or_nothing_is(group, data, tmp_path):
         assert not one.note, one.note
         assert one.is_disturbed or judged(one) != "wrong", told
         if one.cell.planted != NOTHING:
-            # sleeping takes as long as asked or longer; only, disturbed before and no longer after, all else takes less
-            assert one.is_disturbed or one.wall_after_us - one.wall_before_us > 0.9 * one.injected_us, told
+            # a sleep takes as long as asked or longer; what the stage took before is noise beside it, and in the slope
+            assert one.is_disturbed or one.wall_after_us >= 0.999 * one.injected_us, told
+            assert one.is_disturbed or one.wall_before_us < one.injected_us, told
             assert one.slack_us == pytest.approx(one.injected_us / one.cell.size)
 
 

@@ -15,7 +15,8 @@ def test_stages_are_counted_and_timed_apart():
             pass
     told = clock.read()
     assert (told["forward"].count, told["clip"].count) == (3, 3)
-    assert told["forward"].wall_s >= 0.06 > 10 * told["clip"].wall_s
+    # a busy machine may stop this process in the midst of one of them
+    assert told["forward"].wall_s >= 0.06 and 10 * told["clip"].quantiles_s[0] < 0.02
     p50, p90, p99 = told["forward"].quantiles_s
     assert 0.02 <= p50 <= p90 <= p99 <= told["forward"].wall_s
 
@@ -23,14 +24,14 @@ def test_stages_are_counted_and_timed_apart():
 def test_a_reading_since_another_is_what_came_between():
     clock = HostClock()
     with clock.span("forward"):
-        time.sleep(0.03)
+        time.sleep(0.3)
     before = clock.read()["forward"]
     with clock.span("forward"):
         pass
     after = clock.read()["forward"]
     assert clock.total_s() == after.wall_s
     between = after.since(before)
-    assert between.count == 1 and between.wall_s == after.wall_s - before.wall_s < 0.03
+    assert between.count == 1 and between.wall_s == after.wall_s - before.wall_s < 0.3
     assert after.since(None) == after
 
 

@@ -20,6 +20,7 @@ from engine.build import build_run
 from engine.dist import Ranks
 from engine.loop import train
 from engine.reporting.display import Display
+from engine.safeguards import interrupt
 from engine.safeguards.interrupt import STOP_SIGNALS, Lookout, Stopped, StopRequest
 
 # a main thread that cannot run Python: it waits for a lock that it holds itself, and signals do not wake it
@@ -43,11 +44,11 @@ def stop():
     request.restore()
 
 
-def _stuck(phase, **changes):
+def _stuck(phase):
     process = subprocess.Popen(
         [sys.executable, "-c", STUCK, phase],
         cwd=REPOSITORY,
-        env=environment(**changes),
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -94,16 +95,21 @@ def test_a_second_signal_ends_the_process_even_while_its_main_thread_is_stuck():
     assert told == "stopped by SIGTERM at once, as a second signal asks\n"
 
 
-def test_under_torchrun_the_same_signal_twice_within_a_second_is_one_wish():
-    process = _stuck("running", TORCHELASTIC_RUN_ID="test")
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(1.2)
-    assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    process.communicate()
+@pytest.mark.parametrize("under_torchrun", [True, False])
+def test_under_torchrun_the_same_signal_twice_within_a_second_is_one_wish(monkeypatch, under_torchrun):
+    now, ended = [100.0], []
+    monkeypatch.setattr(interrupt, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(StopRequest, "_exit", lambda self, how: ended.append((now[0], how)))
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    if under_torchrun:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    stop = StopRequest()
+    stop.end_start()
+    for now[0] in (100.0, 100.2, 100.9, 101.1):
+        stop._note(signal.SIGTERM)  # as its listener does
+    stop.restore()
+    seconds = [101.1] if under_torchrun else [100.2, 100.9, 101.1]
+    assert ended == [(at, "at once, as a second signal asks") for at in seconds]
 
 
 def test_a_start_that_is_stuck_ends_of_a_signal():
@@ -188,8 +194,6 @@ class TwoRanks(Ranks):
 
 
 def test_on_a_gpu_ranks_ask_each_other_every_two_seconds_and_no_seldomer_than_they_log(monkeypatch):
-    from engine.safeguards import interrupt
-
     now = [100.0]
     monkeypatch.setattr(interrupt, "time", SimpleNamespace(monotonic=lambda: now[0]))
     ranks = TwoRanks(0, 2, 0, 2, torch.device("cuda", 0))

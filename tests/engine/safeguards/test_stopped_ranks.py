@@ -1,6 +1,7 @@
 """Ranks that are signalled, killed or fail: the others end, or start again with them, and the bits stay."""
 
 import signal
+import sys
 
 import pytest
 from commands import REPOSITORY, TIMEOUT_S, short_options, torchrun
@@ -47,8 +48,9 @@ def test_so_it_does_in_the_finder_and_in_a_profile(image_folder, tmp_path, monke
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tests"))
     program, *words = words
     options = short_options(image_folder, tmp_path, loader="failing_loader:FailingLoader")
-    command = torchrun(2, str(REPOSITORY / "tools" / program), *words, *options)
-    command[3:3] = ["--monitor-interval=5"]  # else torchrun may end the other rank before it can say why it ends
+    # deaf to SIGTERM, or torchrun might end the other rank by it before that can say why it ends by itself
+    deaf = ["--no-python", "sh", "-c", 'trap "" TERM; exec "$0" "$@"', sys.executable]
+    command = torchrun(2, *deaf, str(REPOSITORY / "tools" / program), *words, *options)
     with started(command) as process:
         output, _ = process.communicate(timeout=TIMEOUT_S)
     assert "sample 7 is broken" in output and "another rank is gone" in output
