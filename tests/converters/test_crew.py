@@ -1,14 +1,16 @@
 """The crew's watch over its workers, on a clock of the test's own."""
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from commands import REPOSITORY, TIMEOUT_S
 
-from converters import crew
+from converters import crew, split_pass
 from loaders.errors import FeedrateError
 
 
@@ -107,3 +109,30 @@ def test_a_signal_while_a_worker_starts_waits_until_it_has_started(tmp_path, num
     command = [sys.executable, str(script), str(REPOSITORY), str(int(number))]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
     assert (ended.returncode, ended.stderr) == (1, f"ended by {int(number)}\n")
+
+
+def test_a_signal_while_the_saving_thread_starts_waits_until_it_has_started(monkeypatch):
+    """One that was not started could not be awaited, and that error took the signal's place."""
+
+    class Ended(BaseException):
+        pass
+
+    class StartedUnderASignal(threading.Thread):
+        def start(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            super().start()
+
+    def end(number, frame):
+        raise Ended
+
+    saved = []
+    monkeypatch.setattr(split_pass.threading, "Thread", StartedUnderASignal)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        saver = split_pass._Saver(lambda: saved.append(1))
+        with pytest.raises(Ended):
+            saver.save()
+        saver.end()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert saved == [1]
