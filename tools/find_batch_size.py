@@ -4,7 +4,7 @@ python tools/find_batch_size.py [--memory-bytes N] [--multiple K] [--config NAME
 
 Tries whole training steps, doubling the batch until one does not fit, then halving the gap. On a GPU its own memory is
 the limit; on a CPU --memory-bytes says it, and each trial is a process of its own. All options of engine/train.py are
-understood.
+understood. What CUDA graphs take they keep, evaluation has to do with the rest: with them, leave some room.
 """
 
 import sys
