@@ -19,7 +19,7 @@ _CIFAR, _IMAGENETTE = _LONG / "cifar10-packed", _LONG / "imagenette-160-packed"
 _LOADERS = "turbo,dali,ffcv,resident,torchvision"
 _SANITIZER_PATHS = (os.environ.get("PATH", ""), "/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer")
 _TESTED = (*MEASURED, "configs", "tests")
-_TEST_S = 180  # after which a test says where it is
+_TEST_S = 90  # after which a test says where it is
 _MARKED = re.compile(r"pytest\.mark\.gpu|^from devices import", re.MULTILINE)
 _DRY_PRESET = """epochs = 1
 [data]
