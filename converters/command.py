@@ -31,7 +31,19 @@ Download = Callable[[str, Path], None]  # (data set, where to): fetches it unles
 
 
 def main(arguments: Sequence[str], description: str, download: Download) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input or bad files, 128 + n ended by signal n."""
+    """Run the command; returns its exit status: 0 done, 2 bad input or bad files, 128 + n ended by signal n, which is
+    SIGPIPE where who reads what it says is gone, as behind `| head`."""
+    try:
+        status = _run(arguments, description, download)
+        if sys.stdout is not None:  # closed by who started it
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
+        return 128 + signal.SIGPIPE
+    return status
+
+
+def _run(arguments: Sequence[str], description: str, download: Download) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does: names of files need not be text
     ended_by, chosen = [signal.SIGINT.value], None
@@ -41,7 +53,6 @@ def main(arguments: Sequence[str], description: str, download: Download) -> int:
         if getattr(chosen, "download", False):
             download(chosen.command, chosen.source)
         {"verify": _verify, "show": _show}.get(chosen.command, _pack)(chosen)
-        sys.stdout.flush()
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -49,9 +60,6 @@ def main(arguments: Sequence[str], description: str, download: Download) -> int:
         begun = chosen is not None and chosen.command in DATASETS and (chosen.out / WORK_FOLDER).exists()
         print(f"interrupted{': the same command goes on where this one stopped' if begun else ''}", file=sys.stderr)
         return 128 + ended_by[0]
-    except BrokenPipeError:  # who read what it says is gone, as behind `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
-        return 128 + signal.SIGPIPE
     return 0
 
 

@@ -133,8 +133,9 @@ class _Crew:
 
     def send(self, worker: "_Worker", message: Any) -> None:
         if self._sender is None:
-            self._sender = threading.Thread(target=self._send_all, name="feedrate-crew", daemon=True)
-            self._sender.start()
+            with held_signals():  # a thread that was not started cannot be joined
+                self._sender = threading.Thread(target=self._send_all, name="feedrate-crew", daemon=True)
+                self._sender.start()
         self._outbox.put((worker.connection, message))
 
     def _send_all(self) -> None:

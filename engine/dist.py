@@ -2,10 +2,10 @@
 
 import atexit
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ from .meeting import meet
 
 _TIMEOUT_S = 600.0
 _LEAST_START_S = 120.0  # as the watchdog's: importing is one long move
+_UNSAID = 120  # as Python itself ends where its last words cannot be written
 _WATCHED_TIMEOUT = timedelta(days=20)  # milliseconds still fit into 32 bits, as poll(2) takes them
 _STORE_TIMEOUT = timedelta(seconds=5)
 # how torch and gloo word it when another rank went away in the middle of something
@@ -178,6 +179,7 @@ def run_and_end(main: Callable[[], int]) -> NoReturn:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         if is_run_by_another:
             sys.exit(status)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is done is done
         atexit._run_exitfuncs()
     end_process(status)
 
@@ -191,10 +193,14 @@ def end_process(status: int) -> NoReturn:
     rank that fails must not wait there for the others. Of a process alone the teardown takes a second, in which a
     signal would still spoil the status of what is done.
     """
-    with suppress(OSError):  # nobody reads any more
-        sys.stdout.flush()
-    with suppress(OSError):
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # closed by who started it
+                stream.flush()
+        except BrokenPipeError:  # nobody reads any more
+            pass
+        except OSError:  # a full disk, for instance: what was said is not all there
+            status = status or _UNSAID
     os._exit(status)
 
 

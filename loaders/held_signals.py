@@ -23,9 +23,9 @@ def held_signals() -> Iterator[None]:
     if threading.current_thread() is threading.main_thread():  # no other is interrupted, and none may set handlers
         found = {number: signal.getsignal(number) for number in _ENDING}
         before = {int(number): handler for number, handler in found.items() if callable(handler)}
-    for number in before:
-        signal.signal(number, lambda number, frame: came.append(number))
     try:
+        for number in before:
+            signal.signal(number, lambda number, frame: came.append(number))
         yield
     finally:
         for number, handler in before.items():

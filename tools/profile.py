@@ -85,6 +85,7 @@ def main(arguments: list[str]) -> int:
         stop_ranks()
         if rank == 0:
             written = write_reports(folder, measured)
+            kept = f"{folder} holds all of it"
             print_profile(console, measured)
             console.print(f"written to {', '.join(map(str, written))}", markup=False)
     except FeedrateError as error:

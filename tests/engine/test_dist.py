@@ -1,8 +1,10 @@
 """How ranks join a run, without the others: what torch is asked for."""
 
+import shlex
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from commands import REPOSITORY, TIMEOUT_S, environment
@@ -78,3 +80,30 @@ def test_a_command_ends_without_the_interpreters_teardown_unless_another_program
     )
     assert (ended.returncode, ended.stdout) == (0 if runner else 3, told)  # cProfile has a status of its own
     assert (tmp_path / "profile").exists() == bool(runner)
+
+
+def test_with_standard_output_closed_it_ends_as_ever(tmp_path):
+    script = tmp_path / "ends.py"
+    script.write_text(ENDS)
+    ended = subprocess.run(
+        ["bash", "-c", f"{shlex.join([sys.executable, str(script)])} >&-"],
+        env=environment(WORLD_SIZE="1", PYTHONPATH=str(REPOSITORY)),
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert (ended.returncode, ended.stderr) == (3, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing")
+def test_what_could_not_be_said_spoils_the_status_of_what_went_well(tmp_path):
+    script = tmp_path / "ends.py"
+    script.write_text(ENDS.replace("return 3", "return 0"))
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, str(script)],
+            env=environment(WORLD_SIZE="1", PYTHONPATH=str(REPOSITORY), PYTHONUNBUFFERED=""),
+            stdout=full,
+            timeout=TIMEOUT_S,
+        )
+    assert ended.returncode == 120

@@ -127,7 +127,8 @@ def test_who_interrupts_what_it_prints_gets_no_traceback(monkeypatch, tmp_path, 
     monkeypatch.setattr(command.what_if, "with_predictions", lambda measured, *_: measured)
     monkeypatch.setattr(command, "print_profile", _interrupt)
     assert command.main(["--run.folder", str(tmp_path), "--name", "a", "--data.path", str(tmp_path)]) == 130
-    assert capfd.readouterr().err.startswith("interrupted: ") and (tmp_path / "a" / "profile" / "report.html").exists()
+    folder = tmp_path / "a" / "profile"
+    assert capfd.readouterr().err == f"interrupted: {folder} holds all of it\n" and (folder / "report.html").exists()
 
 
 @pytest.mark.parametrize("words", [["compare", "a", "b"], ["self-test", "--list"]])
