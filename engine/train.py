@@ -16,7 +16,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 from engine.safeguards.early_end import end_early
 
 if __name__ == "__main__":
-    end_early()  # the imports below take seconds
+    end_early()  # the imports below take seconds; StopRequest takes over from it
 
 from engine.build import build_run
 from engine.command_line import parse_config

@@ -16,7 +16,6 @@ from engine.safeguards.early_end import end_early, end_early_no_more
 if __name__ == "__main__":
     end_early()  # the imports below take seconds
 
-import json
 import os
 import shlex
 import shutil
@@ -34,6 +33,7 @@ from rich.table import Table
 
 from engine.profiler.record import Profile
 from engine.profiler.record_json import read_profile
+from tools.benchmarks import json_lines
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path("data/demo")
@@ -107,8 +107,7 @@ def interrupt_in_mid_epoch(command: list[str], metrics: Path) -> None:
 
 def last_step(metrics: Path) -> int:
     """The last training step in a metrics file, -1 before there is one."""
-    *lines, _ = metrics.read_text().split("\n") if metrics.exists() else [""]  # behind the last newline one is written
-    return max((json.loads(line).get("step", -1) for line in lines), default=-1)
+    return max((record.get("step", -1) for record in json_lines.read(metrics)), default=-1)
 
 
 def profile(loader: str) -> None:
@@ -156,8 +155,7 @@ def report(seconds: float) -> None:
 
 def epoch_records(metrics: Path) -> list[dict[str, Any]]:
     """The lines of a metrics file that sum up an epoch."""
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return [line for line in lines if line["kind"] == "epoch"]
+    return [record for record in json_lines.read(metrics) if record["kind"] == "epoch"]
 
 
 def draw(epochs: dict[str, list[dict[str, Any]]], profiles: dict[str, Profile], path: Path) -> None:

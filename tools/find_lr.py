@@ -41,7 +41,7 @@ _DEFAULTS = SweepSettings()
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input."""
+    """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
     try:
         chosen, read_config = _options().split(arguments)
         settings = SweepSettings(
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted", file=sys.stderr)  # what it writes is whole or not there, and said
         return 130
     stop_ranks()
     return 0

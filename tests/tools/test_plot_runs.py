@@ -43,6 +43,13 @@ def _lines(axes):
     return [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
 
 
+def test_a_run_that_is_writing_a_line_is_drawn_as_far_as_it_has_come(tmp_path):
+    folder = _run(tmp_path / "a", [2.0, 1.0])
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "step", "epo')
+    assert [record["train_loss"] for record in runs.read_history(folder).epochs] == [2.0, 1.0]
+
+
 def test_every_panel_holds_the_figures_of_the_log(tmp_path):
     history = runs.read_history(_run(tmp_path / "a", [2.0, 1.0]))
     loss, top1, rate, speed = runs.figure_of(runs.grouped([history], "")).axes

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tools.benchmarks import json_lines
 from tools.benchmarks.images import find_photos, repeated
 from tools.benchmarks.process import REPOSITORY
 from tools.benchmarks.report import write_text
@@ -115,8 +116,7 @@ def _train(name: str, options: dict[str, Any], chosen: argparse.Namespace) -> tu
 
 
 def _epochs(metrics: Path) -> list[dict[str, Any]]:
-    lines = metrics.read_text().split("\n")[:-1] if metrics.exists() else []
-    return [record for record in map(json.loads, lines) if record["kind"] == "epoch"]
+    return [record for record in json_lines.read(metrics) if record["kind"] == "epoch"]
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """`plot.py runs`: curves of one or several runs side by side, against the epoch."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from loaders.errors import FeedrateError
+from tools.benchmarks import json_lines
 from tools.benchmarks.arguments import Parser
 
 from .picture import save
@@ -77,7 +77,8 @@ def read_history(path: Path) -> History:
     """The run of a folder (or of its metrics.jsonl). Raises FeedrateError where it holds no epoch yet."""
     file = path if path.name.endswith(".jsonl") else path / "metrics.jsonl"
     try:
-        records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        file.stat()  # json_lines takes one that is absent for empty
+        records = json_lines.read(file)  # whole lines only: the run may be writing one
         epochs = [record for record in records if record["kind"] == "epoch"]
         steps = [record for record in records if record["kind"] == "step"]
     except OSError as error:

@@ -18,6 +18,7 @@ from engine.config import Config, RunConfig
 from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
 
+from .. import json_lines
 from ..process import REPOSITORY, CommandFailed, run
 from ..report import write_text
 from ..rounds import held
@@ -177,10 +178,7 @@ def weights_sha256(folder: Path) -> str:
 
 
 def _epochs(metrics: Path) -> list[dict[str, Any]]:
-    if not metrics.exists():
-        return []
-    *lines, _ = metrics.read_text().split("\n")  # behind the last newline is a line that was cut, or none
-    return [record for record in map(json.loads, lines) if record["kind"] == "epoch"]
+    return [record for record in json_lines.read(metrics) if record["kind"] == "epoch"]
 
 
 def _train(settings: AccuracySettings, loader: str, seed: int, say: Say) -> Trained:

@@ -1,6 +1,5 @@
 """Ours: a preset trained from scratch, in this process, again and again."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from engine.loop import train
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
 
+from .. import json_lines
 from ..telling import Stopped
 from .cifar_job import CifarJob, CifarRun
 
@@ -51,7 +51,7 @@ class Ours:
         finally:
             stop.restore()
         folder = Path(config.run.folder) / config.name
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        lines = json_lines.read(folder / "metrics.jsonl")
         shutil.rmtree(folder)
         epochs = [line for line in lines if line["kind"] == "epoch"]
         name = next(name for name in _ACCURACIES if name in epochs[0])

@@ -35,6 +35,7 @@ from loaders.api import BatchIterator, Loader, LoaderOptions
 from loaders.choose import open_loader
 from loaders.records import open_records
 from loaders.stage_times import StageTimes
+from tools.benchmarks import json_lines
 from tools.benchmarks.overhead.counting import count_costs
 from tools.benchmarks.overhead.job import Job
 
@@ -76,7 +77,7 @@ def _train(job: Job, config: Config, ranks: Ranks, timed: Loader, bare: Loader) 
     finally:
         stop.restore()
     folder = Path(job.folder) / config.name
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = json_lines.read(folder / "metrics.jsonl")
     sides: dict[str, list[dict[str, float]]] = {"timed": [], "bare": []}
     for line, cpu in zip([line for line in lines if line["kind"] == "epoch"], cpu_s, strict=True):
         if line["epoch"] < 2:
