@@ -11,6 +11,8 @@
 
 #include <jpeglib.h>
 
+#include "huffman.h"
+
 enum { MARGIN = 2 }; /* columns; the one next to the border of what is decoded is interpolated otherwise */
 
 struct JpegReader {
@@ -20,6 +22,7 @@ struct JpegReader {
     jmp_buf escape;
     Buffer pixels;
     Cutter cutter;
+    Huffman huffman;
 };
 
 static void give_up(j_common_ptr info)
@@ -88,8 +91,14 @@ void jpeg_reader_free(JpegReader *reader)
         jpeg_destroy_decompress(&reader->info);
         buffer_free(&reader->pixels);
         cutter_free(&reader->cutter);
+        huffman_free(&reader->huffman);
         free(reader);
     }
+}
+
+Huffman *huffman_of(struct jpeg_decompress_struct *info)
+{
+    return &((JpegReader *)info->client_data)->huffman;
 }
 
 /* Whether what was not decoded holds nothing that a whole decode would object to: up to the end marker no other marker
@@ -171,6 +180,7 @@ int jpeg_window(JpegReader *reader, const Row *row, const int window[4], Pixels 
     JDIMENSION width = (JDIMENSION)(x1 + MARGIN < part.width ? x1 + MARGIN : part.width) - left;
     if (left > 0 || (int)width < part.width)
         jpeg_crop_scanline(info, &left, &width);
+    huffman_take_over(info, &reader->huffman, left, width);
     size_t stride = (size_t)info->output_width * 3;
     uint8_t *first = buffer_reserve(&reader->pixels, stride * (size_t)(y1 - y0));
     if (!first)

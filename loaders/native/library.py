@@ -42,6 +42,18 @@ def load(exact: bool = False) -> ctypes.CDLL | None:
     return None if why_not(exact) else _load_once()[0]
 
 
+def decode_codes(by_libjpeg: bool) -> None:
+    """Leave Huffman codes to libjpeg from now on, or not, so that both can be compared; the bits are the same."""
+    library = load()
+    if library is not None:
+        ctypes.c_int32.in_dll(library, "feedrate_own_codes").value = not by_libjpeg
+
+
+def num_files_decoded(library: ctypes.CDLL) -> int:
+    """Of how many files this process has decoded the codes without libjpeg, in whole or in part."""
+    return ctypes.c_int64.in_dll(library, "feedrate_files_taken_over").value
+
+
 def why_not(exact: bool = False) -> str:
     """One sentence on why there is no kernel, or none for mode `exact`; empty if there is one."""
     if os.environ.get("FEEDRATE_NATIVE") == "0":

@@ -118,6 +118,9 @@ FORMS = {
     "a restart marker a row": lambda pixels: jpeg(pixels, subsampling="4:2:0", restart_marker_rows=1),
     "progressive": lambda pixels: jpeg(pixels, subsampling="4:2:0", progressive=True),
     "progressive grey": lambda pixels: jpeg(pixels, mode="L", progressive=True),
+    "every value, of long codes": lambda pixels: jpeg(pixels, subsampling="4:4:4", quality=100),
+    "few values": lambda pixels: jpeg(pixels, subsampling="4:2:0", quality=2),
+    "codes of its own": lambda pixels: jpeg(pixels, subsampling="4:2:0", quality=97, optimize=True),
     "noise behind the end": lambda pixels: np.append(jpeg(pixels, comment=b"\xff\xd9"), np.arange(99, dtype=np.uint8)),
 }
 
@@ -142,6 +145,38 @@ def test_a_window_of_a_jpeg_has_the_bits_of_a_whole_decode(form):
             for image, rect, flip in zip(images, rects, flips, strict=True):
                 render(whole, rect, flip, expected)
                 assert np.array_equal(image, expected), (width, height, rect)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if "progressive" not in form])
+def test_huffman_codes_are_decoded_without_libjpeg_to_its_bits(form):
+    rng = np.random.default_rng(3)
+    rects = [(0, 0, 60, 50), (33, 18, 21, 30), (7, 41, 50, 8)]
+    kernel = Kernel(library.load(), 16, FILL)
+    for noise in (0, 3, 255):  # with 255 whole blocks have no zero, so that no code for the end follows
+        pixels = np.clip(smooth_picture(60, 50, 3) + rng.integers(-noise, noise + 1, (50, 60, 3)), 0, 255)
+        data, before = FORMS[form](pixels.astype(np.uint8)), library.num_files_decoded(library.load())
+        images = []
+        for _ in range(3):  # a table that is kept is used in another way than a new one
+            images.append(painted(kernel, data, (60, 50), rects, [False] * 3, False, 16)[0].copy())
+        assert library.num_files_decoded(library.load()) == before + 3 * len(rects)
+        library.decode_codes(by_libjpeg=True)
+        try:
+            expected, is_done = painted(kernel, data, (60, 50), rects, [False] * 3, False, 16)
+        finally:
+            library.decode_codes(by_libjpeg=False)
+        assert library.num_files_decoded(library.load()) == before + 3 * len(rects) and is_done.all()
+        assert all(np.array_equal(image, expected) for image in images)
+
+
+def test_a_large_file_is_decoded_by_pairs_from_the_start_on():
+    """What smaller ones are only with a table that the one before them had: the bits are those of a whole decode."""
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    data = jpeg(pixels, quality=92, optimize=True)
+    assert len(data) > 1 << 16
+    kernel, expected = Kernel(library.load(), 200, FILL), np.empty((200, 200, 3), dtype=np.uint8)
+    images, is_done = painted(kernel, data, (300, 300), [(50, 60, 200, 200)], [False], False, 200)
+    Renderer(200, FILL, exact=False)(simplejpeg.decode_jpeg(data, "RGB"), (50, 60, 200, 200), False, expected)
+    assert is_done[0] and np.array_equal(images[0], expected)
 
 
 def test_what_is_not_as_expected_is_left_to_the_reference():

@@ -124,6 +124,9 @@ def test_several_processes_may_build_at_once(cache):
         ("paint.c", "width - before - pixels.width", "before", "OpenCV"),
         ("jpeg_window.c", "MARGIN = 2", "MARGIN = 0", "simplejpeg"),
         ("jpeg_window.c", "JDCT_ISLOW", "JDCT_IFAST", "simplejpeg"),
+        ("huffman.c", "left / unit_width", "left / unit_width + 1", "simplejpeg"),
+        ("huffman.c", "block[natural[second]]", "block[second]", "simplejpeg"),
+        ("huffman_table.c", "(run == 15 ? 16", "(run == 15 ? 15", "simplejpeg"),
     ],
 )
 def test_a_kernel_with_other_bits_is_refused(tmp_path, monkeypatch, file, right, wrong, reason):

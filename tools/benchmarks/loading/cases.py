@@ -43,7 +43,7 @@ class Case:
         return {*self.formats, *(["folder"] if self.folder else []), *(["restarts"] if self.restarts else [])}
 
 
-_TURBOS = ("turbo", "turbo-restarts", "turbo-exact", "turbo-float32")
+_TURBOS = ("turbo", "turbo-libjpeg", "turbo-restarts", "turbo-exact", "turbo-float32")
 _OURS_ON_PHOTOS = (*_TURBOS, "ffcv", "dali", "dali-restarts", "torchvision")
 _PEERS_ON_FILES = ("dali-stock", "dali-stock-float32", "dataloader", "dataloader-float32", "timm", "webdataset", "spdl")
 _FFCV = ("ffcv-stock", "ffcv-stock-float32")
@@ -59,7 +59,7 @@ CASES = {
     ),
     "256": Case(
         "JPEG quality 90, shorter side 256 px (--preset 256)",
-        ("turbo", "turbo-restarts", "ffcv", "dali", "ffcv-stock", "dali-stock", "dataloader"),
+        ("turbo", "turbo-libjpeg", "turbo-restarts", "ffcv", "dali", "ffcv-stock", "dali-stock", "dataloader"),
         ("--preset", "256"),
         ("beton", "shards"),
         restarts=True,

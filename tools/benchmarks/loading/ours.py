@@ -11,6 +11,7 @@ from engine.sampling import SamplingConfig, training_order
 from loaders.api import Loader, LoaderOptions
 from loaders.choose import open_loader
 from loaders.crops import PadCrop, RandomResizedCrop
+from loaders.native import library
 from loaders.plan import Plan, View
 from loaders.records import open_records
 from loaders.turbo_loader import TurboLoader
@@ -29,6 +30,12 @@ def pixels(job: Job) -> Iterator[torch.Tensor]:
         for epoch in itertools.count():
             for batch in loader.epoch(epoch):
                 yield batch.images
+
+
+def pixels_by_libjpeg(job: Job) -> Iterator[torch.Tensor]:
+    """The same, with Huffman codes left to libjpeg."""
+    library.decode_codes(by_libjpeg=True)
+    return pixels(job)
 
 
 def copied(job: Job) -> Iterator[torch.Tensor]:

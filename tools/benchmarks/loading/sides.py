@@ -35,6 +35,14 @@ def _ours(title: str, loader: str, resize: str = "", reads: str = "beton", remed
 
 SIDES = {
     "turbo": _ours("OpenCV's INTER_AREA", "turbo", "area"),
+    "turbo-libjpeg": LoadSide(
+        "turbo, Huffman codes decoded by libjpeg-turbo",
+        "uint8",
+        "beton",
+        "ours.pixels_by_libjpeg",
+        ("turbo", "area", "shuffled"),
+        True,
+    ),
     "turbo-restarts": _ours("the same pixels from files with restart markers", "turbo", "area", "restarts"),
     "turbo-exact": _ours("antialiased bilinear, torchvision's to the bit", "turbo", "exact"),
     "turbo-device": _ours("cut by copying, resized where the batch is used", "turbo", "device"),

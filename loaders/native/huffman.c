@@ -1,0 +1,268 @@
+/* The Huffman codes of a baseline JPEG in one scan, decoded in libjpeg's place, to the same coefficients.
+ *
+ * Most of decoding a photo is this, one code after the other, since where a code begins is known when the one before it has
+ * been looked up. libjpeg takes two dependent steps for each coefficient, its code and then its value. Here one lookup gives
+ * two coefficients, with their values, wherever they are short enough together, and the end of the block; the bytes
+ * behind are fetched meanwhile. Whatever is not quite as it should be is given up: who knows what to say of it is asked
+ * then. Source: ITU-T T.81, F.2.2. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jpeglib.h>
+
+#include "huffman.h"
+
+/* Pairs pay for being made in a file of that size, or else in the next one with the same table. */
+enum { LARGE_BYTES = 1 << 16 };
+enum { MOST_BLOCK_BITS = DCTSIZE2 * (16 + 15), SLACK = MOST_BLOCK_BITS / 8 + 32, MOST_DC = 1 << 20 };
+
+/* The beginning of what libjpeg-turbo 2 and 3 have by this name, in a header that is not installed everywhere. */
+struct jpeg_entropy_decoder {
+    void (*start_pass)(j_decompress_ptr info);
+    boolean (*decode_mcu)(j_decompress_ptr info, JBLOCKROW *blocks);
+};
+
+/* For measurements and tests: 0 leaves the codes to libjpeg; and of how many files they were decoded here. */
+int32_t feedrate_own_codes = 1;
+int64_t feedrate_files_taken_over = 0;
+
+/* place in the file → place in the block */
+static const uint8_t natural[DCTSIZE2] = {
+    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
+    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
+};
+
+static void give_up(j_decompress_ptr info)
+{
+    info->err->error_exit((j_common_ptr)info);
+}
+
+/* Take what is compressed up to the next marker, and stop there. */
+static void take_segment(j_decompress_ptr info, Huffman *huffman)
+{
+    const uint8_t *from = info->src->next_input_byte, *end = from + info->src->bytes_in_buffer, *found;
+    uint8_t *to = buffer_reserve(&huffman->bytes, (size_t)(end - from) + SLACK);
+    if (!to)
+        give_up(info);
+    huffman->at = to;
+    for (;;) {
+        found = from < end ? memchr(from, 0xFF, (size_t)(end - from)) : NULL;
+        if (!found || found + 1 >= end)
+            give_up(info);
+        size_t size = (size_t)(found - from) + (found[1] == 0); /* 0xFF itself is followed by a 0 */
+        memcpy(to, from, size);
+        to += size;
+        if (found[1] != 0)
+            break;
+        from = found + 2;
+    }
+    memset(to, 0, SLACK);
+    huffman->end = to;
+    huffman->bits = 0;
+    huffman->num_bits = 0;
+    info->src->next_input_byte = found;
+    info->src->bytes_in_buffer = (size_t)(end - found);
+}
+
+/* Of the segment; negative where more were taken than there are. */
+static inline ptrdiff_t bits_left(const Huffman *huffman)
+{
+    return 8 * (huffman->end - huffman->at) + huffman->num_bits;
+}
+
+static void restart(j_decompress_ptr info, Huffman *huffman)
+{
+    ptrdiff_t left = bits_left(huffman);
+    if (left < 0 || left > 7 || info->src->next_input_byte[1] != JPEG_RST0 + huffman->next_restart)
+        give_up(info);
+    info->src->next_input_byte += 2;
+    info->src->bytes_in_buffer -= 2;
+    take_segment(info, huffman);
+    memset(huffman->last_dc, 0, sizeof huffman->last_dc);
+    huffman->until_restart = info->restart_interval;
+    huffman->next_restart = (huffman->next_restart + 1) & 7;
+}
+
+static inline uint64_t big_endian(const uint8_t *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap64(value) : value;
+}
+
+/* Afterwards there are 56 bits or more: enough for any code with its value, and to look up the next. */
+#define REFILL() (bits |= big_endian(at) >> num_bits, at += (63 - num_bits) >> 3, num_bits |= 56)
+#define TAKE(count) (bits <<= (count), num_bits -= (int)(count))
+
+/* One block, into zeros; NULL where nobody wants it. 0 where something is wrong. */
+static inline __attribute__((always_inline)) int next_block(
+    Huffman *huffman, const HuffmanTable *dc, const HuffmanTable *ac, int component, int by_pairs, JCOEF *block)
+{
+    uint64_t bits = huffman->bits;
+    int num_bits = huffman->num_bits, value = huffman->last_dc[component];
+    const uint8_t *at = huffman->at;
+    REFILL();
+    Code code = dc->codes[bits >> (64 - CODE_LOOKUP)];
+    if (!code && !(code = huffman_table_find(dc, bits)))
+        return 0;
+    if (value_bits(code))
+        value += value_of(bits << code_bits(code), value_bits(code));
+    TAKE(all_bits(code));
+    if (value < -MOST_DC || value > MOST_DC)
+        return 0;
+    huffman->last_dc[component] = value;
+    if (block)
+        block[0] = (JCOEF)value;
+    for (int k = 1; k < DCTSIZE2;) {
+        Pair pair = by_pairs ? ac->pairs[bits >> (64 - PAIR_LOOKUP)] : NO_PAIR;
+        code = by_pairs ? 0 : ac->codes[bits >> (64 - CODE_LOOKUP)];
+        REFILL(); /* behind the lookup, which need not wait for it */
+        int second = k + second_place(pair), next = second + ((pair & PAIR_HAS_SECOND) != 0);
+        if (by_pairs && __builtin_expect(!(pair & NO_PAIR) && next < DCTSIZE2, 1)) {
+            if (block) {
+                block[natural[k + first_place(pair)]] = (int8_t)(pair >> 16);
+                block[natural[second]] = (int8_t)(pair >> 24);
+            }
+            TAKE(pair_bits(pair));
+            if (pair & PAIR_ENDS)
+                break;
+            k = next;
+            continue;
+        }
+        if (by_pairs)
+            code = ac->codes[bits >> (64 - CODE_LOOKUP)];
+        if (__builtin_expect(!code, 0) && !(code = huffman_table_find(ac, bits)))
+            return 0;
+        k += advance(code);
+        if (value_bits(code)) {
+            if (k >= DCTSIZE2)
+                return 0;
+            if (block)
+                block[natural[k]] = (JCOEF)value_of(bits << code_bits(code), value_bits(code));
+            k++;
+        }
+        TAKE(all_bits(code));
+    }
+    huffman->bits = bits;
+    huffman->num_bits = num_bits;
+    huffman->at = at;
+    return 1;
+}
+
+/* The blocks of one unit, in libjpeg's place. */
+static inline __attribute__((always_inline)) boolean next_unit(j_decompress_ptr info, JBLOCKROW *blocks, int by_pairs)
+{
+    Huffman *huffman = huffman_of(info);
+    if (info->restart_interval) {
+        if (huffman->until_restart == 0)
+            restart(info, huffman);
+        huffman->until_restart--;
+    }
+    if (huffman->column < huffman->first_column || huffman->column > huffman->last_column)
+        blocks = NULL;
+    if (++huffman->column == info->MCUs_per_row)
+        huffman->column = 0;
+    for (int i = 0; i < info->blocks_in_MCU; i++) {
+        int number = info->MCU_membership[i];
+        const HuffmanTable *dc = huffman->dc + info->cur_comp_info[number]->dc_tbl_no;
+        const HuffmanTable *ac = huffman->ac + info->cur_comp_info[number]->ac_tbl_no;
+        int is_sound = blocks ? next_block(huffman, dc, ac, number, by_pairs, *blocks[i])
+                              : next_block(huffman, dc, ac, number, by_pairs, NULL);
+        if (!is_sound || bits_left(huffman) < 0)
+            give_up(info);
+    }
+    return TRUE;
+}
+
+static boolean unit_by_codes(j_decompress_ptr info, JBLOCKROW *blocks)
+{
+    return next_unit(info, blocks, 0);
+}
+
+static boolean unit_by_pairs(j_decompress_ptr info, JBLOCKROW *blocks)
+{
+    return next_unit(info, blocks, 1);
+}
+
+#if HAS_AVX2_CODE
+/* With shifts that need no particular register. */
+__attribute__((target("bmi2"))) static boolean unit_by_pairs_bmi2(j_decompress_ptr info, JBLOCKROW *blocks)
+{
+    return next_unit(info, blocks, 1);
+}
+#endif
+
+static int is_of_the_kind(const struct jpeg_decompress_struct *info)
+{
+    if (info->progressive_mode || info->arith_code || info->comps_in_scan != info->num_components || info->Ss != 0 ||
+        info->Se != DCTSIZE2 - 1 || info->Ah != 0 || info->Al != 0)
+        return 0;
+    for (int i = 0; i < info->comps_in_scan; i++) {
+        const jpeg_component_info *part = info->cur_comp_info[i];
+        if (part->DCT_scaled_size != DCTSIZE || /* as in lossless files */
+            part->dc_tbl_no < 0 || part->dc_tbl_no >= NUM_HUFF_TBLS || !info->dc_huff_tbl_ptrs[part->dc_tbl_no] ||
+            part->ac_tbl_no < 0 || part->ac_tbl_no >= NUM_HUFF_TBLS || !info->ac_huff_tbl_ptrs[part->ac_tbl_no])
+            return 0;
+    }
+    return 1;
+}
+
+/* 0 where a table is none. */
+static int make_tables(const struct jpeg_decompress_struct *info, Huffman *huffman, int is_large, int *by_pairs)
+{
+    if (!huffman->dc && !(huffman->dc = calloc(2 * NUM_HUFF_TBLS, sizeof(HuffmanTable))))
+        return 0;
+    huffman->ac = huffman->dc + NUM_HUFF_TBLS;
+    *by_pairs = 1;
+    for (int number = 0; number < NUM_HUFF_TBLS; number++) {
+        int is_for_dc = 0, is_for_ac = 0;
+        for (int i = 0; i < info->comps_in_scan; i++) {
+            is_for_dc |= info->cur_comp_info[i]->dc_tbl_no == number;
+            is_for_ac |= info->cur_comp_info[i]->ac_tbl_no == number;
+        }
+        if (is_for_dc && !huffman_table_make(huffman->dc + number, info->dc_huff_tbl_ptrs[number], 1))
+            return 0;
+        HuffmanTable *ac = huffman->ac + number;
+        int made = is_for_ac ? huffman_table_make(ac, info->ac_huff_tbl_ptrs[number], 0) : 0;
+        if (is_for_ac && !made)
+            return 0;
+        if (is_for_ac && !ac->has_pairs && (is_large || made == TABLE_KEPT))
+            huffman_table_make_pairs(ac);
+        *by_pairs &= !is_for_ac || ac->has_pairs;
+    }
+    return 1;
+}
+
+static boolean (*unit_decoder(int by_pairs))(j_decompress_ptr info, JBLOCKROW *blocks)
+{
+#if HAS_AVX2_CODE
+    if (by_pairs && __builtin_cpu_supports("bmi2"))
+        return unit_by_pairs_bmi2;
+#endif
+    return by_pairs ? unit_by_pairs : unit_by_codes;
+}
+
+void huffman_take_over(struct jpeg_decompress_struct *info, Huffman *huffman, JDIMENSION left, JDIMENSION width)
+{
+    int by_pairs;
+    if (!feedrate_own_codes || !is_of_the_kind(info) ||
+        !make_tables(info, huffman, info->src->bytes_in_buffer >= LARGE_BYTES, &by_pairs))
+        return;
+    JDIMENSION unit_width = DCTSIZE * (JDIMENSION)(info->comps_in_scan == 1 ? 1 : info->max_h_samp_factor);
+    huffman->column = 0;
+    huffman->first_column = left / unit_width;
+    huffman->last_column = (left + width - 1) / unit_width;
+    huffman->until_restart = info->restart_interval;
+    huffman->next_restart = 0;
+    memset(huffman->last_dc, 0, sizeof huffman->last_dc);
+    take_segment(info, huffman);
+    info->entropy->decode_mcu = unit_decoder(by_pairs);
+    __atomic_fetch_add(&feedrate_files_taken_over, 1, __ATOMIC_RELAXED);
+}
+
+void huffman_free(Huffman *huffman)
+{
+    buffer_free(&huffman->bytes);
+    free(huffman->dc);
+}

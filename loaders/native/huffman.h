@@ -1,0 +1,106 @@
+/* Shared by huffman.c, huffman_table.c and jpeg_window.c. Before it come stdio.h and jpeglib.h. */
+#ifndef FEEDRATE_HUFFMAN_H
+#define FEEDRATE_HUFFMAN_H
+
+#include "feedrate.h"
+
+/* ---- huffman_table.c ---- */
+
+/* Bits that one lookup sees. Twice as many entries for pairs no longer fit beside the others into 32 KB of cache, and
+ * take longer to make: 1.16 times libjpeg's speed instead of 1.38. */
+enum { CODE_LOOKUP = 10, PAIR_LOOKUP = 11 };
+
+/* A code of a file, and two coefficients at once: see the functions that take them apart. */
+typedef uint32_t Code, Pair;
+
+/* A table as the file has it, and what was made from it. */
+typedef struct {
+    JHUFF_TBL source;
+    int is_dc; /* -1: nothing has been made */
+    int has_pairs;
+    int32_t end[17];    /* by length: behind its last code, in 16 bits */
+    int32_t offset[17]; /* by length: from a code to its symbol's place */
+    Code codes[1 << CODE_LOOKUP];
+    Pair pairs[1 << PAIR_LOOKUP];
+} HuffmanTable;
+
+/* Make the table of a file; one that is as it was is kept. 0 where the source is none. */
+enum { TABLE_MADE = 1, TABLE_KEPT };
+int huffman_table_make(HuffmanTable *table, const JHUFF_TBL *source, int is_dc);
+/* And its pairs. Of a table for AC. */
+void huffman_table_make_pairs(HuffmanTable *table);
+/* The code at the top of `bits`, if it is longer than CODE_LOOKUP; 0 where there is no such code. */
+Code huffman_table_find(const HuffmanTable *table, uint64_t bits);
+
+/* Bits of a code: its own (5), with the value that follows it (5), how many coefficients to go on by before that value (7;
+ * 64: the block is at its end), and how many bits the value has (4; 0: there is none). */
+static inline uint32_t code_bits(Code code)
+{
+    return code & 31;
+}
+
+static inline uint32_t all_bits(Code code)
+{
+    return code >> 5 & 31;
+}
+
+static inline int advance(Code code)
+{
+    return (int)(code >> 10 & 127);
+}
+
+static inline uint32_t value_bits(Code code)
+{
+    return code >> 17;
+}
+
+/* The value of `size` bits, 1 or more, at the top of `bits`: those that begin with 0 are negative. */
+static inline int value_of(uint64_t bits, uint32_t size)
+{
+    uint64_t negative = (uint64_t)((int64_t)~bits >> 63); /* all ones or none */
+    return (int)(((bits ^ negative) >> (64 - size)) ^ negative) - (int)negative;
+}
+
+/* Bits of a pair: what it takes (4), where the first value stands from here (4), and the second (5), whether there is a
+ * second (1), whether the block is at its end behind them (1), whether this is no pair, but a code that must be decoded by
+ * itself (1), and the values (8 and 8, signed). Without a second one its value is 0, at a place that nothing was put to. */
+enum { PAIR_HAS_SECOND = 1 << 13, PAIR_ENDS = 1 << 14, NO_PAIR = 1 << 15 };
+
+static inline uint32_t pair_bits(Pair pair)
+{
+    return pair & 15;
+}
+
+static inline int first_place(Pair pair)
+{
+    return (int)(pair >> 4 & 15);
+}
+
+static inline int second_place(Pair pair)
+{
+    return (int)(pair >> 8 & 31);
+}
+
+/* ---- huffman.c ---- */
+
+/* One reader's; memory and tables are kept from image to image. */
+typedef struct {
+    Buffer bytes; /* compressed data up to the next marker, without what is stuffed into them */
+    HuffmanTable *dc, *ac; /* as many as a file can have of each */
+    const uint8_t *at, *end;
+    uint64_t bits; /* to come, from the top; num_bits of them, or more */
+    int num_bits;
+    int last_dc[MAX_COMPS_IN_SCAN];
+    unsigned until_restart, next_restart;
+    JDIMENSION column, first_column, last_column; /* of the unit to come; from where to where pixels are wanted */
+} Huffman;
+
+/* Decode the codes of a file that has been started, and of which nothing has been read yet, if this is of the kind for
+ * it; else libjpeg goes on doing it. What pixel columns outside of [left, left + width) become is left open. All errors are
+ * libjpeg's error_exit. */
+void huffman_take_over(struct jpeg_decompress_struct *info, Huffman *huffman, JDIMENSION left, JDIMENSION width);
+void huffman_free(Huffman *huffman);
+/* The one that reads this file; in jpeg_window.c. */
+Huffman *huffman_of(struct jpeg_decompress_struct *info);
+
+#endif
