@@ -26,6 +26,7 @@ class EpochLoader(ABC):
     reads_records: ClassVar[bool] = True  # False where epochs are made of what is in memory anyway
     counts_ready: ClassVar[bool] = False  # True where epochs are made inside `_counting`
     collates_in_workers: ClassVar[bool] = False  # True where those count the images of stage "collate"
+    augments_in_workers: bool = True  # False where whoever asks for a batch does, or has a device do, all of "augment"
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         if len(records) != plan.num_samples:

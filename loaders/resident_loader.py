@@ -97,6 +97,11 @@ class ResidentLoader(EpochLoader):
             resident.pixels, Cuts.of(rows, resident.starts[ids], resident.widths[ids], resident.heights[ids])
         )
 
+    @property
+    def augments_in_workers(self) -> bool:  # type: ignore[override]
+        """Only where pixels in memory are cut by turbo's threads."""
+        return self._turbo is not None
+
     def num_ready(self) -> int | None:
         return self._turbo.num_ready() if self._turbo is not None else None
 

@@ -87,6 +87,7 @@ def _copied_ahead(batches: Generator[SomeBatch], device: torch.device, times: St
     finally:
         if newest:
             newest[1].synchronize()  # the copy still reads the slab that closing `batches` gives up
+            copies.collect()  # also of a single batch
         batches.close()
 
 

@@ -155,9 +155,15 @@ class Bench:
         """This rank's."""
         ranks, options = self._ranks, self._source.options
         images = self._config.data.batch_size // ranks.world_size
-        in_workers = bool(getattr(self.feed.loader, "collates_in_workers", False))
         setting = Setting(
-            ranks.rank, ranks.world_size, ranks.device, self._workers, options.num_ahead, images, in_workers
+            ranks.rank,
+            ranks.world_size,
+            ranks.device,
+            self._workers,
+            options.num_ahead,
+            images,
+            collates_in_workers=bool(getattr(self.feed.loader, "collates_in_workers", False)),
+            augments_in_workers=bool(getattr(self.feed.loader, "augments_in_workers", True)),
         )
         return rank_record(setting, self._loop.turns, self._alone.turns, self._cold.turns)
 

@@ -36,6 +36,7 @@ class Setting:
 
     images       of a batch on this rank
     collates_in_workers  whether the loader's workers assemble its batches
+    augments_in_workers  whether they cut and resize, and not the loop's thread or the device
     """
 
     rank: int
@@ -45,6 +46,7 @@ class Setting:
     depth: int
     images: int
     collates_in_workers: bool
+    augments_in_workers: bool = True
 
 
 def rank_record(
@@ -131,9 +133,13 @@ def _with_sync(stages: list[StageRecord], own_us: float, loop_us: float, world_s
 
 
 def _loader_stage(setting: Setting, name: str, turns: Sequence[WatchedTurn]) -> StageRecord:
-    in_workers = name in IN_WORKERS or (name == "collate" and setting.collates_in_workers)
+    in_workers = {
+        **dict.fromkeys(IN_WORKERS, True),
+        "augment": setting.augments_in_workers,
+        "collate": setting.collates_in_workers,
+    }.get(name, False)
     where: Where = "worker" if in_workers else "loop"
-    if name == "copy" and setting.device.type == "cuda":
+    if name in ("copy", "augment") and not in_workers and setting.device.type == "cuda":
         where = "device"
     readings = [turn.loader[name] for turn in turns if name in turn.loader and turn.loader[name].count]
     if not readings:

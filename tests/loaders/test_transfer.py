@@ -1,5 +1,6 @@
 """Host to device: nothing copied on the CPU, nothing overwritten or mixed up on CUDA."""
 
+import itertools
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -118,7 +119,14 @@ class AtOnce:
 
     device = torch.device("cpu")
 
+    def __init__(self, enable_timing: bool = False) -> None: ...
     def record(self, stream: "AtOnce") -> None: ...
+    def query(self) -> bool:
+        return True
+
+    def elapsed_time(self, other: "AtOnce") -> float:
+        return 2.0
+
     def wait_event(self, event: "AtOnce") -> None: ...
     def synchronize(self) -> None: ...
 
@@ -145,6 +153,17 @@ def test_all_epochs_of_all_loaders_copy_on_one_stream_a_device(streams_made):
         for number, pair in enumerate(zip(*batches, strict=True)):
             assert all(batch.ids[0] == number for batch in pair)
     assert streams_made == [1, 0]
+
+
+@pytest.mark.parametrize("num_batches", [1, 2, 3])
+def test_each_copy_is_timed_also_that_of_a_single_batch(streams_made, num_batches):
+    times = StageTimes(1)
+    batches = to_device(Source(3, pinned=False).batches(), torch.device("cuda"), times.writer(0))
+    taken = list(itertools.islice(batches, num_batches))
+    batches.close()
+    copied = min(3, num_batches + (num_batches > 1))  # the next is under way, but behind the first
+    assert len(taken) == num_batches
+    assert {stage: found.count for stage, found in times.read().items()} == {"pin": 64 * copied, "copy": 64 * copied}
 
 
 def numbered(asked, fails_at=None):

@@ -121,6 +121,18 @@ def test_the_exchange_is_what_the_loop_takes_longer_with_it():
     assert record(turn()).stage("sync").wall_us is None
 
 
+@pytest.mark.parametrize(("device", "where"), [("cpu", "loop"), ("cuda", "device")])
+def test_cutting_that_no_worker_does_is_not_shared_among_them(device, where):
+    """As in loader `resident`: on a GPU its one stream does it, else the loop's thread."""
+    cutting = turn()
+    cutting.loader["augment"] = reading(100, 0.4, 0.1)
+    setting = replace(CPU, device=torch.device(device), augments_in_workers=False)
+    stage = record(cutting, setting=setting).stage("augment")
+    assert (stage.where, stage.ceiling) == (where, pytest.approx(250))
+    shared = record(cutting, setting=replace(setting, augments_in_workers=True)).stage("augment")
+    assert (shared.where, shared.ceiling) == ("worker", pytest.approx(500))
+
+
 def test_the_queue_tells_how_often_it_was_empty_and_full():
     queue = record(turn(first=(0.4, 0.6)), turn(ready=(3, 3), waits_s=(0.0, 0.1))).queue
     assert queue.ready == (0, 3, 3, 3)
