@@ -1,5 +1,8 @@
 """The model as torch.compile's code, and that as CUDA graphs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
@@ -45,13 +48,36 @@ def warm_up_passes(config: Config) -> int:
     return _PASSES_TO_A_GRAPH if config.execution.cuda_graphs else 1
 
 
-def refuse_skipped_graphs() -> None:
-    """Raise FeedrateError where torch made no graph of what it compiled: it goes on without, and only warns."""
-    if torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]:
+@contextmanager
+def graphs_expected(are_wanted: bool) -> Iterator[None]:
+    """Raise FeedrateError where torch skips a graph of what it compiles inside, or plays none: it then goes on without,
+    and of some reasons does not even warn (torch 2.11: of all that concern a whole partition).
+    """
+    if not are_wanted:
+        yield
+        return
+    skipped, played, replay = _num_skipped(), 0, torch.cuda.CUDAGraph.replay
+
+    def counted(graph: torch.cuda.CUDAGraph) -> None:
+        nonlocal played
+        played += 1
+        replay(graph)
+
+    torch.cuda.CUDAGraph.replay = counted  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        torch.cuda.CUDAGraph.replay = replay  # type: ignore[method-assign]
+    if _num_skipped() > skipped or not played:
         raise FeedrateError(
-            "--execution.cuda-graphs is on and torch makes none of this model, for the reason it warns of above:"
-            " turn it off"
+            "--execution.cuda-graphs is on and torch makes none of this model, for the reason it warns of above if it"
+            " names one: turn it off"
         )
+
+
+def _num_skipped() -> int:
+    """In this process so far."""
+    return int(torch._dynamo.utils.counters["inductor"]["cudagraph_skips"])
 
 
 def forget_compiled() -> None:

@@ -15,7 +15,7 @@ from loaders.counter_random import stream_key
 from .augment import Normalize
 from .augment.batch_transform import UNCHANGED, BatchTransform
 from .checkpointing.state import States
-from .compiled import compiled, refuse_skipped_graphs, warm_up_passes
+from .compiled import compiled, graphs_expected, warm_up_passes
 from .config import Config
 from .dist import Ranks
 from .optimisation.open_gradients import OpenGradients
@@ -161,15 +161,14 @@ class TrainStep:
         self.module.train()
         images = torch.zeros(images_shape, dtype=torch.uint8, device=self._ranks.device)
         labels = torch.arange(images_shape[0], device=self._ranks.device) % num_classes
-        for closes in (False, True) if self.windows.accumulate > 1 else (True,) * warm_up_passes(self._config):
-            with self._exchange(closes):
-                loss, _ = self._forward(self._model, self.normalize(images), labels)
-                torch.autograd.backward(loss)
-            if self.windows.accumulate == 1:
-                self.optimizer.zero_grad(set_to_none=True)  # as between steps
+        with graphs_expected(self._config.execution.cuda_graphs and self._ranks.device.type == "cuda"):
+            for closes in (False, True) if self.windows.accumulate > 1 else (True,) * warm_up_passes(self._config):
+                with self._exchange(closes):
+                    loss, _ = self._forward(self._model, self.normalize(images), labels)
+                    torch.autograd.backward(loss)
+                if self.windows.accumulate == 1:
+                    self.optimizer.zero_grad(set_to_none=True)  # as between steps
         loss.item()  # waits until a GPU is done
-        if self._config.execution.cuda_graphs:
-            refuse_skipped_graphs()
         with torch.no_grad():
             for parameter, gradient in gradients:
                 parameter.grad = gradient

@@ -10,7 +10,7 @@ from torch import nn
 
 from engine.augment import IMAGENET_CHANNELS
 from engine.build import build_step
-from engine.compiled import compiled, refuse_skipped_graphs
+from engine.compiled import compiled, graphs_expected
 from engine.config import Config, ExecutionConfig, OptimConfig
 from engine.dist import Ranks
 from loaders.errors import FeedrateError
@@ -91,11 +91,20 @@ def test_the_warm_up_goes_on_until_the_next_pass_is_like_all_that_follow(tmp_pat
 
 
 def test_where_torch_makes_none_it_is_refused_and_not_trained_without(monkeypatch):
-    """torch only warns, of inputs that are changed for instance."""
-    refuse_skipped_graphs()
-    monkeypatch.setitem(torch._dynamo.utils.counters["inductor"], "cudagraph_skips", 1)
-    with pytest.raises(FeedrateError, match="cuda-graphs is on and torch makes none of this model"):
-        refuse_skipped_graphs()
+    """torch only warns, of inputs that are changed for instance, or does not even warn and plays none."""
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: None)
+    replay, counters = torch.cuda.CUDAGraph.replay, torch._dynamo.utils.counters["inductor"]
+    monkeypatch.setitem(counters, "cudagraph_skips", 1)  # another model's, in this process
+    with graphs_expected(True):
+        torch.cuda.CUDAGraph.replay(None)
+    with graphs_expected(False):
+        pass
+    for skips, replays in ((1, 1), (0, 0)):
+        with pytest.raises(FeedrateError, match="cuda-graphs is on and torch makes none"), graphs_expected(True):
+            counters["cudagraph_skips"] += skips
+            for _ in range(replays):
+                torch.cuda.CUDAGraph.replay(None)
+    assert torch.cuda.CUDAGraph.replay is replay
 
 
 @pytest.fixture

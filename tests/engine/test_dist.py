@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from commands import REPOSITORY, TIMEOUT_S, environment
+from devices import on_each_device
 from torch.distributed import HashStore
 
 from engine import dist
@@ -37,6 +38,59 @@ def test_where_a_watchdog_or_a_person_judges_no_collective_gives_up_first(joined
 
 def test_ranks_that_nobody_watches_wait_ten_minutes_for_each_other(joined):
     assert joined() == timedelta(minutes=10)
+
+
+# What ranks exchange, by a group of one; with another number told, or they would not ask it
+EXCHANGES = """
+import sys
+import torch
+import torch.distributed as torch_dist
+from torch.distributed import HashStore
+from torch.nn.parallel import DistributedDataParallel
+from engine import dist
+
+device = torch.device(sys.argv[1])
+ranks = dist.Ranks(0, 2, 0, 1, device)
+backend = "nccl" if device.type == "cuda" else "gloo"
+torch_dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, timeout=dist._WATCHED_TIMEOUT)
+assert ranks.largest([1.5, -2.0]) == [1.5, -2.0]
+assert ranks.sum(torch.tensor([3, 2**40], device=device)).tolist() == [3, 2**40]
+objects, parts, own = [None], [torch.zeros(2, device=device)], torch.tensor([0.5, 2.0], device=device)
+torch_dist.all_gather_object(objects, {"a": 1})
+torch_dist.gather(own, parts)
+assert objects == [{"a": 1}] and torch.equal(parts[0], own)
+
+images = torch.arange(48.0, device=device).reshape(4, 3, 2, 2)
+losses, gradients = [], []
+for is_wrapped in (False, True):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2), torch.nn.BatchNorm2d(4), torch.nn.Flatten()).to(device)
+    ranks.same_buffers(model)
+    used = DistributedDataParallel(model, device_ids=[0] if device.type == "cuda" else None) if is_wrapped else model
+    loss = used(images).pow(3).mean()
+    loss.backward()
+    losses.append(loss.item())
+    gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+assert losses[0] == losses[1]
+assert all(torch.allclose(one, other) for one, other in zip(*gradients, strict=True))
+dist.stop_ranks()
+print("exchanged", flush=True)
+dist.end_process(0)
+"""
+
+
+@on_each_device
+def test_the_backend_of_a_device_has_all_that_ranks_exchange(tmp_path, device):
+    """Of NCCL as well, which takes a GPU, and more than one for what it does between them."""
+    (tmp_path / "exchanges.py").write_text(EXCHANGES)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "exchanges.py"), str(device)],
+        env=environment(PYTHONPATH=str(REPOSITORY)),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert (done.returncode, done.stdout) == (0, "exchanged\n"), done.stderr
 
 
 # as a command ends; its teardown, as Python would do it, is told

@@ -44,6 +44,7 @@ class Part:
     missing   why it cannot run here, or ""
     code      folders whose code it depends on: results of other code do not count
     goes_on   whether its command keeps what is finished for the next call, and has --finished-only to tell it
+    tells_what_is_not_kept  whether its command fails where all is measured and something is not as promised
     """
 
     title: str
@@ -54,6 +55,7 @@ class Part:
     missing: Callable[[Setting], str] = lambda setting: ""
     code: tuple[str, ...] = MEASURED
     goes_on: bool = False
+    tells_what_is_not_kept: bool = False
 
 
 def python(script: str, *words: object) -> list[str]:
