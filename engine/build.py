@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from .data import Data, MakeStageTimes, Say, open_data
 from .dist import Ranks
 from .loop import Run
 from .meeting import lost_machines_need
-from .model import describe_model, prepare_model, start_model
+from .model import describe_model, place_model, prepare_model, start_model
 from .optimisation.average import Averages
 from .optimisation.changed_optimizer import ChangedOptimizer, settings_before
 from .optimisation.optim import build_optimizer
@@ -165,7 +164,7 @@ def _about(config: Config, data: Data, identity: dict[str, Any]) -> dict[str, st
         "eval_size_px": str(config.data.eval_size_px),
         "eval_resize_px": str(config.data.eval_resize_px),
         "eval_crop_px": str(config.data.eval_crop_px or config.data.eval_size_px),
-        "config_sha256": sha256(json.dumps(identity["config"], sort_keys=True).encode()).hexdigest(),
+        "config_sha256": config.numerics_sha256(),
     }
 
 
@@ -182,15 +181,10 @@ def build_step(
 
     Without a model, one with random weights: those who measure need no others. `plateau` may lower what is scheduled.
     """
-    channels_last = config.execution.channels_last
-    if config.execution.deterministic:
-        use_deterministic_kernels()
-    _let_cudnn_choose(config, ranks)
+    choose_kernels(config, ranks)
     if model is None:
         model = prepare_model(config, num_classes, ranks, say=lambda text: None, fresh=False)
-    model = model.to(ranks.device)
-    if channels_last:
-        model = model.to(memory_format=torch.channels_last)
+    model = place_model(model, config, ranks)
     if config.execution.checkpoint_activations:
         recompute_activations(model, config.model.name)
     windows = Windows(steps_per_epoch, config.optim.accumulate)
@@ -199,7 +193,7 @@ def build_step(
         model,
         build_optimizer(config.optim, model),
         config.average.schedule(schedule, windows.updates_per_epoch),
-        Normalize(channels, ranks.device, channels_last),
+        Normalize(channels, ranks.device, config.execution.channels_last),
         config,
         ranks,
         windows,
@@ -249,8 +243,10 @@ def _threads(config: Config, ranks: Ranks, checkpoint: dict[str, Any] | None) ->
     return ranks.cpus
 
 
-def _let_cudnn_choose(config: Config, ranks: Ranks) -> None:
-    """On CUDA it times its algorithms at the first batch of each shape, unless the bits must be the same each time."""
+def choose_kernels(config: Config, ranks: Ranks) -> None:
+    """On CUDA cuDNN times its algorithms at each shape's first batch, unless the bits must be the same each time."""
+    if config.execution.deterministic:
+        use_deterministic_kernels()
     torch.backends.cudnn.benchmark = ranks.device.type == "cuda" and not config.execution.deterministic
 
 

@@ -3,7 +3,9 @@
 Names carry their unit; `batch_size` is global, over all ranks. The text under a field is its help on the command line.
 """
 
+import json
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from typing import Any, Literal
 
 from loaders.api import FeedrateError, OnBad
@@ -244,6 +246,10 @@ class Config:
             **{f"augment.{name}": _listed(value) for name, value in asdict(self.augment).items()},
             **{f"average.{name}": value for name, value in asdict(self.average).items()},
         }
+
+    def numerics_sha256(self) -> str:
+        """The mark of these settings in a file of weights."""
+        return sha256(json.dumps(self.numerics(), sort_keys=True).encode()).hexdigest()
 
 
 def _listed(value: Any) -> Any:

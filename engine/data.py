@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from loaders.api import FeedrateError, Loader, LoaderOptions
 from loaders.choose import choose_loader, open_loader, slower_because
@@ -19,6 +20,8 @@ from .sampling import evaluation_sampling, training_order, training_sampling
 
 Say = Callable[[str], None]
 MakeStageTimes = Callable[[int], StageTimes | None]  # from how many write them
+
+T = TypeVar("T")
 
 _SYNTHETIC_SAMPLES = {"train": 51_200, "val": 5_120}
 _SYNTHETIC_CLASSES = 1000
@@ -76,6 +79,35 @@ def open_data(
     channels = channels_of(train_records)
     say(f"normalised by the mean and deviation of {channels.source}")
     return Data(train, evaluation, train_records.classes, channels, stage_times)
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """What finished weights are evaluated on: a loader, and the records that it reads."""
+
+    loader: Loader
+    records: Records
+
+    def close(self) -> None:
+        self.loader.close()
+
+
+def open_evaluation(config: Config, ranks: Ranks, say: Say, refuse: Callable[[Records], None]) -> EvaluationData:
+    """Open the split that `config` evaluates on, and no other. `refuse` looks at it before a loader is started."""
+    choose_loader(config.loader)
+    records = _open_one(config, ranks, say)
+    refuse(records)
+    split = config.data.eval_split
+    refuse_classes(records, records, replace(config.data, train_split=split))
+    plan = _eval_plan_of(records, config)
+    name, reason = choose_loader(config.loader, [(records, plan)])
+    say(f"loader: {name} ({reason})")
+    if slower := slower_because(name, config.data.resize):
+        say(slower)
+    say(f"data: {_chosen(plan)} of '{split}' to evaluate, {len(records.classes)} classes")
+    keep_in_memory([records], config.data, ranks, say)
+    options = replace(loader_options(config.data, ranks), on_bad="error")  # every sample counts
+    return EvaluationData(open_loader(name, records, plan, options), records)
 
 
 def refuse_classes(train: Records, evaluation: Records, data: DataConfig) -> None:
@@ -169,28 +201,55 @@ def _say_of_order_and_classes(data: DataConfig, train: Plan, ranks: Ranks, say: 
 
 
 def _open_both(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | None) -> tuple[Records, Records]:
+    path = _where_stored(config, say)
+    if path is None:
+        return _synthetic(config, "train"), _synthetic(config, "val")
+    return _one_rank_first(ranks, lambda is_first: _open_splits(path, config, progress if is_first else None))
+
+
+def _open_one(config: Config, ranks: Ranks, say: Say) -> Records:
+    path = _where_stored(config, say)
+    if path is None:
+        return _synthetic(config, "val")
+    return _one_rank_first(ranks, lambda is_first: _open_eval_split(path, config, None))
+
+
+def _where_stored(config: Config, say: Say) -> str | None:
+    """The path of the set or of the one packed from it; None where synthetic samples stand in for it."""
     path = packed_beside(config.data.path)
     if config.loader == "synthetic" and not Path(path).exists():
         say(f"{path} does not exist: synthetic samples stand in for it")
-        return _synthetic(config, "train"), _synthetic(config, "val")
+        return None
     if path != config.data.path:
         say(f"reading {path}, packed from {config.data.path}")
-    # one rank of a machine scans and caches an image folder's sizes, the others then find the cache
+    return path
+
+
+def _one_rank_first(ranks: Ranks, open_: Callable[[bool], T]) -> T:
+    """What `open_` opens, told whether it is the first: one rank of a machine scans and caches an image folder's sizes,
+    the others then find the cache."""
     if ranks.local_rank == 0:
-        both = _open_splits(path, config, progress)
+        opened = open_(True)
     ranks.gather(None)
     if ranks.local_rank != 0:
-        both = _open_splits(path, config, None)
-    return both
+        opened = open_(False)
+    return opened
 
 
 def _open_splits(path: str, config: Config, progress: ScanProgress | None) -> tuple[Records, Records]:
     train = open_records(path, config.data.train_split, progress)
     try:
-        return train, open_records(path, config.data.eval_split, progress)
-    except FeedrateError as error:
+        return train, _open_eval_split(path, config, progress)
+    except FeedrateError:
         with contextlib.suppress(OSError):
             train.close()
+        raise
+
+
+def _open_eval_split(path: str, config: Config, progress: ScanProgress | None) -> Records:
+    try:
+        return open_records(path, config.data.eval_split, progress)
+    except FeedrateError as error:
         raise FeedrateError(f"{error}; --data.eval-split names the split to evaluate on") from error
 
 

@@ -1,7 +1,9 @@
 """From settings to the model that is trained."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import torch
 from torch import nn
 
 from .config import Config
@@ -18,7 +20,16 @@ from .models.model_config import ModelConfig
 from .models.names import model_names
 from .models.weights import PUBLISHED, Weights, published_weights, read_weights, take_over
 
-__all__ = ["build_model", "describe_model", "image_sizes", "model_names", "prepare_model", "start_model"]
+__all__ = [
+    "build_model",
+    "describe_model",
+    "finished_model",
+    "image_sizes",
+    "model_names",
+    "place_model",
+    "prepare_model",
+    "start_model",
+]
 
 Say = Callable[[str], None]
 
@@ -60,6 +71,30 @@ def prepare_model(config: Config, num_classes: int, ranks: Ranks, say: Say, fres
         freeze_all_but(model, classifier)
         say(f"frozen: all but {', '.join(classifier)}")
     return model
+
+
+def finished_model(
+    config: Config, num_classes: int, ranks: Ranks, weights: Weights, source: str, say: Say
+) -> nn.Module:
+    """The model of `config`, on the CPU, with all of its weights from `weights`: to be evaluated, not trained.
+
+    `source` is what they are called. Raises FeedrateError for what the model does not take, and where any weight of
+    its own is missing or does not fit.
+    """
+    settings, sizes = config.model, image_sizes(config, ranks.world_size)
+    model = new_model(settings, num_classes, sizes, config.seed)
+    refuse_sizes(model, settings.name, num_classes, replace(sizes, training_px=()))
+    if changes := take_over(model, weights, (), source):
+        say(f"weights: {'; '.join(changes)}")
+    if settings.blur_pool:
+        blur_strided_convolutions(model)
+    return model
+
+
+def place_model(model: nn.Module, config: Config, ranks: Ranks) -> nn.Module:
+    """`model` where this rank computes, in the layout that `config` names."""
+    model = model.to(ranks.device)
+    return model.to(memory_format=torch.channels_last) if config.execution.channels_last else model
 
 
 def describe_model(model: nn.Module, config: Config) -> str:

@@ -1,0 +1,136 @@
+"""Evaluating weights that a run has finished, on its own evaluation split or on another set of the same classes."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from loaders.api import FeedrateError
+from loaders.records import ChannelStatistics, Records
+
+from .augment import Normalize
+from .build import choose_kernels
+from .checkpointing.finished import Finished
+from .config import Config
+from .data import Say, channels_of, open_evaluation
+from .dist import Ranks
+from .evaluate import Answer, Evaluation, answer_of, evaluate, unwatched
+from .model import finished_model, place_model
+from .models.weights import read_weights
+from .reporting.predictions import Prediction, Predictions
+from .step import Precision
+
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What one sample was taken for, and where it is stored."""
+
+    prediction: Prediction
+    where: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """An evaluation with the classes' names in the set's order, and the seconds it took, the first batch included.
+
+    `answers` are in order of id, on the main rank alone, and there only where they were asked for.
+    """
+
+    evaluation: Evaluation
+    classes: tuple[str, ...]
+    seconds: float
+    answers: list[Answered]
+
+
+def score(config: Config, ranks: Ranks, finished: Finished, keeps_answers: bool, say: Say) -> Score:
+    """Evaluate the weights of `finished` as a run of `config` would, to the bit. Every rank must call it.
+
+    Raises FeedrateError where the set has other classes than the weights, and where the weights do not fit the model.
+    """
+    _refuse_other_model(config, finished, say)
+    choose_kernels(config, ranks)
+    weights = read_weights(str(finished.path))
+    data = open_evaluation(config, ranks, say, lambda records: _refuse_other_classes(records, finished, config))
+    try:
+        torch.set_num_threads(config.execution.threads or ranks.cpus)  # after the loader, as in training
+        records = data.records
+        model = finished_model(config, len(records.classes), ranks, weights, str(finished.path), say)
+        model = place_model(model, config, ranks)
+        normalize = Normalize(_channels(records, finished, say), ranks.device, config.execution.channels_last)
+        answer = _in_order_of(records, finished, answer_of(config.data.eval_flip), ranks, say)
+        predictions = Predictions() if keeps_answers else None
+        precision = Precision(config.execution.precision, ranks.device)
+        started = time.perf_counter()
+        watch = predictions or unwatched
+        evaluation = evaluate(model, data.loader, normalize, precision, ranks, answer, watch)
+        (seconds,) = ranks.largest([time.perf_counter() - started])
+        kept = predictions.read(ranks) if predictions else []
+        answers = [Answered(prediction, records.where(prediction.id)) for prediction in kept]
+        return Score(evaluation, records.classes, seconds, answers)
+    finally:
+        data.close()
+
+
+def _refuse_other_model(config: Config, finished: Finished, say: Say) -> None:
+    name = config.model.name
+    if finished.model not in (None, name):
+        raise FeedrateError(
+            f"{finished.path} holds weights of {finished.model} and --model.name is {name}: it must be the same"
+        )
+    if finished.config_sha256 not in (None, config.numerics_sha256()):
+        say("note: the settings are not all those of the training; a model made in another way gives other figures")
+
+
+def _refuse_other_classes(records: Records, finished: Finished, config: Config) -> None:
+    """Names alone tell whether a label means what the weights take it for."""
+    trained, given = finished.classes, records.classes
+    if trained is None or trained == given:
+        return
+    counts = f"{config.data.path} has {len(given)} classes and {finished.path} was trained on {len(trained)}"
+    if sorted(trained) != sorted(given):
+        differing = [
+            f"{whose} {_few(names)}"
+            for whose, names in (
+                ("the set alone has", set(given) - set(trained)),
+                ("the weights alone have", set(trained) - set(given)),
+            )
+            if names
+        ]
+        raise FeedrateError(
+            f"{counts}: {', '.join(differing) or 'a name stands for several'}; --data.path must name a set of the same"
+        )
+    if len(set(given)) < len(given):
+        raise FeedrateError(f"{counts}, in another order, and a name stands for several: labels would mean nothing")
+
+
+def _few(names: set[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(repr(name) for name in sorted(names)[:_MOST_NAMED]) + more
+
+
+def _in_order_of(records: Records, finished: Finished, answer: Answer, ranks: Ranks, say: Say) -> Answer:
+    """`answer` with its scores in the order of the set's classes."""
+    trained, given = finished.classes, records.classes
+    if trained is None:
+        say(f"{finished.path} does not tell its classes: they are taken for the set's {len(given)}, in its order")
+        return answer
+    if trained == given:
+        return answer
+    say("the set has the classes of the weights in another order: they are matched by name")
+    places = torch.tensor([trained.index(name) for name in given], device=ranks.device)
+    return lambda model, inputs: answer(model, inputs)[:, places]
+
+
+def _channels(records: Records, finished: Finished, say: Say) -> ChannelStatistics:
+    """As the weights were trained, where their file tells."""
+    own = channels_of(records)
+    trained = finished.channels
+    if trained is None:
+        say(f"{finished.path} does not tell what images were normalised by: the mean and deviation of {own.source}")
+        return own
+    say(f"normalised by the mean and deviation that {finished.path} was trained with")
+    if records.channels is not None and (own.mean, own.std) != (trained.mean, trained.std):
+        say(f"those of the set are others, and are not used ({own.source})")
+    return trained

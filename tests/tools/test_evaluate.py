@@ -1,0 +1,280 @@
+"""`tools/evaluate.py`: a finished run's weights give the figures that the run itself had, on any ranks and loader."""
+
+import csv
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from commands import REPOSITORY, python, run, torchrun
+from pictures import write_image_folder
+from safetensors import safe_open
+from safetensors.torch import load_file
+from short_runs import ONE_RANK, run_to_end, short_config
+
+from engine import scoring
+from engine.checkpointing.finished import WEIGHTS_OF_RUN, Finished, find_weights, read_finished
+from engine.checkpointing.weights import save_weights
+from engine.command_line import parse_config
+from engine.config import OptimConfig
+from engine.optimisation.average import AverageConfig
+from engine.scoring import score
+from loaders.records import ChannelStatistics
+from loaders.synthetic_records import SyntheticRecords
+from tools import evaluate
+
+EVALUATE = str(REPOSITORY / "tools" / "evaluate.py")
+_AS_TRAINED = ("--loader", "turbo", "--execution.device", "cpu", "--execution.threads", "1")
+
+
+@pytest.fixture(scope="module")
+def finished(image_folder, tmp_path_factory):
+    """The folder of a short run with both averages, which takes images for more than one class."""
+    config = short_config(
+        image_folder,
+        tmp_path_factory.mktemp("runs"),
+        epochs=4,
+        optim=OptimConfig(learning_rate=0.002),
+        average=AverageConfig(ema_decay=0.6, swa_start_epoch=0, swa_learning_rate=0.002),
+    )
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, best_metric="eval_loss"))
+    run_to_end(config)
+    return Path(config.run.folder) / config.name
+
+
+@pytest.fixture(autouse=True)
+def _threads_stay():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def _epochs(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "epoch"]
+
+
+def _score(folder, which="last", *options, keeps_answers=False):
+    config = parse_config(["--config", str(folder / "config.toml"), *options])
+    return score(config, ONE_RANK, read_finished(find_weights(folder, which)), keeps_answers, lambda text: None)
+
+
+def _altered(finished, folder, change):
+    """A file of the run's weights, with the tensors and the metadata that `change` makes of them."""
+    tensors = load_file(finished / "weights.safetensors")
+    with safe_open(finished / "weights.safetensors", framework="pt") as file:
+        about = file.metadata()
+    save_weights(folder / "altered.safetensors", *change(tensors, about))
+    return folder / "altered.safetensors"
+
+
+def _refused(capsys, *arguments):
+    assert evaluate.main([str(word) for word in arguments]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.count("\n") == 1, told
+    return told
+
+
+@pytest.mark.parametrize("which", sorted(WEIGHTS_OF_RUN))
+def test_it_counts_what_the_run_itself_counted_to_the_last_digit(finished, which):
+    epochs = _epochs(finished)
+    logged = epochs[-1]
+    if which.endswith("best"):
+        logged = epochs[json.loads((finished / "best.json").read_text())["epoch"]]
+    average = which.split("-")[0]
+    prefix = f"eval_{average}_" if average in ("ema", "swa") else "eval_"
+    found = _score(finished, which).evaluation
+    assert found.num_samples == 23
+    assert found.scores(prefix) == {name: logged[name] for name in found.scores(prefix)}
+
+
+def test_the_run_of_these_tests_tells_its_weights_and_images_apart(finished):
+    """Else equal figures would say little."""
+    assert len({_score(finished, which).evaluation.loss for which in WEIGHTS_OF_RUN}) == 6
+    assert len({answer.prediction.predicted for answer in _score(finished, keeps_answers=True).answers}) > 1
+
+
+def test_it_says_the_figures_and_writes_both_tables_and_leaves_the_run_alone(finished, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    per_class, answers = tmp_path / "classes.csv", tmp_path / "answers.csv"
+    assert evaluate.main([str(finished), "--per-class", str(per_class), "--predictions", str(answers)]) == 0
+    told = capsys.readouterr().out
+    logged = _epochs(finished)[-1]
+    num_right = round(logged["eval_top1"] * 23)
+    assert f"weights: {finished / 'weights.safetensors'}\n" in told
+    assert f"loss {logged['eval_loss']:.6f}  top-1 {logged['eval_top1']:.2%} ({num_right})  top-5 100.00% (23)" in told
+    assert "\n23 images in " in told and f"written to {per_class}\n" in told and f"written to {answers}\n" in told
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+    classes = list(csv.DictReader(per_class.open()))
+    of_run = json.loads((finished / "evaluation.json").read_text())["classes"]
+    assert [{**row, "num_right": int(row["num_right"])} for row in classes] == [
+        {name: str(value) for name, value in row.items()} | {"num_right": row["num_right"]} for row in of_run
+    ]
+    rows = list(csv.DictReader(answers.open()))
+    assert [int(row["id"]) for row in rows] == list(range(23))
+    assert all(Path(row["where"]).parent.name == row["label"] for row in rows)
+    assert sum(row["label"] == row["predicted"] for row in rows) == num_right
+    assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_two_ranks_count_and_answer_what_one_does(finished, tmp_path):
+    words = [EVALUATE, str(finished), "--predictions"]
+    alone = python(*words, str(tmp_path / "one.csv"))
+    together = run(torchrun(2, *words, str(tmp_path / "two.csv")))
+    assert alone.returncode == together.returncode == 0, alone.stderr + together.stderr
+    [line] = [line for line in alone.stdout.splitlines() if line.startswith("loss ")]
+    assert together.stdout.splitlines().count(line) == 1
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert len((tmp_path / "one.csv").read_bytes().splitlines()) == 1 + 23
+
+
+@pytest.mark.parametrize("loader", ["torchvision", "resident"])
+def test_another_loader_resizing_alike_gives_the_same_counts(finished, loader):
+    exact = ("--data.resize", "exact")
+    expected = _score(finished, "last", *exact, keeps_answers=True)
+    found = _score(finished, "last", *exact, "--loader", loader, keeps_answers=True)
+    assert found.evaluation.loss == expected.evaluation.loss
+    assert [answer.prediction for answer in found.answers] == [answer.prediction for answer in expected.answers]
+
+
+def test_another_set_of_the_same_classes_may_be_given_and_another_split(finished, tmp_path, capsys):
+    split = {"ant": 2, "bee": 1, "cat": 3}
+    other = write_image_folder(tmp_path / "other", {"val": split})  # it needs no images to train on
+    assert evaluate.main([str(finished), "--data.path", str(other)]) == 0
+    assert "\n6 images in " in capsys.readouterr().out
+    assert evaluate.main([str(finished), "--data.eval-split", "train"]) == 0
+    assert "data: 37 of 'train' to evaluate" in capsys.readouterr().out
+
+
+def test_a_file_from_elsewhere_tells_its_model_and_sizes_itself(finished, image_folder, tmp_path, capsys):
+    file = tmp_path / "mine.safetensors"
+    shutil.copy(finished / "weights-best.safetensors", file)
+    best = json.loads((finished / "best.json").read_text())["epoch"]
+    assert evaluate.main([str(file), "--data.path", str(image_folder), *_AS_TRAINED]) == 0
+    told = capsys.readouterr().out
+    assert f"weights: {file}, of epoch {best + 1}\n" in told
+    assert f"loss {_epochs(finished)[best]['eval_loss']:.6f}  " in told
+    assert "note: the settings are not all those of the training" in told  # it has none but the metadata's
+    assert evaluate.main([str(file), "--config", str(finished / "config.toml")]) == 0
+    assert "note:" not in capsys.readouterr().out
+    # what is asked for goes before what the file tells
+    assert evaluate.main([str(file), "--data.path", str(image_folder), "--data.eval-size-px", "24", *_AS_TRAINED]) == 0
+    assert f"loss {_epochs(finished)[best]['eval_loss']:.6f}  " not in capsys.readouterr().out
+
+
+def test_a_file_in_a_runs_folder_goes_by_its_settings_and_so_does_a_checkpoint(finished, capsys):
+    newest = max((finished / "checkpoints").glob("step-*.pt"))
+    for file in (finished / "weights.safetensors", newest):
+        assert evaluate.main([str(file)]) == 0
+        told = capsys.readouterr().out
+        assert f"loss {_epochs(finished)[-1]['eval_loss']:.6f}  " in told
+        assert ("does not tell its classes" in told) == ("does not tell what images" in told) == (file == newest)
+
+
+def test_classes_in_another_order_are_matched_by_name(finished, tmp_path, capsys):
+    order = [2, 0, 1]
+
+    def reorder(tensors, about):
+        names = json.loads(about["classes"])
+        of_classes = {name: tensor[order] for name, tensor in tensors.items() if name.startswith("classifier.")}
+        assert len(of_classes) == 2
+        return tensors | of_classes, about | {"classes": json.dumps([names[place] for place in order])}
+
+    file = _altered(finished, tmp_path, reorder)
+    assert evaluate.main([str(file), "--config", str(finished / "config.toml")]) == 0
+    told = capsys.readouterr().out
+    logged = _epochs(finished)[-1]
+    assert "matched by name" in told
+    assert f"loss {logged['eval_loss']:.6f}  top-1 {logged['eval_top1']:.2%}" in told
+
+
+def test_images_are_normalised_as_the_weights_were_trained(finished, tmp_path):
+    def other(tensors, about):
+        return tensors, about | {"normalize": json.dumps({"mean": [100, 90, 80], "std": [30, 40, 50]})}
+
+    config = parse_config(["--config", str(finished / "config.toml")])
+    file = read_finished(_altered(finished, tmp_path, other))
+    as_set = dataclasses.replace(file, channels=None)
+    losses = [score(config, ONE_RANK, one, False, lambda text: None).evaluation.loss for one in (file, as_set)]
+    assert losses[1] == _epochs(finished)[-1]["eval_loss"] != losses[0]
+
+
+def test_it_says_where_the_set_has_other_statistics_of_its_own():
+    records = SyntheticRecords(1, 1, 16, 16)
+    own, other = (ChannelStatistics((mean, 2, 3), (4, 5, 6), "the set's") for mean in (1, 9))
+    file = Finished(Path("w.safetensors"), channels=own)
+    for of_set, says in ((None, False), (own, False), (other, True)):
+        records.channels, told = of_set, []
+        assert scoring._channels(records, file, told.append) == own
+        assert any("are not used (the set's)" in line for line in told) is says
+
+
+def test_a_set_of_other_classes_is_refused_by_name(finished, tmp_path, capsys):
+    other = write_image_folder(tmp_path / "other", {"val": {"ant": 1, "bee": 1, "dog": 1}})
+    told = _refused(capsys, finished, "--data.path", other)
+    assert "the set alone has 'dog', the weights alone have 'cat'" in told
+    fewer = write_image_folder(tmp_path / "fewer", {"val": {"ant": 1, "bee": 1}})
+    assert "has 2 classes and" in _refused(capsys, finished, "--data.path", fewer)
+
+
+def test_weights_that_do_not_fit_the_model_are_refused(finished, image_folder, tmp_path, capsys):
+    file = finished / "weights.safetensors"
+    assert "weights of cifar_resnet20 and --model.name is resnet18" in _refused(
+        capsys, file, "--model.name", "resnet18"
+    )
+    lacking = _altered(
+        finished, tmp_path, lambda tensors, about: ({k: v for k, v in tensors.items() if k != "classifier.bias"}, about)
+    )
+    told = _refused(capsys, lacking, "--data.path", image_folder, *_AS_TRAINED)
+    assert "altered.safetensors does not fit the model: classifier.bias is missing" in told
+    # a checkpoint tells no classes: its shapes do
+    other = write_image_folder(tmp_path / "other", {"val": {"ant": 1, "bee": 1}})
+    newest = max((finished / "checkpoints").glob("step-*.pt"))
+    assert "classifier.weight is 3 × 64 and must be 2 × 64" in _refused(capsys, newest, "--data.path", other)
+
+
+def test_what_cannot_be_read_is_refused(finished, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes((finished / "weights.safetensors").read_bytes()[:5000])
+    odd = _altered(finished, tmp_path, lambda tensors, about: (tensors, about | {"classes": '"ant"'}))
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    for name in ("config.toml", "weights-best.safetensors"):
+        shutil.copy(finished / name, unfinished)
+    assert "a run's folder or a file of weights comes first" in _refused(capsys)
+    assert "comes first" in _refused(capsys, "--which", "best", finished)
+    assert "there is no " in _refused(capsys, tmp_path / "nowhere")
+    assert "has no config.toml: it is no run's folder" in _refused(capsys, empty)
+    assert "has no weights, which" in _refused(capsys, empty, "--config", finished / "config.toml")
+    assert "cannot be read" in _refused(capsys, damaged)
+    assert "cannot be understood" in _refused(capsys, odd)
+    assert "must end in .safetensors" in _refused(capsys, finished / "metrics.jsonl")
+    assert "it has what --which best names" in _refused(capsys, unfinished)
+    assert "is one file: leave it" in _refused(capsys, finished / "ema.safetensors", "--which", "ema")
+    assert "invalid choice: 'worst'" in _refused(capsys, finished, "--which", "worst")
+    assert "unknown option --per-clas" in _refused(capsys, finished, "--per-clas", "x.csv")
+    assert "--data.eval-split names the split" in _refused(capsys, finished, "--data.eval-split", "tset")
+    assert "in a folder that exists" in _refused(capsys, finished, "--per-class", tmp_path / "no" / "x.csv")
+
+
+def test_ctrl_c_ends_it_with_a_word_and_no_file(finished, tmp_path, monkeypatch, capsys):
+    def interrupted(*anything, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scoring, "evaluate", interrupted)
+    assert evaluate.main([str(finished), "--predictions", str(tmp_path / "x.csv")]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_needs_no_run_and_lists_the_options_of_a_run_too(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        evaluate.main(["--help"])
+    assert leaving.value.code == 0
+    told = capsys.readouterr().out
+    assert "--per-class" in told and "ema-best" in told and "--data.path" in told

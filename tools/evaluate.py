@@ -1,0 +1,150 @@
+"""Evaluate weights that a run has finished, on its own evaluation split or on another set.
+
+python tools/evaluate.py RUN [--which last|best|ema|ema-best|swa|swa-best] [--option value …]
+python tools/evaluate.py FILE.safetensors [--config NAME] [--option value …]
+torchrun --nproc-per-node=4 tools/evaluate.py …
+
+RUN is a run's folder, such as runs/NAME; its config.toml says the model, the data and the sizes, also for a FILE that
+lies in it. A FILE from elsewhere tells its model and its sizes itself, where a run wrote it; --config and options say
+the rest. All options of engine/train.py are understood: --data.path names another set of the same classes,
+--data.eval-split another split of it. Every image counts once, on any number of ranks; nothing is trained, and the
+run's folder is left as it is.
+"""
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # Python put tools/ first, where `profile.py` hides the standard library's
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from engine.safeguards.early_end import end_early, end_early_no_more
+
+if __name__ == "__main__":
+    end_early()  # the imports below take seconds
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from engine.checkpointing.finished import WEIGHTS_OF_RUN, config_beside, find_weights, read_finished
+from engine.command_line import OwnOptions
+from engine.dist import run_and_end, start_ranks, stop_ranks
+from engine.reporting.display import Display
+from engine.scoring import Answered, Score, score
+from loaders.api import FeedrateError
+from loaders.atomic import atomic_file
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        target, options = _take_target(arguments)
+        preset = _preset_of(target, options)
+        chosen, read_config = _options().split([*preset, *options])
+        config = read_config()  # help ends here
+        finished = read_finished(find_weights(Path(target), chosen.which))
+        _refuse_no_folder(chosen.per_class, chosen.predictions)
+        ranks = start_ranks(config.execution.device)
+        display = Display(ranks.is_main)
+        of_epoch = "" if finished.epoch is None else f", of epoch {finished.epoch + 1}"
+        display.say(f"weights: {finished.path}{of_epoch}")
+        scored = score(config, ranks, finished, chosen.predictions is not None, display.say)
+        if ranks.is_main:
+            _write(chosen.per_class, scored.evaluation.classes.rows(scored.classes))
+            _write(chosen.predictions, _rows(scored.answers, scored.classes))
+        _tell(display, scored, chosen.per_class, chosen.predictions)
+    except FeedrateError as error:
+        print(f"error{f' (rank {rank})' if rank else ''}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # what it writes is whole or not there
+        return 130
+    stop_ranks()
+    return 0
+
+
+def _options() -> OwnOptions:
+    own = OwnOptions(__doc__)
+    own.add_argument("--which", choices=list(WEIGHTS_OF_RUN), help="of a run's weights (last)")
+    own.add_argument("--per-class", metavar="FILE.csv", help="write counts, accuracy and F1 of each class")
+    own.add_argument("--predictions", metavar="FILE.csv", help="write what each image is taken for")
+    return own
+
+
+def _take_target(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Split the run or file, which comes first, from the options; empty where help is asked for without one."""
+    if arguments and not arguments[0].startswith("-"):
+        return arguments[0], list(arguments[1:])
+    if {"-h", "--help"} & set(arguments):
+        return "", list(arguments)
+    raise FeedrateError("a run's folder or a file of weights comes first: python tools/evaluate.py runs/NAME")
+
+
+def _preset_of(target: str, options: list[str]) -> list[str]:
+    """The words that say what is known of the model and its data, unless the options name a preset."""
+    if not target or any(word.split("=")[0] == "--config" for word in options):
+        return []
+    path = Path(target)
+    if (config := config_beside(path)) is not None:
+        return ["--config", str(config)]
+    if path.is_dir():
+        raise FeedrateError(f"{path} has no config.toml: it is no run's folder, name one such as runs/NAME")
+    return read_finished(find_weights(path, None)).options()
+
+
+def _refuse_no_folder(*files: str | None) -> None:
+    """Before anything is evaluated."""
+    for file in files:
+        if file is not None and (not Path(file).parent.is_dir() or Path(file).is_dir()):
+            raise FeedrateError(f"{file} cannot be written: it must name a file in a folder that exists")
+
+
+def _tell(display: Display, scored: Score, *written: str | None) -> None:
+    found = scored.evaluation
+    counts = [
+        f"{name} {share:.2%} ({right:,})"
+        for name, share, right in (("top-1", found.top1, found.num_top1), ("top-5", found.top5, found.num_top5))
+    ]
+    display.say(f"loss {found.loss:.6f}  {'  '.join(counts)}  macro F1 {found.classes.macro_f1:.4f}")
+    speed = found.num_samples / scored.seconds
+    display.say(f"{found.num_samples:,} images in {scored.seconds:.1f} s, {speed:,.0f} img/s")
+    for file in filter(None, written):
+        display.say(f"written to {file}")
+
+
+def _rows(answers: list[Answered], classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": answer.prediction.id,
+            "where": answer.where,
+            "label": classes[answer.prediction.label],
+            "predicted": classes[answer.prediction.predicted],
+            "probability": f"{answer.prediction.probability:.6g}",
+        }
+        for answer in answers
+    ]
+
+
+def _write(file: str | None, rows: Iterable[dict[str, Any]]) -> None:
+    """Whole or not at all, if it is asked for."""
+    if file is None:
+        return
+    table = list(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(table[0]))
+    writer.writeheader()
+    writer.writerows(table)
+    try:
+        with atomic_file(file) as stream:
+            stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise FeedrateError(f"{file} cannot be written: {error}") from error
+
+
+if __name__ == "__main__":
+    end_early_no_more()
+    run_and_end(lambda: main(sys.argv[1:]))
