@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import io
 import itertools
+import re
 import tomllib
 import typing
 from collections.abc import Callable, Sequence
@@ -17,8 +18,11 @@ import tyro
 from loaders.errors import FeedrateError, did_you_mean
 
 from .config import Config
+from .option_names import name_meant, option_names, setting_names
 
 PRESETS = Path(__file__).resolve().parent.parent / "configs"
+
+_OPTION = re.compile(r"--|-(?!inf|nan)[A-Za-z]")  # and not a negative number
 
 T = TypeVar("T")
 
@@ -134,12 +138,25 @@ def build(kind: type[T], values: dict[str, Any], where: str) -> T:
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints:
-            raise FeedrateError(
-                f"{where}: unknown key '{key}': {did_you_mean(key, list(hints))}known are {', '.join(hints)}"
-            )
+            hint = _key_meant(kind, key, value)
+            raise FeedrateError(f"{where}: unknown key '{key}': {hint}known are {', '.join(hints)}")
         default = getattr(defaults, key)
         checked[key] = _converted(hints[key], default, value, f"{where}: {key}")
     return kind(**checked)
+
+
+def _key_meant(kind: type, key: str, value: Any) -> str:
+    """'did you mean X? ' with what a key that is none may have meant in the section `kind`, or ''."""
+    sections = {hint: name for name, hint in typing.get_type_hints(Config).items() if dataclasses.is_dataclass(hint)}
+    if isinstance(value, dict):
+        return did_you_mean(key, sections.values()) if kind is Config else ""
+    own = sections.get(kind, "")
+    meant = name_meant(f"{own}.{key}" if own else key, setting_names(Config))
+    if meant is None:
+        return ""
+    section, _, name = meant.replace("-", "_").rpartition(".")
+    where = "" if section == own else f" in [{section}]" if section else ", above all sections"
+    return f"did you mean {name}{where}? "
 
 
 def _converted(hint: Any, default: Any, value: Any, where: str) -> Any:
@@ -193,19 +210,7 @@ def _refuse_unknown(options: list[str], more_options: Sequence[str]) -> None:
     known = ["--config", "--help", *more_options, *option_names(Config)]
     for option in options:
         name = option.split("=")[0].replace("_", "-")
-        if name.startswith("--") and name not in known:
-            raise FeedrateError(f"unknown option {name}: {did_you_mean(name, known)}--help lists them all")
-
-
-def option_names(kind: type, prefix: str = "--") -> list[str]:
-    """The command-line options of a configuration class, as tyro spells them."""
-    names = []
-    for name, hint in typing.get_type_hints(kind).items():
-        option = prefix + name.replace("_", "-")
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            names += option_names(hint, option + ".")
-        else:
-            names.append(option)
-            if hint is bool:
-                names.append(f"{prefix}no-{name.replace('_', '-')}")
-    return names
+        if _OPTION.match(name) and name not in (*known, "-h"):
+            meant = name_meant(name, known)
+            hint = f"did you mean {meant}? " if meant else ""
+            raise FeedrateError(f"unknown option {name}: {hint}--help lists them all")

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_ALIKE = 0.6  # the least share of letters in order that two names have in common for one to be a slip for the other
+
 
 class FeedrateError(ValueError):
     """Bad input, told in one sentence: the value, the rule it breaks and the remedy.
@@ -17,8 +19,6 @@ class LoaderError(FeedrateError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """'did you mean X? ' with the known name nearest to `word`, or '' if none is near; goes in front of the remedy."""
-    names = list(known)
-    near = get_close_matches(word, names, n=1, cutoff=0.5)
-    # a forgotten section is the likeliest slip: --batch-size for --data.batch-size
-    near = near or [name for name in names if name.endswith("." + word.lstrip("-"))][:1]
-    return f"did you mean {near[0]}? " if near else ""
+    names = {name.lstrip("-"): name for name in known}  # dashes, which all options have, make none alike
+    near = get_close_matches(word.lstrip("-"), names, n=1, cutoff=_ALIKE)
+    return f"did you mean {names[near[0]]}? " if near else ""

@@ -27,6 +27,11 @@ def test_without_a_preset_all_is_default_and_the_run_is_called_so():
     [
         (["--lodaer", "x"], "unknown option --lodaer: did you mean --loader"),
         (["--batch-size", "3"], "unknown option --batch-size: did you mean --data.batch-size"),
+        (["--lr", "1"], "unknown option --lr: did you mean --optim.learning-rate? --help lists them all"),
+        (["--optim.lr=1"], "unknown option --optim.lr: did you mean --optim.learning-rate?"),
+        (["--data.size", "64"], "unknown option --data.size: did you mean --data.size-px?"),
+        (["-j", "8"], "unknown option -j: did you mean --data.workers?"),
+        (["--verbose"], "unknown option --verbose: --help lists them all"),
         (["--config", "cifar10_resne20"], "no preset 'cifar10_resne20': did you mean cifar10_resnet20"),
         (["--config"], "--config needs the name"),
         (["--epochs", "0"], "epochs is 0: it must be 1 or more"),
@@ -79,6 +84,11 @@ def test_pairs_and_names_stand_one_after_the_other_as_the_documents_have_them():
     [
         ("epoch = 3", "unknown key 'epoch': did you mean epochs"),
         ("[data]\nbatchsize = 3", "unknown key 'batchsize': did you mean batch_size"),
+        ("[optim]\nlr = 0.1", "unknown key 'lr': did you mean learning_rate? known are name,"),
+        ("lr = 0.1", "unknown key 'lr': did you mean learning_rate in [optim]? known are"),
+        ("[optim]\nepochs = 3", "unknown key 'epochs': did you mean epochs, above all sections? known are"),
+        ("[optimizer]\nlr = 3", "unknown key 'optimizer': did you mean optim? known are"),
+        ("verbose = true", "unknown key 'verbose': known are name,"),
         ("[data]\ncrop = 'middle'", "it must be one of random-resized, pad, center"),
         ("epochs = 'three'", "must be of type int"),
         ("data = 3", "must be a table"),

@@ -10,8 +10,8 @@ from commands import TIMEOUT_S, TRAIN, kill_all, run, short_options, start, torc
 from pictures import write_image_folder
 from short_runs import outcome
 
-from engine.command_line import option_names
 from engine.config import Config
+from engine.option_names import option_names
 from engine.train import main
 
 

@@ -76,8 +76,8 @@ def test_the_warning_names_the_stage_and_what_would_help_there(stage, loader, cp
 
 
 def test_what_the_warning_proposes_are_options_that_there_are():
-    from engine.command_line import option_names
     from engine.config import Config
+    from engine.option_names import option_names
     from engine.profiler.record import STAGES
     from engine.profiler.remedies import remedies
 
