@@ -6,10 +6,13 @@ import dataclasses
 import functools
 import io
 import itertools
+import os
 import re
+import signal
+import sys
 import tomllib
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,16 +40,8 @@ def parse_config(arguments: Sequence[str], speaks: bool = True, more_options: Se
     preset, options = _take_preset(list(arguments))
     config = load_preset(preset) if preset else Config(name="default")
     _refuse_unknown(options, more_options)
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            parsed = tyro.cli(
-                Config, default=config, args=options, prog="train.py", description=_DESCRIPTION, console_outputs=speaks
-            )
-    except SystemExit as leaving:
-        if leaving.code in (0, None):
-            raise
-        raise FeedrateError(_sentence(complaint.getvalue())) from leaving
+    with _reader_may_leave():
+        parsed = _parse(options, config, _description(more_options), speaks)
     return parsed if parsed.name else dataclasses.replace(parsed, name=config.name)
 
 
@@ -65,7 +60,8 @@ class OwnOptions(argparse.ArgumentParser):
         FeedrateError for a value that is none, and the configuration for an option that neither knows.
         """
         if {"-h", "--help"} & set(arguments):
-            print(*filter(None, (self._about, self.format_help())), sep="\n")
+            with _reader_may_leave():
+                print(*filter(None, (self._about, self.format_help())), sep="\n")
         try:
             chosen, others = self.parse_known_args(arguments)
         except argparse.ArgumentError as error:
@@ -74,14 +70,58 @@ class OwnOptions(argparse.ArgumentParser):
         return chosen, functools.partial(parse_config, others, more_options=words)
 
 
+def _parse(options: list[str], config: Config, description: str, speaks: bool) -> Config:
+    """`config` with what `options` say. Raises FeedrateError for a value, and SystemExit once help is printed."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(Config, default=config, args=options, description=description, console_outputs=speaks)
+    except SystemExit as leaving:
+        if leaving.code in (0, None):
+            raise
+        raise FeedrateError(_sentence(complaint.getvalue())) from leaving
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """For help, which is long and read with `head`: where nobody reads on, the process ends with SIGPIPE's status."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:  # closed by who started it
+                sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
+        raise SystemExit(128 + signal.SIGPIPE) from None
+
+
 def _sentence(box: str) -> str:
     """The first paragraph of the framed message that tyro prints, as one line. An ASCII terminal gets no frame."""
     lines = [line.strip("│ ") for line in box.splitlines() if line.startswith(("│", "  "))]
     paragraph = list(itertools.takewhile(lambda line: not line.startswith(("─", "---")), lines))
-    return " ".join(paragraph).removeprefix("Error parsing Config: ") or "the command line cannot be read: see --help"
+    return _of_option(" ".join(paragraph)) or "the command line cannot be read: see --help"
 
 
-_DESCRIPTION = "Train an image classifier. Start from a preset with --config NAME (a file in configs/)."
+def _of_option(complaint: str) -> str:
+    """What a section says of a setting of its own, "Error parsing data: batch_size is 0 …", said of the option."""
+    parsed = re.fullmatch(r"Error parsing (\w+): ((\w+)( .*))", complaint)
+    if parsed is None:
+        return complaint
+    section, message, field, rest = parsed.groups()
+    option = f"--{field}" if section == "Config" else f"--{section}.{field}"
+    option = option.replace("_", "-")
+    return option + rest if option in option_names(Config) else message
+
+
+def _description(more_options: Sequence[str]) -> str:
+    """What stands above all options. Those of a command with more of its own come after these."""
+    of_run = "All options of a training run." if more_options else "Train an image classifier."
+    presets = ", ".join(_preset_names())
+    return (
+        f"{of_run}\n--config NAME starts from a preset, or --config PATH.toml from a file of your own; options"
+        f" override what it says. The presets are the files in configs/: {presets}."
+    )
 
 
 def load_preset(name: str) -> Config:
@@ -90,7 +130,15 @@ def load_preset(name: str) -> Config:
     `extends = "NAME"` in it takes over all that another preset says, one beside it or in configs/; what it says itself
     goes before that.
     """
-    path = _find([Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"], name)
+    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    is_path = name.endswith(".toml") or "/" in name
+    if is_path and not path.is_file():
+        near = did_you_mean(Path(name).stem, _preset_names())
+        raise FeedrateError(
+            f"there is no file {name}: {near}--config takes the path of a .toml file, or the name of one in configs/"
+            " without its ending"
+        )
+    path = _find([path], name)
     return build(Config, {"name": path.stem, **_preset_content(path)}, str(path))
 
 
@@ -98,8 +146,12 @@ def _find(candidates: list[Path], name: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    known = sorted(file.stem for file in PRESETS.glob("*.toml"))
+    known = _preset_names()
     raise FeedrateError(f"no preset '{name}': {did_you_mean(name, known)}known are {', '.join(known)}")
+
+
+def _preset_names() -> list[str]:
+    return sorted(file.stem for file in PRESETS.glob("*.toml"))
 
 
 def _preset_content(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -108,7 +160,14 @@ def _preset_content(path: Path, extended_by: tuple[Path, ...] = ()) -> dict[str,
         chain = " extends ".join(preset.stem for preset in (*extended_by, path))
         raise FeedrateError(f"presets must not extend each other in a circle: {chain}")
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_bytes().decode())
+    except UnicodeDecodeError as error:
+        raise FeedrateError(
+            f"{path} is not UTF-8, as TOML must be: byte {error.start} is {error.object[error.start]:#04x}; save it as"
+            " UTF-8"
+        ) from error
+    except OSError as error:
+        raise FeedrateError(f"{path} cannot be read: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise FeedrateError(f"{path} is not valid TOML: {error}") from error
     extends = content.pop("extends", "")

@@ -1,7 +1,11 @@
 import io
+import re
+import signal
+import subprocess
 import sys
 
 import pytest
+from commands import REPOSITORY, TRAIN, environment, python
 
 from engine.command_line import OwnOptions, load_preset, parse_config
 from engine.config import Config, DataConfig, OptimConfig
@@ -34,9 +38,18 @@ def test_without_a_preset_all_is_default_and_the_run_is_called_so():
         (["--verbose"], "unknown option --verbose: --help lists them all"),
         (["--config", "cifar10_resne20"], "no preset 'cifar10_resne20': did you mean cifar10_resnet20"),
         (["--config"], "--config needs the name"),
-        (["--epochs", "0"], "epochs is 0: it must be 1 or more"),
-        (["--data.batch-size", "0"], "batch_size is 0"),
-        (["--optim.learning-rate", "nan"], "learning_rate is nan"),
+        (["--epochs", "0"], "--epochs is 0: it must be 1 or more"),
+        (["--config", "nope.toml"], "there is no file nope.toml: --config takes the path of a .toml file"),
+        (["--config", "configs/nope"], "there is no file configs/nope: --config takes"),
+        (
+            ["--config", "cifar10_resnet20.toml"],
+            "there is no file cifar10_resnet20.toml: did you mean cifar10_resnet20?",
+        ),
+        (["--data.batch-size", "0"], "--data.batch-size is 0"),
+        (["--optim.learning-rate", "nan"], "--optim.learning-rate is nan"),
+        (["--optim.name", "foo"], "unknown optimizer 'foo'"),
+        (["--optim.schedule", "step"], "--optim.schedule is step: --optim.milestones must name"),
+        (["--average.swa-start-epoch", "20"], "swa_start_epoch is 20 and the last of 16 epochs is 15"),
         (["--optim.nesterov", "--optim.momentum", "0"], "Nesterov"),
         (["--name", "a/b"], "without a slash"),
         (["--data.crop", "middle"], "invalid choice 'middle' for argument '--data.crop'. Expected one of"),
@@ -44,12 +57,12 @@ def test_without_a_preset_all_is_default_and_the_run_is_called_so():
         (["stray"], "Unrecognized options: stray"),
         (["--name", ".."], "no dots alone"),
         (["--name", "x" * 300], "200 bytes"),
-        (["--seed", str(2**70)], "seed is 1180591620717411303424: it must lie between"),
-        (["--data.workers", "100000"], "workers is 100000: it must lie between"),
-        (["--data.batches-ahead", "1000000"], "batches_ahead is 1000000: it must lie between"),
+        (["--seed", str(2**70)], "--seed is 1180591620717411303424: it must lie between"),
+        (["--data.workers", "100000"], "--data.workers is 100000: it must lie between"),
+        (["--data.batches-ahead", "1000000"], "--data.batches-ahead is 1000000: it must lie between"),
         (["--data.eval-batch-size-per-rank", "10000000000000"], "it must lie between 1 and 65536"),
-        (["--data.block-mib", "inf"], "block_mib is inf"),
-        (["--data.block-mib", "1e300"], "block_mib is 1e+300"),
+        (["--data.block-mib", "inf"], "--data.block-mib is inf"),
+        (["--data.block-mib", "1e300"], "--data.block-mib is 1e+300"),
         (["--data.crop", "pad", "--data.padding-px", "100000000000"], "0 … 65535 px"),
     ],
 )
@@ -57,7 +70,7 @@ def test_a_bad_word_gives_one_sentence_with_the_nearest_good_one(arguments, mess
     with pytest.raises(FeedrateError) as error:
         parse_config(arguments)
     assert message in str(error.value)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and not re.match(r"Error parsing \w+:", str(error.value))
 
 
 def test_the_sentence_is_there_on_a_terminal_that_knows_ascii_alone(monkeypatch):
@@ -103,6 +116,19 @@ def test_a_bad_preset_gives_one_sentence(tmp_path, text, message):
     assert message in str(error.value)
 
 
+def test_a_preset_of_another_encoding_gives_one_sentence(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes('name = "Zoë"'.encode("latin-1"))
+    with pytest.raises(FeedrateError, match=r"mine\.toml is not UTF-8, as TOML must be: byte 10 is 0xeb; save it as"):
+        load_preset(str(path))
+
+
+def test_a_preset_is_utf_8_wherever_it_is_read(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes('name = "Zoë"'.encode())
+    assert load_preset(str(path)).name == "Zoë"
+
+
 def test_a_preset_may_be_a_path_and_whole_numbers_stand_for_floats(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("[optim]\nlearning_rate = 1\nbetas = [0.8, 0.9]")
@@ -140,3 +166,26 @@ def test_help_shows_a_commands_own_options_and_then_all_of_a_run(capsys):
     with pytest.raises(SystemExit) as leaving:
         read_config()
     assert leaving.value.code == 0 and "--epochs" in capsys.readouterr().out
+
+
+def test_help_names_presets_and_the_option_that_takes_one(capsys):
+    for ask in (lambda: parse_config(["--help"]), _own_options().split(["--help"])[1]):
+        with pytest.raises(SystemExit):
+            ask()
+        told = " ".join(capsys.readouterr().out.split())
+        assert "--config NAME" in told and "cifar10_resnet20" in told
+
+
+_TOOLS = [str(REPOSITORY / "tools" / f"{name}.py") for name in ("find_lr", "profile", "find_batch_size")]
+
+
+@pytest.mark.parametrize("script", [TRAIN, *_TOOLS])
+def test_help_is_of_the_command_itself_and_may_be_read_in_part(script):
+    whole = python(script, "--help")
+    assert whole.returncode == 0 and f"usage: {script} " in whole.stdout
+    command = [sys.executable, script, "--help"]
+    cut = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True)
+    cut.stdout.close()  # before a word is written
+    told = cut.stderr.read()
+    cut.stderr.close()
+    assert (cut.wait(), told) == (128 + signal.SIGPIPE, "")
