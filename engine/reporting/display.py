@@ -1,6 +1,8 @@
-"""What a run shows in the terminal: a moving bar where there is one to move, and a line an epoch."""
+"""What a run shows: a moving bar in a terminal, elsewhere a line now and then, and in both a line an epoch."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,54 @@ from .time_table import show_time_spent, slow_rank_line
 
 _NUM_BAD_NAMED = 3
 
+# between lines on the way through an epoch, where no bar moves; the first of a run comes sooner, to show that it works
+FIRST_LINE_S = 10.0
+LINE_EVERY_S = 30.0
+
+
+@dataclass
+class _Epoch:
+    """Where an epoch stands, for the lines on its way. Its steps are timed from the end of the first on: until then the
+    loader starts."""
+
+    number: int
+    num_epochs: int
+    num_done: int
+    num_steps: int
+    num_timed: int = 0
+    timed_since_s: float | None = None
+    newest: Mapping[str, Any] | None = None
+
+    def step(self, now_s: float, record: Mapping[str, Any] | None) -> None:
+        self.num_done += 1
+        self.newest = record or self.newest
+        if self.timed_since_s is None:
+            self.timed_since_s = now_s
+        else:
+            self.num_timed += 1
+
+    def line(self, now_s: float) -> str:
+        """Position, figures of the newest line of the log, and how long all that is left will train."""
+        text = f"step {self.num_done:,}/{self.num_steps:,} of epoch {self.number + 1}/{self.num_epochs}"
+        if self.newest is not None:
+            told = self.newest
+            text += f"  loss {told['loss']:.3f}  learning rate {told['learning_rate']:.3g}"
+            text += f"  {told['images_per_s']:,.0f} img/s  data-wait {told['data_wait_share']:.0%}"
+        if self.num_timed and self.timed_since_s is not None:
+            num_left = (self.num_epochs - self.number) * self.num_steps - self.num_done
+            left_s = num_left * (now_s - self.timed_since_s) / self.num_timed
+            text += f"  {_duration(left_s)} of training left"
+        return text
+
 
 class Display:
-    """Speaks for the main rank; on the others every method is silent."""
+    """Speaks for the main rank; on the others every method is silent. `clock` counts seconds."""
 
-    def __init__(self, is_main: bool) -> None:
+    def __init__(self, is_main: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._is_main = is_main
+        self._clock = clock
+        self._epoch: _Epoch | None = None
+        self._next_line_s: float | None = None
         self.console = Console(quiet=not is_main, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -29,7 +73,13 @@ class Display:
         self.console.print(text, markup=False)
 
     def start_epoch(self, epoch: int, num_epochs: int, done: int, num_batches: int) -> None:
-        if not (self._is_main and self.console.is_terminal):
+        if not self._is_main:
+            return
+        if not self.console.is_terminal:
+            self._epoch = _Epoch(epoch, num_epochs, done, num_batches)
+            # behind another epoch, whose line was the last
+            wait_s = FIRST_LINE_S if self._next_line_s is None else LINE_EVERY_S
+            self._next_line_s = self._clock() + wait_s
             return
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -44,15 +94,22 @@ class Display:
         self._bar.start()
 
     def step(self, record: Mapping[str, Any] | None) -> None:
-        """One batch further; with a step's record, as it is logged, the speed shown is renewed."""
+        """One batch further; with a step's record, as it is logged, the figures shown are renewed."""
         if self._bar is not None and self._task is not None:
             self._bar.advance(self._task)
             if record is not None:
                 speed = f"{record['images_per_s']:,.0f} img/s, data-wait {record['data_wait_share']:.0%}"
                 self._bar.update(self._task, speed=speed)
+        if self._epoch is not None and self._next_line_s is not None:
+            now_s = self._clock()
+            self._epoch.step(now_s, record)
+            if now_s >= self._next_line_s:
+                self.say(self._epoch.line(now_s))
+                self._next_line_s = now_s + LINE_EVERY_S
 
     def end_epoch(self) -> None:
-        """Take the bar away. Idempotent."""
+        """Take the bar away, and say no more of the way. Idempotent."""
+        self._epoch = None
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -78,6 +135,14 @@ class Display:
         for entry in bad[:_NUM_BAD_NAMED]:
             self.say(f"  {entry.reason}")
         self.say(f"  all that were found are listed in {listed_in}")
+
+
+def _duration(seconds: float) -> str:
+    """With two units at most: 45 s, 12 min, 3 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def summary_line(record: dict[str, Any], num_epochs: int) -> str:
