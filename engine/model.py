@@ -18,6 +18,7 @@ from .models.freezing import freeze_all_but
 from .models.image_sizes import ImageSizes, refuse_sizes
 from .models.model_config import ModelConfig
 from .models.names import model_names
+from .models.trained_on import warnings_of_data
 from .models.weights import PUBLISHED, Weights, published_weights, read_weights, take_over
 
 __all__ = [
@@ -47,6 +48,9 @@ def start_model(config: Config, data: Data, ranks: Ranks, say: Say, fresh: bool)
     A run that is not `fresh` takes its weights from a checkpoint afterwards, so none are fetched here.
     """
     model = prepare_model(config, data.num_classes, ranks, say, fresh)
+    if fresh and config.model.weights not in ("", PUBLISHED):
+        for warning in warnings_of_data(config.model.weights, data.classes, data.channels):
+            say(warning)
     if fresh:
         start_from_images(model, data.train, data.channels, ranks)
     return model

@@ -1,0 +1,61 @@
+"""What a file of weights tells of the data they were trained on, beside the data they start on now."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from loaders.records import ChannelStatistics
+
+
+def warnings_of_data(path: str, classes: Sequence[str], channels: ChannelStatistics) -> list[str]:
+    """A line each for the names of classes and for the normalisation, where a .safetensors file was of others.
+
+    A file that tells nothing of them, or in another form than ours, gives none; nor do names where their number
+    differs, since then the classifier is replaced.
+    """
+    about = _metadata(Path(path))
+    names, normalize = about.get("classes"), about.get("normalize")
+    found = []
+    if isinstance(names, list) and len(names) == len(classes) and names != list(classes):
+        found.append(_of_classes(path, names, classes))
+    if isinstance(normalize, dict) and _is_of_three(normalize.get("mean")) and _is_of_three(normalize.get("std")):
+        then, now = _in_words(normalize["mean"], normalize["std"]), _in_words(channels.mean, channels.std)
+        if then != now:
+            found.append(f"warning: {path} was trained on images normalised by {then}; here it is {now}")
+    return found
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    """What of a file's metadata is JSON, by name."""
+    if file.suffix != ".safetensors":
+        return {}
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        told = opened.metadata() or {}
+    content = {}
+    for name, text in told.items():
+        try:
+            content[name] = json.loads(text)
+        except ValueError:
+            continue  # a plain word
+    return content
+
+
+def _of_classes(path: str, then: Sequence[str], now: Sequence[str]) -> str:
+    kind = "in another order" if sorted(map(str, then)) == sorted(now) else "of other names"
+    first = next(number for number, (old, new) in enumerate(zip(then, now, strict=True)) if old != new)
+    return (
+        f"warning: {path} was trained on classes {kind}: number {first} was '{then[first]}' and is '{now[first]}';"
+        " the classifier starts with what it learnt of those"
+    )
+
+
+def _is_of_three(values: Any) -> bool:
+    return isinstance(values, list) and len(values) == 3 and all(isinstance(value, int | float) for value in values)
+
+
+def _in_words(mean: Sequence[float], std: Sequence[float]) -> str:
+    both = (", ".join(f"{value:.2f}" for value in values) for values in (mean, std))
+    return "mean {} and deviation {}".format(*both)
