@@ -22,7 +22,7 @@ from .checkpointing.checkpoint import clean_leftovers, newest_checkpoint, refuse
 from .checkpointing.saving import Saver
 from .checkpointing.state import restore
 from .config import Config
-from .data import Data, MakeStageTimes, Say, open_data
+from .data import Data, MakeStageTimes, Say, data_then_and_now, open_data
 from .dist import Ranks
 from .loop import Run
 from .meeting import lost_machines_need
@@ -219,7 +219,8 @@ def _find_checkpoint(config: Config, folder: RunFolder, ranks: Ranks, display: D
 def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
     """Restore weights, optimizer, position and logs, unless the checkpoint is of something else."""
     saved, say = checkpoint["identity"], run.display.say
-    accepted = refuse_mismatch(saved, run.saver.identity, run.config.run.allow_change)
+    about_data = data_then_and_now(run.folder.path / "config.toml", run.config.data)
+    accepted = refuse_mismatch(saved, run.saver.identity, run.config.run.allow_change, about_data)
     for difference in accepted.values():
         say(f"accepted: {difference}; the result will not be the same to the bit")
     states, optim = run.saver.states, run.config.optim

@@ -29,7 +29,9 @@ class DataConfig(SamplingConfig):
     """Which samples, cut how, loaded by how many."""
 
     path: str = "data/imagenet"
-    """Packed folder, .beton file, CIFAR archive or folder of images; PATH-packed is preferred where it exists."""
+    """Packed folder, .beton file, CIFAR archive or folder of images; see prefer_packed."""
+    prefer_packed: bool = True
+    """Read PATH-packed, where the converters left it, in place of PATH."""
     train_split: str = "train"
     eval_split: str = "val"
     expected_classes: int = 0

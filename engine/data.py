@@ -1,6 +1,7 @@
 """The data of a run: from its configuration to two open loaders."""
 
 import contextlib
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -169,10 +170,23 @@ def loader_options(data: DataConfig, ranks: Ranks) -> LoaderOptions:
     )
 
 
-def packed_beside(path: str) -> str:
-    """`path`, or `path`-packed where the converters left a packed set beside it."""
-    packed = Path(f"{path.rstrip('/')}-packed")
-    return str(packed) if (packed / "manifest.json").is_file() else path
+def data_path_to_open(data: DataConfig) -> str:
+    """The path of `data`, or the packed set that the converters left beside it, where that is preferred."""
+    packed = Path(f"{data.path.rstrip('/')}-packed")
+    return str(packed) if data.prefer_packed and (packed / "manifest.json").is_file() else data.path
+
+
+def data_then_and_now(config_file: Path, data: DataConfig) -> str:
+    """Which path a run began with, by its config.toml, and which is read for it now, for who finds that they differ."""
+    opened = data_path_to_open(data)
+    try:
+        then = str(tomllib.loads(config_file.read_text("utf-8"))["data"]["path"])
+    except (OSError, ValueError, KeyError, TypeError):  # gone, or not ours any more: nothing is told of then
+        then = ""
+    told = f"The run began with --data.path {then}, and {opened} is read now" if then else f"Now {opened} is read"
+    if opened == data.path:
+        return told
+    return f"{told}: if that was packed since, --data.no-prefer-packed reads {data.path} itself"
 
 
 def _eval_plan_of(records: Records, config: Config) -> Plan:
@@ -216,7 +230,7 @@ def _open_one(config: Config, ranks: Ranks, say: Say) -> Records:
 
 def _where_stored(config: Config, say: Say) -> str | None:
     """The path of the set or of the one packed from it; None where synthetic samples stand in for it."""
-    path = packed_beside(config.data.path)
+    path = data_path_to_open(config.data)
     if config.loader == "synthetic" and not Path(path).exists():
         say(f"{path} does not exist: synthetic samples stand in for it")
         return None

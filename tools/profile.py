@@ -38,7 +38,7 @@ from rich.console import Console
 
 from engine.command_line import OwnOptions
 from engine.config import Config
-from engine.data import packed_beside
+from engine.data import data_path_to_open
 from engine.dist import Ranks, run_and_end, start_ranks, stop_ranks
 from engine.profiler.reports.files import write_reports
 from engine.profiler.reports.terminal import print_profile
@@ -126,7 +126,7 @@ def _teller(console: Console, status):
 def _with_data(config: Config, ranks: Ranks, console: Console) -> Config:
     """The configuration itself, or if its default data are missing, the same on generated images."""
     path = config.data.path
-    if Path(packed_beside(path)).exists() or path != Config().data.path:
+    if Path(data_path_to_open(config.data)).exists() or path != Config().data.path:
         return config
     from converters.generated.photos import write_photos
 

@@ -27,6 +27,9 @@ _NAME = re.compile(r"step-(\d+)\.pt")
 # of an identity: what earlier checkpoints do not tell, nor, the first, those of a CPU; absent, it differs from nothing
 _NOT_ALWAYS_TOLD = ("execution.deterministic", "evaluation")
 
+# of an identity: what differs where the data do
+_OF_DATA = ("stream.data", "normalize")
+
 Say = Callable[[str], None]
 
 
@@ -125,11 +128,13 @@ def fault_of(path: Path) -> str | None:
     return None if whole else "its checksum does not match"
 
 
-def refuse_mismatch(saved: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...]) -> dict[str, str]:
+def refuse_mismatch(
+    saved: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...], about_data: str = ""
+) -> dict[str, str]:
     """Compare two identities (nested plain data) and raise FeedrateError naming what differs and how to accept it.
 
-    Another stream is never accepted: a position in one order means nothing in another. Returns the differences that
-    `allowed` accepts: a sentence each, by what differs.
+    Another stream is never accepted: a position in one order means nothing in another. `about_data` is said where the
+    data are others. Returns the differences that `allowed` accepts: a sentence each, by what differs.
     """
     before, now = flat(saved), flat(current)
     untold = {key for key in before.keys() ^ now.keys() if any(_is_within(key, name) for name in _NOT_ALWAYS_TOLD)}
@@ -139,8 +144,10 @@ def refuse_mismatch(saved: dict[str, Any], current: dict[str, Any], allowed: tup
     refused = [key for key in differing if key in of_stream or not any(_is_within(key, name) for name in allowed)]
     if refused:
         accept = "" if of_stream else f", or accept it with --run.allow-change {' '.join(refused)}"
+        is_of_data = any(_is_within(key, name) for key in refused for name in _OF_DATA)
+        of_data = f" {about_data}." if about_data and is_of_data else ""
         raise FeedrateError(
-            f"the checkpoint is of another configuration: {'; '.join(told[key] for key in refused)}."
+            f"the checkpoint is of another configuration: {'; '.join(told[key] for key in refused)}.{of_data}"
             f" Start another run with --name{accept}"
         )
     return told

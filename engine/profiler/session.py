@@ -16,7 +16,7 @@ from loaders.records import Records, open_records
 
 from ..build import build_step
 from ..config import Config
-from ..data import channels_of, keep_in_memory, loader_options, packed_beside, plan_of
+from ..data import channels_of, data_path_to_open, keep_in_memory, loader_options, plan_of
 from ..dist import Ranks
 from ..optimisation.average import Averages
 from ..step import TrainStep
@@ -234,7 +234,7 @@ class Bench:
 def open_source(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Source]:
     """What `config` trains on and the name of its loader, open as long as the block lasts."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
-    path = packed_beside(config.data.path)
+    path = data_path_to_open(config.data)
     with closing(_records(path, config, ranks)) as records:
         tell(f"data: {path}, {len(records):,} samples")
         keep_in_memory([records], config.data, ranks, tell)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,14 +10,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from short_runs import ONE_RANK, run_to_end, short_config
+from short_runs import ONE_RANK, run_to_end, short_config, start_from
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "loaders"))
 from packed_by_hand import samples_of, write_packed
 
 from engine.command_line import load_preset
 from engine.config import Config, DataConfig
-from engine.data import Data, loader_options, open_data, plan_of, refuse_classes
+from engine.data import Data, data_path_to_open, data_then_and_now, loader_options, open_data, plan_of, refuse_classes
 from engine.safeguards.watchdog import Watchdog
 from loaders.api import FeedrateError
 from loaders.page_cache import WholeSet
@@ -256,3 +257,47 @@ def test_a_whole_run_with_blocks_views_and_growing_images(packed, tmp_path):
     assert result["position"] == [2, 0]
     json.dumps(plan_of(open_records(packed, "train"), config).identity())
     assert isinstance(plan_of(open_records(packed, "train"), config).order, BlockShuffled)
+
+
+def test_a_packed_set_beside_is_read_unless_it_is_not_preferred(image_folder, tmp_path):
+    plain = tmp_path / "plain"
+    data = DataConfig(path=str(plain))
+    assert data_path_to_open(data) == str(plain)
+    write_packed(tmp_path / "plain-packed", {"train": samples_of(image_folder, "train")}, ("beton",))
+    assert data_path_to_open(data) == data_path_to_open(DataConfig(path=f"{plain}/")) == str(plain) + "-packed"
+    assert data_path_to_open(DataConfig(path=str(plain), prefer_packed=False)) == str(plain)
+
+
+def test_a_run_whose_data_were_packed_since_names_both_and_goes_on_with_the_folder_itself(image_folder, tmp_path):
+    plain = tmp_path / "plain"
+    shutil.copytree(image_folder, plain)
+    whole = run_to_end(short_config(plain, tmp_path / "whole"))
+    start_from(tmp_path / "whole" / "short", 4, tmp_path / "cut" / "short")
+    splits = {split: samples_of(image_folder, split) for split in ("train", "val")}
+    splits["train"].pop()  # as the converters leave out what is stored twice
+    packed = write_packed(tmp_path / "plain-packed", splits, ("beton",))
+    with pytest.raises(FeedrateError) as refused:
+        run_to_end(short_config(plain, tmp_path / "cut"))
+    told = str(refused.value)
+    assert "stream.data was " in told and "\n" not in told
+    assert (
+        f". The run began with --data.path {plain}, and {packed} is read now: if that was packed since,"
+        f" --data.no-prefer-packed reads {plain} itself. Start another run" in told
+    )
+    assert run_to_end(config_of(plain, tmp_path / "cut", prefer_packed=False)) == whole
+
+
+def test_of_other_data_both_paths_are_named_and_of_other_settings_none(image_folder, packed, tmp_path):
+    config = short_config(image_folder, tmp_path)
+    run_to_end(dataclasses.replace(config, epochs=1))
+    with pytest.raises(FeedrateError, match=f"began with --data.path {image_folder}, and {packed} is read now. Start"):
+        run_to_end(dataclasses.replace(short_config(packed, tmp_path), epochs=1))
+    with pytest.raises(FeedrateError, match="epochs was 1 and is 2. Start") as refused:
+        run_to_end(config)
+    assert "data.path" not in str(refused.value)
+    for content in (None, b"\xff", b"data = 3", b"[data"):
+        file = tmp_path / "config.toml"
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_bytes(content)
+        assert data_then_and_now(file, config.data) == f"Now {image_folder} is read"

@@ -16,7 +16,7 @@ from converters.packing import PackSettings, pack
 from converters.presets import PRESETS
 from converters.sources.records_source import RecordSamples
 from engine.config import Config
-from engine.data import packed_beside
+from engine.data import data_path_to_open
 from engine.profiler.calibration import FormatSample, FormatSamples
 from engine.profiler.decode_model import StoredImages
 from engine.sampling import training_sampling
@@ -94,7 +94,7 @@ def packed_samples(
 
     None where there are none at all. All is gone behind the block, however it is left.
     """
-    with closing(open_records(packed_beside(config.data.path), config.data.train_split)) as records:
+    with closing(open_records(data_path_to_open(config.data), config.data.train_split)) as records:
         pool = training_sampling(records, config.data).pool
         chosen = records if pool is None else SomeOf(records, pool)
         some = some_of(chosen, count)
