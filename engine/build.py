@@ -30,7 +30,7 @@ from .model import describe_model, place_model, prepare_model, start_model
 from .optimisation.average import Averages
 from .optimisation.changed_optimizer import ChangedOptimizer, settings_before
 from .optimisation.optim import build_optimizer
-from .optimisation.plateau import Unlowered, build_plateau
+from .optimisation.plateau import RateWatch, Unwatched, build_plateau
 from .optimisation.schedule import build_schedule
 from .optimisation.windows import Windows
 from .profiler.time_book import TimeBook
@@ -175,7 +175,7 @@ def build_step(
     channels: ChannelStatistics,
     steps_per_epoch: int,
     model: nn.Module | None = None,
-    plateau: Unlowered = Unlowered(),
+    plateau: RateWatch = Unwatched(),
 ) -> TrainStep:
     """`model` with its optimizer, schedule and normalisation, on this rank's device.
 

@@ -14,7 +14,7 @@ from .data import Data
 from .dist import Ranks
 from .evaluate import Evaluation, answer_of, evaluate
 from .optimisation.average import Averages
-from .optimisation.plateau import Unlowered
+from .optimisation.plateau import RateWatch
 from .profiler.data_bound import DataBoundWatch, Loading, warning
 from .profiler.meter import Meter, Reading
 from .profiler.resources import ResourceMeter
@@ -44,7 +44,7 @@ class Run:
     lookout: Lookout
     progress: Progress
     saver: Saver
-    plateau: Unlowered
+    plateau: RateWatch
     time: TimeBook
     data_bound: DataBoundWatch = field(default_factory=DataBoundWatch)
 

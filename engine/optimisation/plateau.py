@@ -5,24 +5,31 @@ It multiplies a schedule that stays a pure function of the step, and its state i
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from ..checkpointing.state import StateHolder
 from .optim_config import OptimConfig
 from .schedule import Schedule
 
 
-class Unlowered(StateHolder):
-    """For schedules that do not look at evaluations: nothing is observed and the scale stays 1."""
+class RateWatch(StateHolder, Protocol):
+    """What looks at evaluations and may lower the learning rate by them: `scale` is the share of the schedule's."""
 
-    scale = 1.0
+    scale: float = 1.0
+
+    def observe(self, evaluated: Mapping[str, Any]) -> bool:
+        """Take in the record of an epoch, the same on every rank. Returns whether the rate was lowered."""
+        ...
 
     def lowering(self, schedule: Schedule) -> Schedule:
         """`schedule` times this object's scale as it is when a step asks."""
         return lambda step: schedule(step) * self.scale
 
+
+class Unwatched(RateWatch):
+    """For schedules that do not look at evaluations: nothing is observed and the scale stays 1."""
+
     def observe(self, evaluated: Mapping[str, Any]) -> bool:
-        """Take in the record of an epoch, the same on every rank. Returns whether the rate was lowered."""
         return False
 
     def state_dict(self) -> dict[str, Any]:
@@ -32,7 +39,7 @@ class Unlowered(StateHolder):
         """Take up nothing: there is nothing to go on from."""
 
 
-class Plateau(Unlowered):
+class Plateau(RateWatch):
     """torch's ReduceLROnPlateau with a relative threshold and no cooldown.
 
     An evaluation is better if its metric beats the best so far by more than `plateau_threshold` of it. After more than
@@ -76,6 +83,6 @@ class Plateau(Unlowered):
         return value < self._best * (1 - threshold) if self._falls else value > self._best * (1 + threshold)
 
 
-def build_plateau(config: OptimConfig) -> Unlowered:
+def build_plateau(config: OptimConfig) -> RateWatch:
     """What watches the evaluations of a run with this schedule."""
-    return Plateau(config) if config.schedule == "plateau" else Unlowered()
+    return Plateau(config) if config.schedule == "plateau" else Unwatched()
