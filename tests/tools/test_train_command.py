@@ -78,7 +78,7 @@ def test_a_second_start_of_a_finished_run_says_so(image_folder, tmp_path, capfd)
         ({"model.name": "resnet19"}, "unknown model 'resnet19'"),
         ({"data.batch-size": "1000"}, "do not fill one batch of 1000"),
         ({"data.eval-split": "test"}, "has no 'test' split"),
-        ({"optim.learning-rate": "-1"}, "learning_rate is -1.0: it must be above 0"),
+        ({"optim.learning-rate": "-1"}, "--optim.learning-rate is -1.0: it must be above 0"),
         ({"execution.device": "cuda"}, "cuda"),
     ],
 )
