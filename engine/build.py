@@ -42,6 +42,7 @@ from .reporting.run_folder import RunFolder
 from .safeguards.determinism import use_deterministic_kernels
 from .safeguards.interrupt import Lookout, Stopped, StopRequest
 from .safeguards.loss_watch import LossWatch
+from .safeguards.run_lock import RunLock
 from .safeguards.watchdog import Watchdog, WatchedLoader
 from .step import TrainStep
 
@@ -61,7 +62,8 @@ def build_run(
     """
     path = Path(config.run.folder) / config.name
     folder = RunFolder(path, ranks.is_main, build_loggers(config.run, path))
-    with Watchdog(config.run.hang_timeout_s, ranks, folder.newest_name) as watchdog:
+    with Watchdog(config.run.hang_timeout_s, ranks, folder.newest_name) as watchdog, RunLock(path, ranks) as lock:
+        lock.hold()
         checkpoint = _find_checkpoint(config, folder, ranks, display)
         threads = _threads(config, ranks, checkpoint)
         if config.execution.deterministic:
@@ -72,6 +74,7 @@ def build_run(
             torch.set_num_threads(threads)  # after the loaders: some libraries they open set it
             model = start_model(config, data, ranks, display.say, fresh=checkpoint is None)
             run = _assemble(config, ranks, data, model, folder, display, stop, watchdog)
+            lock.make_and_hold()
             if checkpoint is not None:
                 _take_up(run, checkpoint)
             else:

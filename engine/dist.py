@@ -81,6 +81,25 @@ class Ranks:
         torch_dist.all_gather_object(values, value)
         return values
 
+    def together(self, act: Callable[[], object]) -> None:
+        """Let each rank act, and wait for all: where any raises FeedrateError, all raise the first rank's sentence.
+
+        Every rank must call it. Where one alone raised, the others would wait for it until the launcher ends them.
+        """
+        fault = None
+        try:
+            act()
+        except FeedrateError as error:
+            if self.world_size == 1:
+                raise
+            fault = str(error)
+        if self.largest([float(fault is not None)])[0]:  # one short reduction where all went well
+            raise FeedrateError(next(told for told in self.gather(fault) if told is not None))
+
+    def on_main(self, act: Callable[[], object]) -> None:
+        """The same for what only the main rank does."""
+        self.together(act if self.is_main else lambda: None)
+
     def gather_tensor(self, own: torch.Tensor) -> list[torch.Tensor]:
         """Every rank's tensor, all of one shape, in order of rank, on the main rank; [] on the others."""
         if self.world_size == 1:

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import nn
 
-from loaders.errors import FeedrateError
-
 from ..config import RunConfig
 from ..dist import Ranks
 from ..progress import Progress
@@ -75,7 +73,9 @@ class Saver:
             "metrics_bytes": self.folder.metrics_bytes(),
         }
         kept = self.settings.checkpoints_kept
-        self._on_main(lambda: save_checkpoint(self.folder.checkpoints, self.num_steps, content, kept, self.best.step))
+        self.ranks.on_main(
+            lambda: save_checkpoint(self.folder.checkpoints, self.num_steps, content, kept, self.best.step)
+        )
         self._saved_at = time.monotonic()
 
     def end_epoch(self, record: dict[str, Any], is_last: bool) -> None:
@@ -95,23 +95,11 @@ class Saver:
     def write_best(self) -> None:
         """best.json, as the run knows the best now."""
         if self.best.step is not None:
-            self._on_main(lambda: self.folder.write_best(self.best.found))
+            self.ranks.on_main(lambda: self.folder.write_best(self.best.found))
 
     def save_weights(self, suffix: str = "", more: dict[str, str] | None = None) -> None:
         """`<name><suffix>.safetensors` for each exported module; `more` is what these tell besides."""
         self.tell("writing weights")
         for name, module in self.exported().items():
             path = self.folder.path / f"{name}{suffix}.safetensors"
-            self._on_main(lambda: save_weights(path, module.state_dict(), self.about | (more or {})))  # noqa: B023
-
-    def _on_main(self, write: Callable[[], object]) -> None:
-        """Let the main rank write while the others wait; where it cannot, all of them raise its sentence."""
-        fault = None
-        if self.ranks.is_main:
-            try:
-                write()
-            except FeedrateError as error:
-                fault = str(error)
-        fault = self.ranks.gather(fault)[0]
-        if fault is not None:
-            raise FeedrateError(fault)
+            self.ranks.on_main(lambda: save_weights(path, module.state_dict(), self.about | (more or {})))  # noqa: B023
