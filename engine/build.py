@@ -1,6 +1,5 @@
 """From a configuration to a run that stands where it should go on."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from .checkpointing.state import restore
 from .config import Config
 from .data import Data, MakeStageTimes, Say, data_then_and_now, open_data
 from .dist import Ranks
+from .identity import about_weights, identity_of
 from .loop import Run
 from .meeting import lost_machines_need
 from .model import describe_model, place_model, prepare_model, start_model
@@ -78,16 +78,18 @@ def build_run(
             if checkpoint is not None:
                 _take_up(run, checkpoint)
             else:
-                folder.cut_metrics({})  # of a run that ended before its first checkpoint
+                ranks.together(lambda: folder.cut_metrics({}))  # of a run that ended before its first checkpoint
             _announce(run, resumed=checkpoint is not None)
-            folder.open(config)
+            ranks.together(lambda: folder.open(config))
             run.saver.write_best()
             watchdog.end_start()
             yield run
             assert torch.get_num_threads() == threads, "a loader changed torch's number of threads, which changes bits"
         finally:
-            folder.close()
-            data.close()
+            try:
+                folder.close()
+            finally:
+                data.close()
 
 
 def _assemble(
@@ -105,7 +107,7 @@ def _assemble(
     step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model, plateau)
     progress, lookout = Progress(ranks.device), Lookout(ranks, config.run.log_every_steps)
     averages, watch = Averages(step.module, config.average, step.windows), LossWatch(ranks.device)
-    identity = _identity(config, ranks, data)
+    identity = identity_of(config, ranks, data)
     best = Best(config.run.best_metric)
     saver = Saver(
         config.run,
@@ -114,7 +116,7 @@ def _assemble(
         progress,
         len(data.train),
         identity,
-        about=_about(config, data, identity),
+        about=about_weights(config, data, identity),
         states={**step.states(), "averages": averages, "plateau": plateau, "best": best},
         exported=lambda: {"weights": step.module, **averages.models()},
         best=best,
@@ -135,40 +137,6 @@ def _assemble(
     return Run(
         config, ranks, watched, step, averages, watch, folder, display, stop, lookout, progress, saver, plateau, time
     )
-
-
-def _identity(config: Config, ranks: Ranks, data: Data) -> dict[str, Any]:
-    """What a checkpoint is marked with, and must match to be gone on from."""
-    kernels = {"deterministic": config.execution.deterministic} if ranks.device.type == "cuda" else {}
-    return {
-        "config": config.numerics(),
-        "evaluation": config.data.evaluation(),
-        "normalize": {"mean": list(data.channels.mean), "std": list(data.channels.std)},
-        **data.train.identity(),
-        "execution": {
-            "device": ranks.device.type,
-            "world_size": ranks.world_size,
-            "threads": torch.get_num_threads(),
-            "channels_last": config.execution.channels_last,
-            "compile": config.execution.compile,
-            **({"cuda_graphs": True} if config.execution.cuda_graphs else {}),
-            **kernels,
-        },
-    }
-
-
-def _about(config: Config, data: Data, identity: dict[str, Any]) -> dict[str, str]:
-    """What a file of weights tells of itself: enough to use it without the run."""
-    return {
-        "format": "pt",
-        "model": config.model.name,
-        "classes": json.dumps(data.classes),
-        "normalize": json.dumps({**identity["normalize"], "of": "pixels of 0 to 255, red, green, blue"}),
-        "eval_size_px": str(config.data.eval_size_px),
-        "eval_resize_px": str(config.data.eval_resize_px),
-        "eval_crop_px": str(config.data.eval_crop_px or config.data.eval_size_px),
-        "config_sha256": config.numerics_sha256(),
-    }
 
 
 def build_step(
@@ -233,7 +201,7 @@ def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
         states = {**states, "optimizer": optimizer}
     restore(states, checkpoint, say, accepted)
     run.progress.restore(checkpoint["progress"], run.ranks)
-    run.folder.cut_metrics(checkpoint["metrics_bytes"])
+    run.ranks.together(lambda: run.folder.cut_metrics(checkpoint["metrics_bytes"]))
     if run.config.run.log_ids:
         run.folder.cut_ids(run.ranks.rank, run.saver.num_steps * run.config.data.batch_size // run.ranks.world_size)
 

@@ -118,11 +118,15 @@ def _evaluate(run: Run) -> dict[str, Evaluation]:
         )
         for prefix, model in models.items()
     }
-    # what is too much for a line of the log
-    for prefix, evaluation in evaluations.items():
-        name = "-".join(["evaluation", *prefix.split("_")[1:-1]])  # evaluation, evaluation-ema, evaluation-swa
-        run.folder.log_evaluation(epoch, evaluation, run.data.classes, name)
-    run.folder.observe(epoch, step.module, samples["eval_"], run.data.classes)
+
+    def tell() -> None:
+        """What is too much for a line of the log."""
+        for prefix, evaluation in evaluations.items():
+            name = "-".join(["evaluation", *prefix.split("_")[1:-1]])  # evaluation, evaluation-ema, evaluation-swa
+            run.folder.log_evaluation(epoch, evaluation, run.data.classes, name)
+        run.folder.observe(epoch, step.module, samples["eval_"], run.data.classes)
+
+    run.ranks.together(tell)
     return evaluations
 
 
@@ -207,7 +211,7 @@ def _log_step(run: Run, loss: torch.Tensor, step: int, recent: Reading) -> dict[
         "images_per_s": recent.images_per_s * run.ranks.world_size,
         "data_wait_share": recent.data_wait_share,
     }
-    run.folder.log(record)
+    run.ranks.together(lambda: run.folder.log(record))
     return record
 
 
@@ -236,13 +240,13 @@ def _finish_epoch(
         "time_shares": spent.shares(),
         **used,
     }
-    run.folder.log(record)
+    run.ranks.together(lambda: run.folder.log(record))
     run.display.summarize(record, run.config.epochs)
     if run.plateau.observe(record):
         run.display.say(f"no better for too long: the learning rate is now {run.plateau.scale:.3g} of the schedule's")
     if totals["num_substituted"]:
         bad = run.progress.all_substitutions(run.ranks)
-        run.folder.log_bad_samples(bad)
+        run.ranks.together(lambda: run.folder.log_bad_samples(bad))
         run.display.name_bad_samples(totals["num_substituted"], bad, run.folder.bad_samples)
     run.progress.next_epoch()
     return record

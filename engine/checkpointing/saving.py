@@ -66,16 +66,14 @@ class Saver:
         """
         self.check()
         self.tell("writing a checkpoint")
-        content = {
-            "identity": self.identity,
-            "progress": self.progress.state(self.ranks),
-            **collect(self.states),
-            "metrics_bytes": self.folder.metrics_bytes(),
-        }
-        kept = self.settings.checkpoints_kept
-        self.ranks.on_main(
-            lambda: save_checkpoint(self.folder.checkpoints, self.num_steps, content, kept, self.best.step)
-        )
+        content = {"identity": self.identity, "progress": self.progress.state(self.ranks), **collect(self.states)}
+        kept, best = self.settings.checkpoints_kept, self.best.step
+
+        def write() -> None:
+            whole = {**content, "metrics_bytes": self.folder.metrics_bytes()}
+            save_checkpoint(self.folder.checkpoints, self.num_steps, whole, kept, best)
+
+        self.ranks.on_main(write)
         self._saved_at = time.monotonic()
 
     def end_epoch(self, record: dict[str, Any], is_last: bool) -> None:

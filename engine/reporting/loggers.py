@@ -6,6 +6,7 @@ on from one; or it makes them anew from the records of metrics.jsonl, which were
 
 import csv
 import io
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from loaders.atomic import atomic_file
 from ..config import RunConfig
 from ..nesting import flat
 from .prediction_sample import PredictionSample
+from .writing import writing
 
 Record = dict[str, Any]
 
@@ -81,7 +83,7 @@ class EpochTable:
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        with atomic_file(self._path) as file:
+        with writing(self._path), atomic_file(self._path) as file:
             file.write(text.getvalue().encode())
 
 
@@ -93,6 +95,7 @@ class TensorBoard:
         self._folder = folder
         self._with_histograms = with_histograms
         self._open: Any = None
+        self._excepthook: Any = None  # the one before
 
     def begin(self, records: Sequence[Record]) -> None:
         pass
@@ -100,29 +103,37 @@ class TensorBoard:
     def log(self, record: Record) -> None:
         kind = record["kind"]
         position = record["step"] if kind == "step" else record["epoch"] + 1
-        for name, value in flat(record).items():
-            if name not in ("kind", "epoch", "step") and isinstance(value, int | float):
-                self._writer.add_scalar(f"{kind}/{name}", value, position)
+        with writing(self._folder):
+            for name, value in flat(record).items():
+                if name not in ("kind", "epoch", "step") and isinstance(value, int | float):
+                    self._writer.add_scalar(f"{kind}/{name}", value, position)
 
     def observe(self, epoch: int, model: nn.Module, sample: PredictionSample, classes: tuple[str, ...]) -> None:
-        for number, (image, label, predicted) in enumerate(sample.read()):
-            self._writer.add_image(f"evaluated/{number}", image, epoch + 1)
-            right = "right" if label == predicted else "wrong"
-            text = f"{right}: taken for {classes[predicted]}, is {classes[label]}"
-            self._writer.add_text(f"evaluated/{number}", text, epoch + 1)
-        if self._with_histograms:
-            for name, parameter in model.named_parameters():
-                values = parameter.detach().to("cpu", torch.float32).numpy()
-                self._writer.add_histogram(f"parameters/{name}", values, epoch + 1)
+        with writing(self._folder):
+            for number, (image, label, predicted) in enumerate(sample.read()):
+                self._writer.add_image(f"evaluated/{number}", image, epoch + 1)
+                right = "right" if label == predicted else "wrong"
+                text = f"{right}: taken for {classes[predicted]}, is {classes[label]}"
+                self._writer.add_text(f"evaluated/{number}", text, epoch + 1)
+            if self._with_histograms:
+                for name, parameter in model.named_parameters():
+                    values = parameter.detach().to("cpu", torch.float32).numpy()
+                    self._writer.add_histogram(f"parameters/{name}", values, epoch + 1)
 
     def flush(self) -> None:
         if self._open is not None:
-            self._open.flush()
+            with writing(self._folder):
+                self._open.flush()
 
     def close(self) -> None:
-        if self._open is not None:
-            self._open.close()
+        try:
+            if self._open is not None:
+                with writing(self._folder):
+                    self._open.close()
+        finally:
             self._open = None
+            if self._excepthook is not None:
+                threading.excepthook, self._excepthook = self._excepthook, None
 
     @property
     def _writer(self) -> Any:
@@ -130,8 +141,14 @@ class TensorBoard:
             # imported here: it takes a second, and few runs want it
             from torch.utils.tensorboard.writer import SummaryWriter
 
+            # a thread of its own writes, and what stops that is raised again by whatever is asked of it next
+            self._excepthook, threading.excepthook = threading.excepthook, self._pass_on
             self._open = SummaryWriter(str(self._folder))
         return self._open
+
+    def _pass_on(self, raised: threading.ExceptHookArgs) -> None:
+        if not (isinstance(raised.exc_value, OSError) and type(raised.thread).__name__ == "_AsyncWriterThread"):
+            self._excepthook(raised)
 
 
 def build_loggers(config: RunConfig, folder: Path) -> list[MetricsLogger]:

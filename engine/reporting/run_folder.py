@@ -40,6 +40,7 @@ from ..config import Config
 from ..evaluate import Evaluation
 from .loggers import MetricsLogger
 from .prediction_sample import PredictionSample
+from .writing import writing
 
 _ID_BYTES = 8
 _PACKAGES = (
@@ -58,7 +59,8 @@ CLOCK_FIELDS = (
 class RunFolder:
     """The files of one run. Every rank has one; only the main rank's writes, apart from each rank's own ids.
 
-    The folder is made by `open`, once all that could be wrong with a run has been checked.
+    The folder is made by `open`, once all that could be wrong with a run has been checked. Whatever writes raises
+    FeedrateError where the disk does not take it, on the rank that writes: `Ranks.together` tells the others.
     """
 
     def __init__(self, path: Path, writes: bool, loggers: Sequence[MetricsLogger] = ()) -> None:
@@ -81,9 +83,8 @@ class RunFolder:
 
     def write_best(self, found: dict[str, Any]) -> None:
         """Write best.json: what `Best.found` says, and the checkpoint of that epoch."""
-        with atomic_file(self.path / "best.json") as file:
-            content = found | {"checkpoint": path_of(self.checkpoints, found["step"]).name}
-            file.write(json.dumps(content, indent=2).encode() + b"\n")
+        content = found | {"checkpoint": path_of(self.checkpoints, found["step"]).name}
+        self._replace("best.json", json.dumps(content, indent=2).encode() + b"\n")
 
     def open(self, config: Config) -> None:
         """Make the folder, and write config.toml and env.json."""
@@ -94,19 +95,19 @@ class RunFolder:
         if not self._writes:
             return
         for unfinished in self.path.glob(f"*{PARTIAL_SUFFIX}"):
-            unfinished.unlink(missing_ok=True)
-        with atomic_file(self.path / "config.toml") as file:
-            file.write(tomli_w.dumps(dataclasses.asdict(config)).encode())
-        with atomic_file(self.path / "env.json") as file:
-            file.write(json.dumps(environment(), indent=2).encode() + b"\n")
+            with writing(unfinished):
+                unfinished.unlink(missing_ok=True)
+        self._replace("config.toml", tomli_w.dumps(dataclasses.asdict(config)).encode())
+        self._replace("env.json", json.dumps(environment(), indent=2).encode() + b"\n")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl, and tell the loggers."""
         if self._writes:
-            with open(self._metrics, "a", encoding="utf-8") as file:
+            with writing(self._metrics), open(self._metrics, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
-        for logger in self._loggers:
-            logger.log(record)
+        with writing(self.path):
+            for logger in self._loggers:
+                logger.log(record)
 
     def log_evaluation(
         self, epoch: int, evaluation: Evaluation, classes: tuple[str, ...], name: str = "evaluation"
@@ -115,29 +116,29 @@ class RunFolder:
         if not self._writes:
             return
         report = {"epoch": epoch, **evaluation.report(classes)}
-        with atomic_file(self.path / f"{name}.json") as file:
-            file.write(json.dumps(report, indent=1).encode() + b"\n")
+        self._replace(f"{name}.json", json.dumps(report, indent=1).encode() + b"\n")
         if evaluation.classes.confusion is not None:
             matrix = io.BytesIO()
             np.save(matrix, evaluation.classes.confusion)
             prefix = "" if name == "evaluation" else f"{name}-"
-            with atomic_file(self.path / f"{prefix}confusion.npy") as file:
-                file.write(matrix.getvalue())
+            self._replace(f"{prefix}confusion.npy", matrix.getvalue())
 
     def observe(self, epoch: int, model: nn.Module, sample: PredictionSample, classes: tuple[str, ...]) -> None:
         """Show the loggers the model after an epoch, and some of its answers."""
-        for logger in self._loggers:
-            logger.observe(epoch, model, sample, classes)
+        with writing(self.path):
+            for logger in self._loggers:
+                logger.observe(epoch, model, sample, classes)
 
     def metrics_bytes(self) -> dict[str, int]:
         """The sizes of all logs that grow, by their names, which a checkpoint stores. They are then on the disk."""
         if not self._writes:
             return {}
-        for logger in self._loggers:
-            logger.flush()
+        with writing(self.path):
+            for logger in self._loggers:
+                logger.flush()
         sizes = {}
         for path in self._growing_logs():
-            with open(path, "rb") as file:
+            with writing(path), open(path, "rb") as file:
                 os.fsync(file.fileno())
             sizes[path.relative_to(self.path).as_posix()] = path.stat().st_size
         return sizes
@@ -148,18 +149,26 @@ class RunFolder:
             return
         for path in self._growing_logs():
             name = path.relative_to(self.path).as_posix()
-            if name not in sizes:
-                path.unlink()
-            elif path.stat().st_size > sizes[name]:
-                os.truncate(path, sizes[name])
+            with writing(path):
+                if name not in sizes:
+                    path.unlink()
+                elif path.stat().st_size > sizes[name]:
+                    os.truncate(path, sizes[name])
         lines = self._metrics.read_text().splitlines() if self._metrics.exists() else []
-        for logger in self._loggers:
-            logger.begin([json.loads(line) for line in lines])
+        with writing(self.path):
+            for logger in self._loggers:
+                logger.begin([json.loads(line) for line in lines])
 
     def close(self) -> None:
         """Write what loggers still hold. Idempotent."""
-        for logger in self._loggers:
-            logger.close()
+        with writing(self.path):
+            for logger in self._loggers:
+                logger.close()
+
+    def _replace(self, name: str, content: bytes) -> None:
+        path = self.path / name
+        with writing(path), atomic_file(path) as file:
+            file.write(content)
 
     def _growing_logs(self) -> list[Path]:
         """Whether or not this run has the loggers that write them: it may have had them before, and will again."""
@@ -179,19 +188,19 @@ class RunFolder:
             return
         old = self.bad_samples.read_bytes() if self.bad_samples.exists() else b""
         listed = {json.loads(line)["id"] for line in old.splitlines()}
-        with atomic_file(self.bad_samples) as file:
-            file.write(old)
-            for entry in substitutions:
-                if entry.bad_id not in listed:
-                    line = {"id": entry.bad_id, "substitute": entry.id, "reason": entry.reason}
-                    file.write(json.dumps(line).encode() + b"\n")
+        new = [
+            {"id": entry.bad_id, "substitute": entry.id, "reason": entry.reason}
+            for entry in substitutions
+            if entry.bad_id not in listed
+        ]
+        self._replace(self.bad_samples.name, old + b"".join(json.dumps(line).encode() + b"\n" for line in new))
 
     def ids_path(self, rank: int) -> Path:
         return self.path / f"ids-rank{rank}.i64"
 
     def log_ids(self, rank: int, ids: torch.Tensor) -> None:
         """Append int64 [B] ids to this rank's file."""
-        with open(self.ids_path(rank), "ab") as file:
+        with writing(self.ids_path(rank)), open(self.ids_path(rank), "ab") as file:
             file.write(ids.numpy().astype("<i8").tobytes())
 
     def cut_ids(self, rank: int, num_ids: int) -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
 
-from engine.build import _identity
 from engine.checkpointing.checkpoint import newest_checkpoint, save_checkpoint
 from engine.checkpointing.state import restore
 from engine.config import Config, DataConfig, ExecutionConfig
+from engine.identity import identity_of
 from engine.models.model_config import ModelConfig
 from engine.reporting.display import Display
 from loaders.api import FeedrateError
@@ -140,8 +140,8 @@ def test_on_cuda_alone_a_checkpoint_is_marked_with_whether_kernels_are_determini
     cuda = dataclasses.replace(ONE_RANK, device=torch.device("cuda", 0))
     for deterministic in (False, True):
         config = Config(execution=ExecutionConfig(deterministic=deterministic))
-        assert _identity(config, cuda, data)["execution"]["deterministic"] is deterministic
-        assert "deterministic" not in _identity(config, ONE_RANK, data)["execution"]
+        assert identity_of(config, cuda, data)["execution"]["deterministic"] is deterministic
+        assert "deterministic" not in identity_of(config, ONE_RANK, data)["execution"]
 
 
 def _taken_up(config, folder, step, *allowed, **changes):
