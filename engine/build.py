@@ -78,7 +78,7 @@ def build_run(
             if checkpoint is not None:
                 _take_up(run, checkpoint)
             else:
-                ranks.together(lambda: folder.cut_metrics({}))  # of a run that ended before its first checkpoint
+                _cut_logs(run, {})  # of a run that ended before its first checkpoint
             _announce(run, resumed=checkpoint is not None)
             ranks.together(lambda: folder.open(config))
             run.saver.write_best()
@@ -201,9 +201,15 @@ def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
         states = {**states, "optimizer": optimizer}
     restore(states, checkpoint, say, accepted)
     run.progress.restore(checkpoint["progress"], run.ranks)
-    run.ranks.together(lambda: run.folder.cut_metrics(checkpoint["metrics_bytes"]))
+    _cut_logs(run, checkpoint["metrics_bytes"])
+
+
+def _cut_logs(run: Run, metrics_bytes: dict[str, int]) -> None:
+    """Forget what was logged after the position that the run goes on from."""
     if run.config.run.log_ids:
-        run.folder.cut_ids(run.ranks.rank, run.saver.num_steps * run.config.data.batch_size // run.ranks.world_size)
+        num_ids = run.saver.num_steps * run.config.data.batch_size // run.ranks.world_size
+        run.ranks.together(lambda: run.folder.cut_ids(run.ranks.rank, num_ids))
+    run.ranks.together(lambda: run.folder.cut_metrics(metrics_bytes))
 
 
 def _threads(config: Config, ranks: Ranks, checkpoint: dict[str, Any] | None) -> int:

@@ -73,6 +73,8 @@ class Saver:
             whole = {**content, "metrics_bytes": self.folder.metrics_bytes()}
             save_checkpoint(self.folder.checkpoints, self.num_steps, whole, kept, best)
 
+        if self.settings.log_ids:
+            self.ranks.together(lambda: self.folder.sync_ids(self.ranks.rank))
         self.ranks.on_main(write)
         self._saved_at = time.monotonic()
 

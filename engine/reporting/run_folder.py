@@ -204,9 +204,27 @@ class RunFolder:
             file.write(ids.numpy().astype("<i8").tobytes())
 
     def cut_ids(self, rank: int, num_ids: int) -> None:
-        """Forget the ids that were logged after the checkpoint that the run goes on from."""
+        """Forget the ids that were logged after the checkpoint that the run goes on from, at which there were so many.
+
+        Raises FeedrateError where the file holds fewer: the record would have a gap.
+        """
+        path, num_bytes = self.ids_path(rank), num_ids * _ID_BYTES
+        there = path.stat().st_size if path.exists() else 0
+        if there < num_bytes:
+            holds = f"holds {there // _ID_BYTES} sample ids" if path.exists() else "is not there"
+            raise FeedrateError(
+                f"{path} {holds} and the run stands after {num_ids}, since they were not always written: go on without"
+                " --run.log-ids, or begin another run by --name"
+            )
+        if there > num_bytes:
+            with writing(path):
+                os.truncate(path, num_bytes)
+
+    def sync_ids(self, rank: int) -> None:
+        """Have the ids that were logged on the disk: a checkpoint counts on them."""
         if self.ids_path(rank).exists():
-            os.truncate(self.ids_path(rank), num_ids * _ID_BYTES)
+            with writing(self.ids_path(rank)), open(self.ids_path(rank), "rb") as file:
+                os.fsync(file.fileno())
 
 
 def environment() -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """A run taken up from any batch ends with the bits of one that was never interrupted."""
 
 import dataclasses
+import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -230,3 +232,58 @@ def test_never_resuming_refuses_a_folder_that_holds_a_run(image_folder, tmp_path
     run_to_end(config)
     with pytest.raises(FeedrateError, match="another --name"):
         run_to_end(dataclasses.replace(config, run=dataclasses.replace(config.run, resume="never")))
+
+
+def _with_ids(config, asked=True):
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, log_ids=asked))
+
+
+def test_ids_are_not_made_up_where_their_file_begins_too_late(image_folder, tmp_path):
+    """Asked for at the start, not in between, and again: what was not written down cannot be added."""
+    config = short_config(image_folder, tmp_path / "whole")
+    run_to_end(_with_ids(config))
+    file = "ids-rank0.i64"
+    for logged, words in (
+        (3, "holds 21 sample ids and"),
+        (None, "is not there and"),
+    ):
+        folder = tmp_path / f"after{logged}"
+        start_from(tmp_path / "whole" / "short", 4, folder / "short")
+        ids = folder / "short" / file
+        before = ids.read_bytes()[: 8 * 7 * (logged or 0)]
+        ids.write_bytes(before)
+        if logged is None:
+            ids.unlink()
+        again = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder)))
+        with pytest.raises(
+            FeedrateError, match=f"{file} {words} the run stands after 28, .*: go on without --run.log-ids, or"
+        ):
+            run_to_end(_with_ids(again))
+        assert logged is None or ids.read_bytes() == before
+        run_to_end(again)
+
+
+def test_ids_of_a_run_that_ended_before_its_first_checkpoint_are_forgotten(image_folder, tmp_path):
+    config = _with_ids(short_config(image_folder, tmp_path / "whole"))
+    run_to_end(config)
+    whole = (tmp_path / "whole" / "short" / "ids-rank0.i64").read_bytes()
+    start_from(tmp_path / "whole" / "short", 0, tmp_path / "again" / "short")
+    run_to_end(dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(tmp_path / "again"))))
+    assert (tmp_path / "again" / "short" / "ids-rank0.i64").read_bytes() == whole
+
+
+def test_ids_are_on_the_disk_before_a_checkpoint_counts_on_them(image_folder, tmp_path, monkeypatch):
+    """A power cut may take what was not flushed, and a file that is too short is refused."""
+    synced, really = [], os.fsync
+
+    def fsync(descriptor):
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    run_to_end(_with_ids(short_config(image_folder, tmp_path, epochs=1)))
+    kept = [name for name in synced if name.startswith("ids-") or name.endswith(".pt.partial")]
+    assert kept == [name for step in range(1, 6) for name in ("ids-rank0.i64", f"step-{step:08d}.pt.partial")] + [
+        "ids-rank0.i64",
+        "step-00000005.pt.partial",
+    ]
