@@ -162,7 +162,7 @@ class RunConfig:
     folder: str = "runs"
     """Runs are written to FOLDER/NAME."""
     resume: Literal["auto", "never"] = "auto"
-    """auto: go on from the newest valid checkpoint of the same configuration."""
+    """auto: go on from the newest valid checkpoint of the same configuration; never: refuse a folder that holds one."""
     allow_change: tuple[str, ...] = ()
     """Differences from the checkpoint to accept, by the name the refusal gives, such as pixels.loader.
     Another order, seed or crop is never accepted."""

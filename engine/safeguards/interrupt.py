@@ -30,8 +30,8 @@ class StopRequest:
     A thread listens too, since Python's own handlers wait for the main thread, which may be stuck in a call that does
     not return: where ranks wait for one that is gone, for instance.
 
-    Under torchrun two signals within a second are one wish: Slurm and others send one to all processes, and torchrun
-    hands on what it gets. And its end without a word is one too, since nobody would end its orphans.
+    Two signals within a second are one wish: Slurm and `timeout` send one to the process and to its group, and torchrun
+    hands on what it gets. Its end without a word is one too, since nobody would end its orphans.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class StopRequest:
     def _note(self, number: signal.Signals) -> None:
         now = time.monotonic()
         is_second = self._heard_at > 0
-        if is_second and not (_LAUNCHED_BY in os.environ and now - self._heard_at < _SAME_WISH_S):
+        if is_second and now - self._heard_at >= _SAME_WISH_S:
             self._exit("at once, as a second signal asks")
         if not is_second:
             self.signal, self._heard_at = self.signal or number, now
