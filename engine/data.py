@@ -79,6 +79,9 @@ def open_data(
         raise
     channels = channels_of(train_records)
     say(f"normalised by the mean and deviation of {channels.source}")
+    for name, deviation in zip(("red", "green", "blue"), (train_records.channels or channels).std, strict=True):
+        if deviation == 0:
+            say(f"the {name} channel is the same everywhere: its pixels are normalised to 0")
     return Data(train, evaluation, train_records.classes, channels, stage_times)
 
 
@@ -153,8 +156,13 @@ def keep_in_memory(records: list[Records], data: DataConfig, ranks: Ranks, say: 
 
 
 def channels_of(records: Records) -> ChannelStatistics:
-    """What to normalise by: the set's own statistics where its format carries them, else ImageNet's."""
-    return records.channels or IMAGENET_CHANNELS
+    """What to normalise by: the set's own statistics where its format carries them, else ImageNet's.
+
+    A channel that is the same everywhere has a deviation of 0, which nothing can be divided by: there 1 stands for it.
+    """
+    channels = records.channels or IMAGENET_CHANNELS
+    red, green, blue = channels.std
+    return replace(channels, std=(red or 1.0, green or 1.0, blue or 1.0))
 
 
 def loader_options(data: DataConfig, ranks: Ranks) -> LoaderOptions:

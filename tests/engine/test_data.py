@@ -10,14 +10,25 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from short_runs import ONE_RANK, run_to_end, short_config, start_from
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "loaders"))
 from packed_by_hand import samples_of, write_packed
 
+from engine.augment import Normalize
 from engine.command_line import load_preset
 from engine.config import Config, DataConfig
-from engine.data import Data, data_path_to_open, data_then_and_now, loader_options, open_data, plan_of, refuse_classes
+from engine.data import (
+    Data,
+    channels_of,
+    data_path_to_open,
+    data_then_and_now,
+    loader_options,
+    open_data,
+    plan_of,
+    refuse_classes,
+)
 from engine.safeguards.watchdog import Watchdog
 from loaders.api import FeedrateError
 from loaders.page_cache import WholeSet
@@ -301,3 +312,22 @@ def test_of_other_data_both_paths_are_named_and_of_other_settings_none(image_fol
         if content is not None:
             file.write_bytes(content)
         assert data_then_and_now(file, config.data) == f"Now {image_folder} is read"
+
+
+def test_a_constant_channel_is_normalised_to_0_and_said_and_the_run_learns(packed, tmp_path, capsys):
+    shutil.copytree(packed, tmp_path / "constant")
+    manifest = tmp_path / "constant" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["statistics"]["mean"][1], content["statistics"]["std"][1] = 77.0, 0.0
+    manifest.write_text(json.dumps(content))
+    said = []
+    data = open_data(config_of(tmp_path / "constant", tmp_path), ONE_RANK, said.append)
+    data.close()
+    assert "the green channel is the same everywhere: its pixels are normalised to 0" in said
+    normalised = Normalize(data.channels, ONE_RANK.device, channels_last=True)(
+        torch.full((2, 3, 4, 4), 77, dtype=torch.uint8)
+    )
+    assert normalised.isfinite().all() and not normalised[:, 1].any() and normalised[:, 0].all()
+    run_to_end(config_of(tmp_path / "constant", tmp_path / "runs"))
+    whole = open_records(packed, "train").channels
+    assert channels_of(open_records(packed, "train")) == whole, "of other sets nothing is changed"
