@@ -31,7 +31,7 @@ from .optimisation.average import Averages
 from .optimisation.changed_optimizer import ChangedOptimizer, settings_before
 from .optimisation.optim import build_optimizer
 from .optimisation.plateau import RateWatch, Unwatched, build_plateau
-from .optimisation.schedule import build_schedule
+from .optimisation.schedule import build_schedule, short_of_peak
 from .optimisation.windows import Windows
 from .profiler.time_book import TimeBook
 from .progress import Progress
@@ -260,6 +260,8 @@ def _announce(run: Run, resumed: bool) -> None:
         f" on {ranks.world_size} × {ranks.device.type}, {torch.get_num_threads()} threads,"
         f" batch {config.data.batch_size}, {len(run.data.train)} steps an epoch"
     )
+    if short := short_of_peak(config.optim, config.epochs):
+        run.display.say(short)
     if missing := lost_machines_need(os.environ):
         run.display.say(missing)
     if run.progress.epoch >= config.epochs:

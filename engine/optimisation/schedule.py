@@ -48,6 +48,18 @@ def build_schedule(config: OptimConfig, num_epochs: int, steps_per_epoch: int) -
     return _warmed(along, config.learning_rate, warmup)
 
 
+def short_of_peak(config: OptimConfig, num_epochs: int) -> str | None:
+    """A warning where the warm-up takes all of the run, for people; None where it ends before."""
+    if config.schedule in ("onecycle", "piecewise") or config.warmup_epochs < num_epochs:
+        return None
+    highest = config.learning_rate * num_epochs / config.warmup_epochs
+    return (
+        f"warning: the warm-up of {config.warmup_epochs:g} epochs takes all {num_epochs} of this run: the learning rate"
+        f" rises to its end, to {highest:.3g} where the peak is {config.learning_rate:.3g}"
+        " (--optim.warmup-epochs)"
+    )
+
+
 def _warmed(after: Schedule, peak: float, num_warmup_steps: float) -> Schedule:
     """A linear rise to `peak`, then `after`."""
 

@@ -38,6 +38,13 @@ def test_the_written_configuration_is_a_preset_that_repeats_the_run(image_folder
     assert outcome(tmp_path / "two" / "ddp") == outcome(tmp_path / "one" / "ddp")
 
 
+@pytest.mark.parametrize("warmup_epochs", [1, 0.5])
+def test_a_warm_up_as_long_as_the_run_is_said_once_at_the_start(image_folder, tmp_path, capfd, warmup_epochs):
+    assert main(short_options(image_folder, tmp_path, epochs=1, **{"optim.warmup-epochs": warmup_epochs})) == 0
+    told = capfd.readouterr().out
+    assert told.count("warning: the warm-up of 1 epochs takes all 1 of this run") == (warmup_epochs == 1)
+
+
 def test_torchrun_starts_it_as_the_readme_says(image_folder, tmp_path):
     result = run(torchrun(1, "engine/train.py", *short_options(image_folder, tmp_path, epochs=1)))
     assert result.returncode == 0, result.stderr

@@ -6,7 +6,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from engine.optimisation.optim_config import OptimConfig
-from engine.optimisation.schedule import build_schedule
+from engine.optimisation.schedule import build_schedule, short_of_peak
 from loaders.api import FeedrateError
 
 PEAK = 0.4
@@ -169,3 +169,22 @@ def test_a_schedule_that_cannot_be_is_refused_in_one_sentence(settings, message)
     with pytest.raises(FeedrateError) as error:
         OptimConfig(**settings)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+def test_a_warm_up_that_the_run_does_not_outlast_is_told_with_both_numbers(schedule):
+    config = OptimConfig(schedule=schedule, warmup_epochs=5.0, learning_rate=0.4)
+    told = short_of_peak(config, num_epochs=2)
+    rate = build_schedule(config, 2, 10)(19)  # of the last step
+    assert rate == pytest.approx(0.16) and told == (
+        "warning: the warm-up of 5 epochs takes all 2 of this run: the learning rate rises to its end, to 0.16 where"
+        " the peak is 0.4 (--optim.warmup-epochs)"
+    )
+    assert short_of_peak(config, num_epochs=5) is not None and short_of_peak(config, num_epochs=6) is None
+
+
+@pytest.mark.parametrize(("schedule", "epochs"), [("constant", 1.9), ("onecycle", 5.0), ("piecewise", 5.0)])
+def test_nothing_is_told_where_it_ends_in_time_or_there_is_none(schedule, epochs):
+    points = ((0.0, 0.1), (1.0, 1.0)) if schedule == "piecewise" else ()
+    config = OptimConfig(schedule=schedule, warmup_epochs=epochs, points=points)
+    assert short_of_peak(config, num_epochs=2) is None
