@@ -106,7 +106,7 @@ def _assemble(
     plateau = build_plateau(config.optim)
     step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model, plateau)
     progress, lookout = Progress(ranks.device), Lookout(ranks, config.run.log_every_steps)
-    averages, watch = Averages(step.module, config.average, step.windows), LossWatch(ranks.device)
+    averages, watch = Averages(step.module, config.average, step.windows), LossWatch(ranks.device, folder.path)
     identity = identity_of(config, ranks, data)
     best = Best(config.run.best_metric)
     saver = Saver(

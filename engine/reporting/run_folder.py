@@ -11,6 +11,7 @@ checkpoints/    see checkpoint.py
 best.json       the best epoch so far: metric, value, epoch, step and its checkpoint
 weights.safetensors, weights-best.safetensors  at the end, and of the best epoch: see weights.py
 ids-rank<r>.i64 the sample ids trained on, where asked for
+not-finite-rank<r>.txt  the sample ids of the batch whose loss was no number, where they are many
 run.lock        held while a run writes here: see safeguards/run_lock.py
 """
 

@@ -1,5 +1,8 @@
 """Finds the step whose loss is no number, without asking the device at each."""
 
+import contextlib
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -7,6 +10,7 @@ from loaders.api import FeedrateError
 
 from ..dist import Ranks
 
+_MOST_NAMED = 8
 _REMEDY = (
     "lower --optim.learning-rate, clip gradients with --optim.clip-norm, or use --execution.precision bf16;"
     " no checkpoint was written since"
@@ -21,7 +25,9 @@ class LossWatch:
     nothing and is done at each step.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, folder: Path | None = None) -> None:
+        """`folder` takes a list of the batch's samples where it is too long for a sentence."""
+        self._folder = folder
         self._since: list[tuple[int, torch.Tensor]] = []  # step and ids of every batch since the last question
         self._last = (-1, torch.empty(0, dtype=torch.int64))
         self._first = torch.full((), -1, dtype=torch.int64, device=device)  # where in that list
@@ -51,20 +57,28 @@ class LossWatch:
         self.refuse_alarm(ranks)
         if ranks.largest([float(not _is_finite(model))])[0]:
             step, ids = self._last
-            raise FeedrateError(
-                f"at step {step} weights of the model are no numbers any more, {_samples(ids)}: {_REMEDY}"
-            )
+            samples = self._samples(ids, ranks.rank)
+            raise FeedrateError(f"at step {step} weights of the model are no numbers any more, {samples}: {_REMEDY}")
 
     def _finding(self, rank: int) -> tuple[int, str] | None:
         first = int(self._first)
         if first < 0:
             return None
         step, ids = self._since[first]
-        return step, f"the loss is {float(self._loss)} on rank {rank}, {_samples(ids)}"
+        return step, f"the loss is {float(self._loss)} on rank {rank}, {self._samples(ids, rank)}"
 
-
-def _samples(ids: torch.Tensor) -> str:
-    return f"of the samples {', '.join(str(number) for number in ids.tolist())}"
+    def _samples(self, ids: torch.Tensor, rank: int) -> str:
+        """The samples in words; of more than a few the first, and a file with all of them where it can be written."""
+        listed = [str(number) for number in ids.tolist()]
+        if len(listed) <= _MOST_NAMED:
+            return f"of the samples {', '.join(listed)}"
+        where = ""
+        if self._folder is not None:
+            path = self._folder / f"not-finite-rank{rank}.txt"
+            with contextlib.suppress(OSError):
+                path.write_text("\n".join(listed) + "\n")
+                where = f" (all in {path})"
+        return f"of {len(listed)} samples, the first {', '.join(listed[:_MOST_NAMED])}{where}"
 
 
 def _is_finite(model: nn.Module) -> bool:

@@ -33,6 +33,26 @@ def test_the_first_of_several_is_named_with_all_its_samples(losses):
         _watch(losses).refuse_alarm(ONE_RANK)
 
 
+def test_of_many_samples_the_first_are_named_and_a_file_holds_them_all(tmp_path):
+    ids = list(range(500, 4596))
+    watch = LossWatch(torch.device("cpu"), tmp_path)
+    watch.note(7, torch.tensor(ids), torch.tensor(NAN))
+    listed = tmp_path / "not-finite-rank0.txt"
+    first = "500, 501, 502, 503, 504, 505, 506, 507"
+    with pytest.raises(FeedrateError) as raised:
+        watch.refuse_alarm(ONE_RANK)
+    assert str(raised.value).startswith(
+        f"at step 7 the loss is nan on rank 0, of 4096 samples, the first {first} (all in {listed}): lower"
+    )
+    assert [int(line) for line in listed.read_text().splitlines()] == ids
+    model = nn.BatchNorm2d(3)
+    model.weight.data[1] = NAN
+    watch = LossWatch(torch.device("cpu"), tmp_path / "full")  # no such folder: as a disk that takes nothing
+    watch.note(7, torch.tensor(ids), torch.tensor(0.5))
+    with pytest.raises(FeedrateError, match=f"no numbers any more, of 4096 samples, the first {first}: l"):
+        watch.refuse(model, ONE_RANK)
+
+
 def test_infinity_is_no_number_either():
     with pytest.raises(FeedrateError, match="at step 100 the loss is -inf"):
         _watch([-INF, 1.0]).refuse_alarm(ONE_RANK)
