@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..encode import Encoded, Encoding, UndecodableImage, Wanted, encode
 from ..samples import Stored
+from .before_encoding import Doubt, doubt_about
 
 BLOCK_BYTES = tarfile.BLOCKSIZE
 _AS_STORED = Encoding()
@@ -36,17 +37,26 @@ class CheckTask:
 
 @dataclass
 class CheckReport:
-    """What is wrong, one sentence a finding, and the values of the pixels counted: int64 [3, 256]."""
+    """What is wrong, one sentence a finding, and the values of the pixels counted: int64 [3, 256].
+
+    doubts  about those of the samples counted that packing may have encoded
+    """
 
     findings: list[str] = field(default_factory=list)
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, 256), np.int64))
+    doubts: list[Doubt] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class CheckWork:
-    """See `crew.Work`. `all_kept` says that every JPEG is the source's own, so that raw pixels are just its pixels."""
+    """See `crew.Work`.
+
+    all_kept  every JPEG is the source's own, so that raw pixels are just its pixels
+    quality   of those that packing encoded, as the manifest has it; None where it does not say
+    """
 
     all_kept: bool
+    quality: int | None
 
     def read_ahead(self, task: CheckTask) -> None:
         """See `crew.Work`."""
@@ -59,7 +69,7 @@ class CheckWork:
         report = CheckReport()
         for item in range(len(task.labels)):
             at(item)
-            _SampleCheck(task, item, report).run(self.all_kept)
+            _SampleCheck(task, item, report).run(self)
         return report, None
 
     def write(self, kept: None, place: None) -> None:
@@ -74,7 +84,7 @@ class _SampleCheck:
         self._number, self._is_counted = task.first + item, bool(task.counted[item])
         self._report = report
 
-    def run(self, all_kept: bool) -> None:
+    def run(self, work: CheckWork) -> None:
         """Read what has to be looked at, and compare."""
         jpegs, pixels = self._read()
         decoded: dict[str, Encoded] = {}
@@ -89,11 +99,15 @@ class _SampleCheck:
         if len(pixels) == 2 and not np.array_equal(pixels["beton"], pixels["raw"]):
             self._wrong("raw", f"has other pixels than {self._stored['beton'].where()}")
         for name, image in decoded.items():
-            for raw, stored in pixels.items() if all_kept else ():
+            for raw, stored in pixels.items() if work.all_kept else ():
                 if image.pixels is not None and not np.array_equal(image.pixels.ravel(), stored):
                     self._wrong(raw, f"has other pixels than {self._stored[name].where()}")
         if self._is_counted:
-            self._count(decoded, pixels)
+            name = self._count(decoded, pixels)
+            histogram = decoded[name].histogram if name in decoded else None
+            if histogram is not None and not work.all_kept:
+                doubt = doubt_about(jpegs[name], histogram, work.quality)
+                self._report.doubts += [] if doubt is None else [doubt]
 
     def _read(self) -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.uint8]]]:
         """By format: JPEGs, and raw pixels, which are left out where there is nothing to compare them with."""
@@ -144,8 +158,8 @@ class _SampleCheck:
             self._wrong(name, f"is {image.width}×{image.height} px and {width}×{height} px in the table")
         return image
 
-    def _count(self, decoded: Mapping[str, Encoded], pixels: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Add the values of the sample's pixels, once."""
+    def _count(self, decoded: Mapping[str, Encoded], pixels: Mapping[str, NDArray[np.uint8]]) -> str:
+        """Add the values of the sample's pixels, once; returns the format that they were taken from, "" for none."""
         for name in _PIXELS_OF:
             histogram = decoded[name].histogram if name in decoded else None
             if name in pixels and pixels[name].size == 3 * self._size[0] * self._size[1]:
@@ -153,7 +167,8 @@ class _SampleCheck:
                 histogram = encode(pixels[name], self._size, _AS_STORED, wanted).histogram
             if histogram is not None:
                 self._report.histogram += histogram
-                return
+                return name
+        return ""
 
     def _wrong(self, name: str, complaint: str) -> None:
         self._report.findings.append(f"{self._stored[name].where()}, {complaint}")

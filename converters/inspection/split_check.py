@@ -20,11 +20,12 @@ from ..formats.shards import index_lines
 from ..packing import channel_statistics
 from ..progress import Phase
 from ..samples import Stored
+from .before_encoding import Doubt, statistics_bounds
 from .check_tasks import CheckTasks, PackedRecords
 from .image_check import CheckReport, CheckTask, CheckWork
 
 _MOST_NAMED = 20  # samples of a split that are named; the others are counted
-_LARGEST_DIFFERENCE = 5.0  # of 255, between statistics of pixels before and after they were encoded
+_ROUNDED = 1e-6  # statistics of the very pixels that were counted differ by less
 REMEDY = "pack it again"
 
 Columns = Mapping[str, NDArray[np.int64]]  # labels, widths and heights, [N] each
@@ -37,11 +38,13 @@ class _Seen:
         self.named: list[str] = []
         self.num_wrong = 0
         self.histogram = np.zeros((3, 256), np.int64)
+        self.doubts: list[Doubt] = []
 
     def add(self, report: CheckReport) -> None:
         self.named += report.findings[: _MOST_NAMED - len(self.named)]
         self.num_wrong += len(report.findings)
         self.histogram += report.histogram
+        self.doubts += report.doubts
 
 
 class SplitCheck:
@@ -124,10 +127,12 @@ class SplitCheck:
             stored: Stored = next(iter(tasks[number].stored.values()))[max(0, item)]
             return stored.where()
 
-        all_kept = self._manifest.source.get("num_original", {}).get(self._split) == num_samples
+        num_original = self._num_original()
+        quality = self._manifest.settings.get("quality")
+        work = CheckWork(num_original == num_samples, quality if quality in range(1, 101) else None)
         with (
             phase(f"compare {self._split}", num_samples) as advance,
-            closing(run_in_order(CheckWork(all_kept), tasks, num_workers, place, describe)) as done,
+            closing(run_in_order(work, tasks, num_workers, place, describe)) as done,
         ):
             for number in done:
                 advance(tasks.num_samples(number), tasks.num_bytes(number))
@@ -138,8 +143,23 @@ class SplitCheck:
                 f"{self._folder}: '{self._split}' has {seen.num_wrong - len(seen.named):,} more findings about samples"
             )
         if counted.any() and not seen.num_wrong:
-            is_exact = all_kept or "raw" in opened or any(records.is_raw.all() for records in opened.values())
-            self.findings += self._statistics_findings(seen.histogram, is_exact)
+            num_encoded: int | None = num_samples - (num_original or 0)
+            # that many JPEGs with this packer's tables: then it made them, unless it only coded them anew (restarts)
+            if num_original is not None and not self._manifest.settings.get("restarts"):
+                all_made = num_encoded == (len(seen.doubts) if counted.all() else num_samples)
+                num_encoded = None if all_made else num_encoded
+            self.findings += self._statistics_findings(seen, num_encoded)
+
+    def _num_original(self) -> int | None:
+        """How many images kept their bytes; None where the manifest does not say. A number that cannot be is found."""
+        num_samples, told = self._packed.num_samples, self._manifest.source.get("num_original", {}).get(self._split)
+        if told is None or (isinstance(told, int) and 0 <= told <= num_samples):
+            return told
+        self.findings.append(
+            f"{self._folder / MANIFEST_NAME} says that {told} of the {num_samples:,} images of '{self._split}' kept"
+            f" their bytes: {REMEDY}"
+        )
+        return None
 
     def _counted(self) -> NDArray[np.bool_]:
         """bool [N]: whose pixels the statistics came from; none where that cannot be told any more."""
@@ -152,12 +172,12 @@ class SplitCheck:
             counted[::every] = True
         return counted
 
-    def _statistics_findings(self, histogram: NDArray[np.int64], is_exact: bool) -> Iterator[str]:
+    def _statistics_findings(self, seen: _Seen, num_encoded: int | None) -> Iterator[str]:
         statistics = self._manifest.statistics
-        found = np.array(channel_statistics(histogram))
+        found = np.array(channel_statistics(seen.histogram))
         told = np.array([statistics.mean, statistics.std])
-        allowed = 1e-6 if is_exact else _LARGEST_DIFFERENCE
-        if not np.abs(found - told).max() <= allowed:
+        lowest, highest = statistics_bounds(seen.histogram, seen.doubts, num_encoded)
+        if not ((lowest - _ROUNDED <= told) & (told <= highest + _ROUNDED)).all():
             mean, std = (", ".join(f"{value:.2f}" for value in values) for values in found)
             yield (
                 f"{self._folder / MANIFEST_NAME} has statistics that are not those of its '{self._split}' split"
