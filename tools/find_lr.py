@@ -38,6 +38,7 @@ from tools.plots import lr_sweep
 from tools.plots.picture import save
 
 _DEFAULTS = SweepSettings()
+_REMEDY = "make room, mend its permissions, or give another --run.folder"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,9 +53,9 @@ def main(arguments: Sequence[str]) -> int:
         display = Display(ranks.is_main)
         swept = find_learning_rates(config, ranks, settings, display.say)
         suggestion = suggest(swept)
+        _tell(display, swept, suggestion)  # first: this cannot fail for a full disk
         if ranks.is_main:
             _write(Path(config.run.folder) / config.name / "lr-finder", swept, suggestion, config)
-        _tell(display, swept, suggestion)
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -78,15 +79,19 @@ def _options() -> OwnOptions:
 
 
 def _write(folder: Path, swept: Sweep, suggestion: Suggestion | None, config: Config) -> None:
-    save(lr_sweep.figure_of(swept, suggestion, config.name), folder / "sweep.png")
+    """Raises FeedrateError where the folder cannot be written."""
+    save(lr_sweep.figure_of(swept, suggestion, config.name), folder / "sweep.png", _REMEDY)
     content = {
         "suggestion": None if suggestion is None else dataclasses.asdict(suggestion),
         **dataclasses.asdict(swept),
         "smoothed": swept.smoothed().tolist(),
         "config": dataclasses.asdict(config),
     }
-    with atomic_file(folder / "sweep.json") as file:
-        file.write(json.dumps(content, indent=1).encode() + b"\n")
+    try:
+        with atomic_file(folder / "sweep.json") as file:
+            file.write(json.dumps(content, indent=1).encode() + b"\n")
+    except OSError as error:
+        raise FeedrateError(f"{folder / 'sweep.json'} cannot be written: {error.strerror}; {_REMEDY}") from error
     print(f"written to {folder / 'sweep.png'} and sweep.json")
 
 

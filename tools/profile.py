@@ -33,6 +33,7 @@ import dataclasses
 import importlib
 import os
 import signal
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -40,6 +41,7 @@ from engine.command_line import OwnOptions
 from engine.config import Config
 from engine.data import data_path_to_open
 from engine.dist import Ranks, run_and_end, start_ranks, stop_ranks
+from engine.profiler.record import Profile
 from engine.profiler.reports.files import write_reports
 from engine.profiler.reports.terminal import print_profile
 from engine.profiler.session import Budget, profile
@@ -53,6 +55,7 @@ COMMANDS = {"compare": "tools.profiling.compare", "self-test": "tools.profiling.
 
 GENERATED = Path("data/generated")
 NUM_GENERATED = {"train": 512, "val": 64}
+_UNWRAPPED_COLUMNS = 1000  # more than any line has
 
 
 def main(arguments: list[str]) -> int:
@@ -65,7 +68,7 @@ def main(arguments: list[str]) -> int:
     own.add_argument("--minutes", type=float, default=default.minutes, help=f"for all (default {default.minutes:g})")
     own.add_argument("--rounds", type=int, default=default.rounds, help=f"of everything (default {default.rounds})")
     what_if.add_options(own)
-    console = Console(highlight=False, soft_wrap=True, quiet=rank != 0)
+    console = Console(highlight=False, soft_wrap=True, quiet=rank != 0, width=_width())
     kept = ""
     try:
         chosen, read_config = own.split(arguments)
@@ -78,15 +81,17 @@ def main(arguments: list[str]) -> int:
             tell = _teller(console, status)
             measured = profile(config, ranks, budget, environment(), tell)
             folder = Path(config.run.folder) / config.name / "profile"
-            if rank == 0:
-                write_reports(folder, measured)  # what comes now takes minutes, and may fail
-            kept = f"{folder} holds what was measured, without predictions"
+            if rank == 0:  # what comes now takes minutes, and may fail
+                _, failed = _write(folder, measured)
+                kept = "" if failed else f"{folder} holds what was measured, without predictions"
             measured = what_if.with_predictions(measured, config, ranks, budget, wishes, tell)
         stop_ranks()
         if rank == 0:
-            written = write_reports(folder, measured)
-            kept = f"{folder} holds all of it"
+            written, failed = _write(folder, measured)
+            kept = kept if failed else f"{folder} holds all of it"
             print_profile(console, measured)
+            if failed:  # told when what was measured is
+                raise failed
             console.print(f"written to {', '.join(map(str, written))}", markup=False)
     except FeedrateError as error:
         print(f"error{f' (rank {rank})' if rank else ''}: {error}{kept and f'; {kept}'}", file=sys.stderr)
@@ -95,6 +100,17 @@ def main(arguments: list[str]) -> int:
         print(f"interrupted: {kept or 'nothing was written'}", file=sys.stderr)
         return 130
     return 0
+
+
+def _write(folder: Path, measured: Profile) -> tuple[list[Path], FeedrateError | None]:
+    """The report's files, and why they could not be written, if so."""
+    try:
+        return write_reports(folder, measured), None
+    except OSError as error:
+        return [], FeedrateError(
+            f"{error.filename or folder} cannot be written ({error.strerror}): make room, mend its permissions, or give"
+            " another --run.folder"
+        )
 
 
 def _other_command(arguments: list[str]) -> int:
@@ -111,14 +127,24 @@ def _other_command(arguments: list[str]) -> int:
         return 130
 
 
-def _teller(console: Console, status):
-    """Show each phase as it begins: in place on a terminal, as a line elsewhere."""
+def _width() -> int | None:
+    """The terminal's own or what COLUMNS says; where there is neither, lines are as long as they come."""
+    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNWRAPPED_COLUMNS
+
+
+def _teller(console: Console, status) -> Callable[[str], None]:
+    """Show each phase as it begins: in place on a terminal, as a line elsewhere, where a round is one line."""
+    last = ""
 
     def tell(text: str) -> None:
-        if console.is_terminal and text.startswith(("round", "once")):
-            status.update(text)
-        else:
+        nonlocal last
+        if not text.startswith(("round", "once")):
             console.print(text, markup=False)
+        elif console.is_terminal:
+            status.update(text)
+        elif (turn := text.split(":")[0]) != last:
+            last = turn
+            console.print(turn, markup=False)
 
     return tell
 

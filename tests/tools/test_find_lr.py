@@ -44,3 +44,12 @@ def test_a_bad_word_gives_one_sentence_and_status_2(arguments, message, capsys):
     assert find_lr.main(arguments) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_costs_no_suggestion_and_is_one_sentence(image_folder, tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    done = python(FIND_LR, *_FEW, *short_options(image_folder, tmp_path / "runs"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "12 updates; it went on to its end" in done.stdout and "sugges" in done.stdout
+    assert done.stderr.startswith("error: ") and "--out" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("or give another --run.folder")

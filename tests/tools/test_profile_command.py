@@ -131,6 +131,41 @@ def test_who_interrupts_what_it_prints_gets_no_traceback(monkeypatch, tmp_path, 
     assert capfd.readouterr().err == f"interrupted: {folder} holds all of it\n" and (folder / "report.html").exists()
 
 
+def test_a_report_that_cannot_be_written_is_one_sentence_and_the_result_is_printed_all_the_same(
+    monkeypatch, tmp_path, capfd
+):
+    command = _command()
+    monkeypatch.setattr(command, "start_ranks", lambda device: ONE_RANK)
+    monkeypatch.setattr(command, "profile", lambda *_: full())
+    monkeypatch.setattr(command.what_if, "with_predictions", lambda measured, *_: measured)
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    assert command.main(["--run.folder", str(tmp_path / "runs"), "--name", "a", "--data.path", str(tmp_path)]) == 2
+    told = capfd.readouterr()
+    assert full().verdict.sentence in told.out and "written to" not in told.out
+    assert "runs/a/profile cannot be written (Not a directory): make room, " in told.err
+    assert told.err.endswith(" give another --run.folder\n") and told.err.count("\n") == 1
+
+
+def test_off_a_terminal_a_round_is_one_line_and_lines_of_the_report_are_not_wrapped(monkeypatch, tmp_path, capfd):
+    command = _command()
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    def measured(config, ranks, budget, environment, tell):
+        for turn in ("once, uncounted", "round 1 of 2", "round 2 of 2"):
+            for part in ("the step alone", "the loader alone, 1 worker"):
+                tell(f"{turn}: {part}")
+        return full()
+
+    monkeypatch.setattr(command, "start_ranks", lambda device: ONE_RANK)
+    monkeypatch.setattr(command, "profile", measured)
+    monkeypatch.setattr(command.what_if, "with_predictions", lambda measured, *_: measured)
+    assert command.main(["--run.folder", str(tmp_path), "--name", "a", "--data.path", str(tmp_path)]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[:3] == ["once, uncounted", "round 1 of 2", "round 2 of 2"]
+    assert not any(line.startswith(("once", "round")) for line in lines[3:])
+    assert len(full().verdict.sentence) > 80 and full().verdict.sentence in lines
+
+
 @pytest.mark.parametrize("words", [["compare", "a", "b"], ["self-test", "--list"]])
 def test_who_interrupts_its_other_commands_gets_none_either(monkeypatch, capfd, words):
     command = _command()
