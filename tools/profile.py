@@ -55,7 +55,6 @@ COMMANDS = {"compare": "tools.profiling.compare", "self-test": "tools.profiling.
 
 GENERATED = Path("data/generated")
 NUM_GENERATED = {"train": 512, "val": 64}
-_UNWRAPPED_COLUMNS = 1000  # more than any line has
 
 
 def main(arguments: list[str]) -> int:
@@ -68,7 +67,7 @@ def main(arguments: list[str]) -> int:
     own.add_argument("--minutes", type=float, default=default.minutes, help=f"for all (default {default.minutes:g})")
     own.add_argument("--rounds", type=int, default=default.rounds, help=f"of everything (default {default.rounds})")
     what_if.add_options(own)
-    console = Console(highlight=False, soft_wrap=True, quiet=rank != 0, width=_width())
+    console = Console(highlight=False, soft_wrap=True, quiet=rank != 0)
     kept = ""
     try:
         chosen, read_config = own.split(arguments)
@@ -125,11 +124,6 @@ def _other_command(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # what they write is whole or not there
         return 130
-
-
-def _width() -> int | None:
-    """The terminal's own or what COLUMNS says; where there is neither, lines are as long as they come."""
-    return None if sys.stdout.isatty() or "COLUMNS" in os.environ else _UNWRAPPED_COLUMNS
 
 
 def _teller(console: Console, status) -> Callable[[str], None]:

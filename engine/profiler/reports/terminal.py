@@ -39,7 +39,7 @@ def print_profile(console: Console, profile: Profile) -> None:
     """Print the report.
 
     Where it would not fit the screen, the smallest stages share a line, and some predictions and the ends of long notes
-    are left to the page.
+    are left to the page. A console that is no terminal and wraps softly gets each sentence in one line.
     """
     width = console.options.max_width
     wanted = min(len(profile.what_if), _FEWEST_PREDICTIONS) + (2 if profile.what_if else 0)
@@ -50,7 +50,11 @@ def print_profile(console: Console, profile: Profile) -> None:
         if room >= wanted:
             break
     for part in (*above, *_what_if(profile, width, max(room, 2)), *below):
-        console.print(part, soft_wrap=False)
+        if isinstance(part, Table) or console.is_terminal or not console.soft_wrap:
+            console.print(part, soft_wrap=False)
+        else:
+            text = part.renderable if isinstance(part, Padding) else None  # _indented, which would be cut off
+            console.print(Text.assemble("  ", text) if isinstance(text, Text) else part)
 
 
 def _above(profile: Profile, width: int, smallest: float, most_of_a_note: int) -> list[RenderableType]:

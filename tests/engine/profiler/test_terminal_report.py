@@ -10,7 +10,7 @@ from engine.profiler.reports.terminal import SCREEN_LINES, print_profile
 
 
 def shown(profile, width=80):
-    console = Console(width=width, highlight=False, soft_wrap=True, force_terminal=False)
+    console = Console(width=width, highlight=False, soft_wrap=True, force_terminal=True, color_system=None)
     with console.capture() as captured:
         print_profile(console, profile)
     return captured.get().splitlines()
@@ -30,6 +30,16 @@ def test_it_fits_one_screen_with_the_verdict_at_the_top(profile, width):
     assert len(lines) < SCREEN_LINES
     assert max(map(len, lines)) <= width
     assert " ".join(line.strip() for line in lines).startswith(profile.verdict.sentence)
+
+
+def test_in_a_pipe_no_sentence_is_wrapped_or_cut():
+    console = Console(width=80, highlight=False, soft_wrap=True, force_terminal=False)
+    with console.capture() as captured:
+        print_profile(console, full())
+    lines = captured.get().splitlines()
+    assert full().verdict.sentence in lines and len(full().verdict.sentence) > 80
+    (small,) = (line for line in lines if line.startswith("  small: "))
+    assert len(small) > 80 and small.endswith("other 1.0%")
 
 
 def test_the_verdict_is_bold_and_stands_first():
