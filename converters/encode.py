@@ -60,10 +60,6 @@ class Encoding:
         if not 0 <= self.jpeg_share <= 1:
             raise FeedrateError(f"--jpeg-share {self.jpeg_share} is outside 0 … 1: give a share, say 0.5")
 
-    def may_keep(self) -> bool:
-        """Whether images may be stored with the bytes they came with."""
-        return self.write_mode != "raw"
-
 
 @dataclass(frozen=True)
 class Wanted:

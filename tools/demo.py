@@ -2,7 +2,8 @@
 
 python tools/demo.py
 
-Each step is the command a user would type, shown before it runs. What exists already is used again.
+Each step is the command a user would type, shown before it runs. Photos that exist already are used again, the demo's
+own runs (runs/demo-*) are made anew.
 """
 
 import sys
@@ -16,12 +17,14 @@ from engine.safeguards.early_end import end_early, end_early_no_more
 if __name__ == "__main__":
     end_early()  # the imports below take seconds
 
+import argparse
 import os
 import shlex
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -33,7 +36,9 @@ from rich.table import Table
 
 from engine.profiler.record import Profile
 from engine.profiler.record_json import read_profile
+from loaders.errors import FeedrateError
 from tools.benchmarks import json_lines
+from tools.benchmarks.arguments import Parser
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path("data/demo")
@@ -45,8 +50,13 @@ STOP_AFTER_STEPS = 100  # in the middle of the third epoch
 console = Console(highlight=False, soft_wrap=True)
 
 
-def main() -> int:
-    """Run the demo; returns its exit status: 0 done, else that of the step that failed."""
+def main(arguments: Sequence[str]) -> int:
+    """Run the demo; returns its exit status: 0 done, 1 a step failed, 2 unknown words, 130 interrupted."""
+    try:
+        Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(arguments)
+    except FeedrateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     started = time.perf_counter()
     os.chdir(REPOSITORY)
     try:
@@ -183,4 +193,4 @@ def draw(epochs: dict[str, list[dict[str, Any]]], profiles: dict[str, Profile], 
 
 if __name__ == "__main__":
     end_early_no_more()
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -47,6 +47,24 @@ def test_other_failures_of_packing_end_the_demo(commands, ends):
     assert caught.value.returncode == ends[-1] and len(commands) == len(ends)
 
 
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["--quick"], ["again"]])
+def test_words_start_nothing_and_remove_nothing(commands, monkeypatch, capsys, words):
+    monkeypatch.setattr(demo, "train", lambda loader, interrupt: commands.append(["train"]))
+    monkeypatch.setattr(demo, "profile", lambda loader: commands.append(["profile"]))
+    monkeypatch.setattr(demo, "report", lambda seconds: None)
+    monkeypatch.setattr(demo.os, "chdir", lambda path: None)
+    if words[0] in ("--help", "-h"):
+        with pytest.raises(SystemExit, match="0"):
+            demo.main(words)
+        assert "python tools/demo.py" in capsys.readouterr().out
+    else:
+        assert demo.main(words) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: ") and words[0] in told and told.count("\n") == 1
+    assert commands == []
+    assert demo.main([]) == 0 and len(commands) == 5  # pack, and train and profile with two loaders
+
+
 def test_make_clean_takes_away_what_the_demo_makes_and_no_other_run():
     command = ["make", "-n", "--no-print-directory", "clean"]  # tests may be run by make themselves
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,8 +60,3 @@ def _write_shard(path: Path, jpegs: list[bytes], start: int, stop: int) -> None:
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
     os.replace(partial, path)
-
-
-def remove_shards(folder: Path) -> None:
-    """Remove what `write_shards` wrote."""
-    shutil.rmtree(folder, ignore_errors=True)
