@@ -7,6 +7,7 @@ import pytest
 import torch
 from short_runs import ONE_RANK, run_to_end
 
+from converters.options import parse, settings_of
 from engine.command_line import PRESETS, load_preset
 from engine.model import image_sizes, prepare_model
 from engine.models.blur_pool import _Blurs
@@ -31,6 +32,17 @@ def test_a_preset_states_its_command_hardware_and_result(name):
         assert re.search(rf"^# {word}  ", header, re.MULTILINE), word
     assert f"--config {name}\n" in header + "\n" or f"--config {name} " in header or name == "demo"
     assert re.search(r"\d %|not known|see ", header.split("# result")[1])
+
+
+def test_a_preset_trains_on_what_its_command_packs_and_no_other_command_packs_otherwise_to_there():
+    packed: dict[str, set[str]] = {}
+    for name in NAMES:
+        for words in re.findall(r"^#.* python tools/convert\.py (.+)$", _header(name), re.MULTILINE):
+            chosen = parse(words.split(), "")
+            assert str(chosen.out) in (path := load_preset(name).data.path, f"{path}-packed"), name
+            packed.setdefault(str(chosen.out), set()).add(repr(settings_of(chosen)))
+    assert {"data/imagenet-packed", "data/imagenet-500", "data/imagenet-400", "data/imagenet-256"} <= packed.keys()
+    assert all(len(settings) == 1 for settings in packed.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
