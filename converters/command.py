@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from loaders.errors import FeedrateError
-from loaders.manifest import WORK_FOLDER
+from loaders.manifest import WORK_FOLDER, PackedSplit
 from loaders.records import open_records
 
+from .byte_counts import disk_bytes, readable_bytes
 from .estimate import Estimate
 from .generated.photos import check_recipe, write_photos
-from .options import DATASETS, parse, rules_of, settings_of
+from .options import DATASETS, NUM_CLASSES, parse, rules_of, settings_of
 from .packing import Packed, pack
 from .presets import PRESETS
 from .progress import shown_phase
@@ -87,15 +88,14 @@ def _pack(chosen: argparse.Namespace) -> None:
     options = SourceOptions(getattr(chosen, "val_fraction", None), chosen.seed, chosen.on_bad)
     splits = open_source(chosen.command, chosen.source, options, shown_phase)
     _tell_of(chosen.source, splits)
+    _tell_of_classes(chosen.command, chosen.source, splits)
 
     def tell(needed: Mapping[str, Estimate]) -> None:
         if chosen.preset:
             print(f"preset {chosen.preset}: {PRESETS[chosen.preset].purpose}")
         for split, cost in needed.items():
-            print(
-                f"{split}: {len(splits[split]):,} samples will take about {cost.num_bytes / 1e6:,.1f} ±"
-                f" {2 * cost.standard_error / 1e6:,.1f} MB (estimated from {cost.num_probed})"
-            )
+            size = readable_bytes(cost.num_bytes, 2 * cost.standard_error)
+            print(f"{split}: {len(splits[split]):,} samples will take about {size} (estimated from {cost.num_probed})")
 
     started_s = time.monotonic()
     source = {"dataset": chosen.command, "path": str(chosen.source.resolve())}
@@ -116,9 +116,28 @@ def _tell_of(source: Path, splits: Mapping[str, Samples]) -> None:
         print(f"{source}: left out, since no split has them: {', '.join(map(str, names[:_MOST_NAMES]))}{more}")
     for split, samples in splits.items():
         if samples.num_ignored:
-            print(f"{split}: {samples.num_ignored:,} files ignored, since by their names they are no images")
+            suffixes = _suffixes(samples.notes.get("ignored_suffixes"))
+            print(f"{split}: {samples.num_ignored:,} files ignored, since by their names they are no images{suffixes}")
         if num_outside := samples.notes.get("num_images_outside_class_folders"):
             print(f"{split}: {num_outside:,} images ignored, since they lie in no class folder")
+
+
+def _suffixes(counts: object) -> str:
+    """Of the files that were ignored, where they are known: a set of a form that is not read shows by that."""
+    if not isinstance(counts, dict):
+        return ""
+    named = [f"{num:,} {suffix or 'without a suffix'}" for suffix, num in list(counts.items())[:_MOST_NAMES]]
+    return f" ({', '.join(named)}{', …' if len(counts) > _MOST_NAMES else ''})"
+
+
+def _tell_of_classes(dataset: str, source: Path, splits: Mapping[str, Samples]) -> None:
+    """Warn where there are not as many as the data set has; it may be a part of it on purpose."""
+    expected, num_classes = NUM_CLASSES.get(dataset), len(next(iter(splits.values())).classes)
+    if expected not in (None, num_classes):
+        print(
+            f"warning: {source} has {num_classes:,} classes and {dataset} {expected:,}: packed as it is, which is right"
+            " for a part of it alone"
+        )
 
 
 def _generate(chosen: argparse.Namespace) -> None:
@@ -136,11 +155,12 @@ def _report(out: Path, packed: Packed, seconds: float) -> None:
     for name, split in manifest.splits.items():
         num_samples += split.num_samples
         for kind, files in split.formats.items():
-            size = sum(file.num_bytes for file in files)
+            size = disk_bytes(out / file.name for file in files)
             which = files[0].name if len(files) == 1 else f"{files[0].name} … {files[-1].name}"
-            print(f"{out / which}: {split.num_samples:,} samples, {size / 1e6:,.1f} MB ({kind})")
+            print(f"{out / which}: {split.num_samples:,} samples, {readable_bytes(size)} on disk ({kind})")
         if split.num_bad:
             print(f"{name}: {split.num_bad:,} bad samples left out, listed in {out / 'bad_samples.jsonl'}")
+            _tell_of_emptied(name, split, manifest.classes)
     statistics = manifest.statistics
     mean, std = (", ".join(f"{value:.2f}" for value in of) for of in (statistics.mean, statistics.std))
     print(f"{len(manifest.classes):,} classes; mean {mean}, std {std} (red, green, blue of '{statistics.split}')")
@@ -149,6 +169,16 @@ def _report(out: Path, packed: Packed, seconds: float) -> None:
     if not packed.was_there:
         print(f"{seconds:,.1f} s, {num_samples / seconds:,.0f} img/s")
     print(f"train with it: python engine/train.py --data.path {shlex.quote(str(out))}")
+
+
+def _tell_of_emptied(name: str, split: PackedSplit, classes: Sequence[str]) -> None:
+    """Warn of classes that nothing is left of to train with."""
+    empty = [repr(classes[label]) for label, num in enumerate(split.samples_per_class) if not num]
+    if name == "train" and empty:
+        more = f" and {len(empty) - _MOST_NAMES:,} more" if len(empty) > _MOST_NAMES else ""
+        print(
+            f"warning: no sample is left in '{name}' of {len(empty):,} classes: {', '.join(empty[:_MOST_NAMES])}{more}"
+        )
 
 
 def _verify(chosen: argparse.Namespace) -> None:
@@ -162,7 +192,8 @@ def _verify(chosen: argparse.Namespace) -> None:
             f"{chosen.folder} is not what its manifest says ({len(found.findings)} wrong, as above):"
             " mend it or pack it again"
         )
-    print(f"{chosen.folder}: {found.num_samples:,} samples, {found.num_bytes / 1e6:,.1f} MB: all as the manifest says")
+    size = readable_bytes(found.num_bytes)
+    print(f"{chosen.folder}: {found.num_samples:,} samples, {size} read: all as the manifest says")
 
 
 def _show(chosen: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
 from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, parse_manifest, read_manifest
 
+from .byte_counts import readable_bytes
 from .formats.outputs import sync
 
 BAD_SAMPLES_NAME = "bad_samples.jsonl"
@@ -118,12 +119,21 @@ def publish(out: Path) -> Manifest | None:
     return manifest
 
 
+def require_packed(folder: Path) -> None:
+    """Raise FeedrateError where the folder holds nothing that was packed to its end."""
+    if (folder / MANIFEST_NAME).is_file():
+        return
+    if (folder / WORK_FOLDER).is_dir():
+        raise FeedrateError(f"{folder} was never packed to its end: give the same packing command again to go on")
+    raise FeedrateError(f"{folder} has no {MANIFEST_NAME}: give a packed folder, what --out named when packing")
+
+
 def no_space(out: Path, num_bytes: float) -> FeedrateError:
     """The sentence for a disk that is full, or will be; `num_bytes` are needed in all."""
     free = shutil.disk_usage(out).free
     return FeedrateError(
-        f"{out} needs about {num_bytes / 1e9:,.2f} GB and its disk has {free / 1e9:,.2f} GB free: free some and"
-        " give the same command again, give another --out, or store less (--preset 256)"
+        f"{out} needs about {readable_bytes(num_bytes)} and its disk has {readable_bytes(free)} free: free some"
+        " and give the same command again, give another --out, or store less (--preset 256)"
     )
 
 

@@ -27,6 +27,7 @@ DATASETS = {  # name: default of --source, of --out (None: beside the source), o
     ),
     "synthetic": (None, "data/synthetic", "jpg", "photos of ten things, generated here: no data needed"),
 }
+NUM_CLASSES = {"imagenet": 1000, "cifar10": 10, "cifar100": 100}
 READERS = {
     "verify": "read a packed folder again and compare everything with its manifest",
     "show": "tell what a packed folder holds, and draw a sheet of its samples",

@@ -18,6 +18,7 @@ from loaders.errors import FeedrateError
 from loaders.manifest import WORK_FOLDER, Manifest, PackedFile, PackedSplit, Statistics, write_manifest
 from loaders.sample_table import table_name, write_table
 
+from .byte_counts import disk_bytes
 from .encode import Encoding
 from .estimate import Estimate, estimate
 from .folder import BAD_SAMPLES_NAME, begin, claimed, is_full_disk, no_space, publish
@@ -287,7 +288,7 @@ def _measured(path: Path, digests: Mapping[Path, str | OSError]) -> PackedFile:
 
 def _check_space(out: Path, needed: Mapping[str, Estimate]) -> None:
     """Refuse a disk that cannot hold what is still to be written. Raises FeedrateError."""
-    written = sum(path.stat().st_blocks * 512 for path in (out / WORK_FOLDER).iterdir())
+    written = disk_bytes((out / WORK_FOLDER).iterdir())
     surely = sum(part.at_least for part in needed.values()) - written
     if shutil.disk_usage(out).free < surely:
         raise no_space(out, sum(part.num_bytes for part in needed.values()))

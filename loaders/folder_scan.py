@@ -27,6 +27,7 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff",
 _HEAD_BYTES = 4096  # holds the size in 9 of 10 JPEGs; in the others a preview or a colour profile comes first
 _NUM_THREADS = 8  # for disks that answer slowly but many at once: 50,000 files a second from memory, as 1 thread does
 _FILES_AT_ONCE = 1024
+_MOST_NAMED = 5  # of the images that cannot be read
 _COLUMNS = {"ends": np.int64, "num_bytes": np.int64, "mtimes_ns": np.int64, "widths": np.int32, "heights": np.int32}
 
 
@@ -114,7 +115,7 @@ def walk_class(folder: Path, class_name: str, listener: WalkListener | None = No
 def measured(folder: Path, table: FileTable, progress: ScanProgress | None) -> FileTable:
     """The table with all sizes: those of unchanged files from the cache, the others read now and remembered.
 
-    Raises FeedrateError naming the first file that has none, and how many more there are.
+    Raises FeedrateError naming the first files that have none, and how many more there are.
     """
     cache = _cache_path(folder)
     table = _with_known_sizes(table, _load(cache))
@@ -124,11 +125,11 @@ def measured(folder: Path, table: FileTable, progress: ScanProgress | None) -> F
     failures = _read_sizes(folder, table, unknown, progress)
     _save(cache, table)  # also when some failed: after mending them, the rest need not be read again
     if failures:
-        first = min(failures)
-        others = f", and {len(failures) - 1:,} more images" if len(failures) > 1 else ""
+        named = [f"{folder / os.fsdecode(table.name(i))} ({failures[i]})" for i in sorted(failures)[:_MOST_NAMED]]
+        more = f" and {len(failures) - len(named):,} more" if len(failures) > len(named) else ""
         raise FeedrateError(
-            f"{folder / os.fsdecode(table.name(first))}{others} cannot be read as an image ({failures[first]}):"
-            " mend or remove it"
+            f"{', '.join(named)}{more} cannot be read as images: mend or remove them, or pack the folder without"
+            " them (python tools/convert.py folder --on-bad skip)"
         )
     return table
 

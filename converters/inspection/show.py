@@ -13,6 +13,8 @@ from loaders.errors import FeedrateError
 from loaders.manifest import Manifest, read_manifest
 from loaders.packed_folder import FORMATS, open_packed
 
+from ..byte_counts import readable_bytes
+from ..folder import require_packed
 from .contact_sheet import TRAINING_VIEW, draw_sheet, first_rows, write_sheet
 from .facts import facts, printable
 from .summary import (
@@ -48,6 +50,7 @@ def show(folder: Path, console: Console, sheet: Path | None, num_samples: int = 
 
     Raises FeedrateError for a folder that is not whole, and for a sheet that cannot be drawn or written.
     """
+    require_packed(folder)
     manifest = read_manifest(folder)
     place = sheet_path(folder) if sheet is None else sheet
     if place.resolve().parent == folder.resolve():
@@ -213,14 +216,3 @@ def _kind(form: FormatSummary, split: SplitSummary) -> str:
     if form.name != "beton":
         return form.name
     return {0: "beton, JPEG", split.num_samples: "beton, pixels"}.get(form.num_raw, "beton, mixed")
-
-
-def readable_bytes(num_bytes: float) -> str:
-    """In the unit that suits: 999 B, 12.3 kB, 4.5 GB."""
-    if num_bytes < 999.5:
-        return f"{num_bytes:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        num_bytes /= 1000
-        if num_bytes < 999.95:
-            return f"{num_bytes:.1f} {unit}"
-    return f"{num_bytes / 1000:,.1f} TB"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from loaders.manifest import Manifest, PackedSplit
 from loaders.packed_folder import open_packed
 
+from ..byte_counts import disk_bytes
 from .check_tasks import PackedRecords
 
 # Decoding on one core, libjpeg-turbo to RGB: what the data cost and what the pixels cost. Fitted, see docs/LOG.md.
@@ -25,7 +26,7 @@ HistogramRows = list[tuple[str, int]]  # (label, samples), without the empty row
 class FormatSummary:
     """One format of a split.
 
-    disk_bytes  of its files;  num_raw  samples stored as pixels
+    disk_bytes  that its files take of their disk;  num_raw  samples stored as pixels
     mean_bytes, median_bytes, p99_bytes, largest_bytes  that a sample takes
     decode_s    a sample, on average, on one core: estimated from bytes and pixels of those that are JPEGs
     """
@@ -75,7 +76,7 @@ def _summary(folder: Path, name: str, split: PackedSplit) -> SplitSummary:
     for format_name, files in split.formats.items():
         records = open_packed(folder, name, format_name)
         assert isinstance(records, PackedRecords)
-        formats.append(_format(format_name, records, len(files), sum(file.num_bytes for file in files)))
+        formats.append(_format(format_name, records, len(files), disk_bytes(folder / file.name for file in files)))
         widths, heights = records.widths, records.heights
         records.close()
     sides, counts = np.unique(np.maximum(widths, heights), return_counts=True)
@@ -91,14 +92,14 @@ def _summary(folder: Path, name: str, split: PackedSplit) -> SplitSummary:
     )
 
 
-def _format(name: str, records: PackedRecords, num_files: int, disk_bytes: int) -> FormatSummary:
+def _format(name: str, records: PackedRecords, num_files: int, on_disk: int) -> FormatSummary:
     sizes, is_jpeg = records.sizes, ~records.is_raw
     median, p99 = np.percentile(sizes, [50, 99])
     num_pixels = records.widths.astype(np.int64) * records.heights
     return FormatSummary(
         name,
         num_files,
-        disk_bytes,
+        on_disk,
         num_raw=int(records.is_raw.sum()),
         mean_bytes=float(sizes.mean()),
         median_bytes=float(median),

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from loaders.errors import FeedrateError
 from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, PackedFile, parse_manifest
 
-from ..folder import BAD_SAMPLES_NAME
+from ..folder import BAD_SAMPLES_NAME, require_packed
 from ..packing import FORMATS
 from ..progress import Phase, silent_phase
 from .checksums import Checksums
@@ -37,7 +36,8 @@ def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verif
     and no image of it is looked at. `num_workers` 0 does all in this process. Raises FeedrateError where there is no
     manifest to compare with, or a worker died.
     """
-    manifest = _manifest_of(folder)
+    require_packed(folder)
+    manifest = parse_manifest(folder)
     findings = [*_manifest_findings(manifest), *_leftovers(folder, manifest)]
     whole, unsound = _present(folder, manifest)
     findings += unsound
@@ -67,14 +67,6 @@ def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verif
             )
     findings += wrong_inside
     return Verified(num_samples, sum(sizes.values()), list(dict.fromkeys(findings)))
-
-
-def _manifest_of(folder: Path) -> Manifest:
-    if not (folder / MANIFEST_NAME).is_file():
-        if (folder / WORK_FOLDER).is_dir():
-            raise FeedrateError(f"{folder} was never packed to its end: give the same packing command again to go on")
-        raise FeedrateError(f"{folder} has no {MANIFEST_NAME}: give a packed folder, what --out named when packing")
-    return parse_manifest(folder)
 
 
 def _manifest_findings(manifest: Manifest) -> Iterator[str]:

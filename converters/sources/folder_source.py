@@ -1,6 +1,7 @@
 """Class folders: `train/<class>/…` and `val/<class>/…` (or whatever a split is called), or just `<class>/…`."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ class Notices:
     def __init__(self, folder: Path) -> None:
         self.bad: list[BadSample] = []
         self.num_ignored = 0
+        self.ignored_suffixes: Counter[str] = Counter()
         self._skipped = len(f"{folder}/")
 
     def unusable(self, path: str, reason: str) -> None:
@@ -67,8 +69,21 @@ class Notices:
         self.bad.append(BadSample(path[self._skipped :], path, reason))
 
     def ignored(self, path: str) -> None:
-        """Count it."""
+        """Count it, and its suffix."""
         self.num_ignored += 1
+        name = os.path.basename(path)  # noqa: PTH119 (no Path a file)
+        self.ignored_suffixes["hidden" if name.startswith(".") else os.path.splitext(name)[1].lower()] += 1  # noqa: PTH122
+
+    def add(self, other: "Notices") -> None:
+        """Take over what another walk has met."""
+        self.bad += other.bad
+        self.num_ignored += other.num_ignored
+        self.ignored_suffixes += other.ignored_suffixes
+
+    def notes(self) -> dict[str, object]:
+        """For the manifest: how many files of which suffixes, or hidden, were passed by, the most frequent first."""
+        by_count = sorted(self.ignored_suffixes.items(), key=lambda item: (-item[1], item[0]))
+        return {"ignored_suffixes": dict(by_count)} if by_count else {}
 
 
 def recognise(path: Path) -> str | None:
@@ -115,8 +130,7 @@ def list_folder(
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
         for table, heard in threads.map(partial(_walk, folder), names):
             tables.append(table)
-            notices.bad += heard.bad
-            notices.num_ignored += heard.num_ignored
+            notices.add(heard)
             advance(len(table), 0)
     for name, table in zip(names, tables, strict=True):
         if not len(table) and not any(bad.name.split("/")[0] == name for bad in notices.bad):
@@ -125,7 +139,7 @@ def list_folder(
             )
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.repeat(np.array([label_of[name] for name in names], np.int64), [len(table) for table in tables])
-    notes: dict[str, object] = {"num_images_outside_class_folders": num_outside} if num_outside else {}
+    notes = {**notices.notes(), **({"num_images_outside_class_folders": num_outside} if num_outside else {})}
     return FileSamples(
         folder,
         classes,
@@ -159,7 +173,8 @@ def _class_folders(folder: Path, notices: Notices) -> tuple[list[str], int]:
             elif not entry.is_dir():
                 is_image = is_image_name(entry.name) and not entry.name.startswith(".")
                 num_outside += is_image
-                notices.num_ignored += not is_image
+                if not is_image:
+                    notices.ignored(entry.path)
     return sorted(names), num_outside
 
 

@@ -128,7 +128,9 @@ def _list_flat(folder: Path, classes: tuple[str, ...] | None, tables: list[Path]
     labels = np.array([label_of[wnid_of[image]] for image in images], np.int64)
     advance(len(files), 0)
     bad: list[BadSample] = sorted(notices.bad, key=lambda sample: sample.name)
-    return FileSamples(folder, classes, class_names(classes, tables), labels, files, bad, notices.num_ignored)
+    return FileSamples(
+        folder, classes, class_names(classes, tables), labels, files, bad, notices.num_ignored, notices.notes()
+    )
 
 
 def _read_labels(path: Path) -> dict[str, str]:

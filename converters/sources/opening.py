@@ -14,7 +14,10 @@ from ..samples import Samples
 from . import archive_source, cifar_source, folder_source, kaggle_source, packed_source, shard_source
 from .splitting import split_off_val
 
-_CIFAR = "download https://www.cs.toronto.edu/~kriz/{0}-python.tar.gz to there (packed or unpacked), or name its place"
+_CIFAR = (
+    "give --download to fetch it, put https://www.cs.toronto.edu/~kriz/{0}-python.tar.gz there (packed or unpacked), or"
+    " name its place"
+)
 _REMEDIES = {
     "imagenet": (
         "put ImageNet there, as Kaggle's ILSVRC/, as the official ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar"

@@ -68,7 +68,8 @@ def test_other_files_are_counted_and_stray_images_noted(root):
     add(root / "train" / "stray.jpg")
     add(root / "train" / "ant" / ".thumbnails" / "0.jpg")
     samples = open_as(root, "folder")["train"]
-    assert samples.num_ignored == 5 and samples.notes["num_images_outside_class_folders"] == 1
+    assert samples.num_ignored == 5 and samples.notes["ignored_suffixes"] == {"hidden": 3, ".csv": 1, ".txt": 1}
+    assert samples.notes["num_images_outside_class_folders"] == 1
     assert len(samples) == 5 and not samples.bad
     assert open_as(root, "folder")["val"].num_ignored == 0
 

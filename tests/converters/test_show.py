@@ -12,9 +12,10 @@ from listed import listed
 from PIL import Image
 from rich.console import Console
 
+from converters.byte_counts import readable_bytes
 from converters.encode import Encoding
 from converters.inspection.contact_sheet import MOST_SAMPLES, crop_corner, draw_sheet, first_rows
-from converters.inspection.show import LOADERS, bar, readable_bytes, sheet_path, show
+from converters.inspection.show import LOADERS, bar, sheet_path, show
 from converters.inspection.summary import class_balance, decode_seconds, ratio_histogram, side_histogram, summarise
 from converters.packing import PackSettings, pack
 from loaders import choose
@@ -57,8 +58,10 @@ def test_the_numbers_are_those_of_the_files(folder, image_folder):
         assert form.num_raw == 0
         assert form.decode_s * 37 == pytest.approx(num_bytes.sum() / 125e6 + num_pixels * 1.1e-9)
     assert raw.mean_bytes == pytest.approx(3 * num_pixels / 37) and raw.num_raw == 37 and raw.decode_s == 0
-    assert beton.disk_bytes == (folder / "train.beton").stat().st_size
-    assert shards.disk_bytes == sum((folder / f"train-000000.{kind}").stat().st_size for kind in ("tar", "idx"))
+    beton_file = (folder / "train.beton").stat()
+    assert beton.disk_bytes == beton_file.st_blocks * 512 < beton_file.st_size, "its pages have holes"
+    files = [(folder / f"train-000000.{kind}").stat() for kind in ("tar", "idx")]
+    assert shards.disk_bytes == sum(file.st_blocks * 512 for file in files)
     assert (beton.num_files, shards.num_files, raw.num_files) == (1, 2, 1)
     longest = [max(size) for size in sizes]
     side, num = train.common_side
@@ -117,7 +120,7 @@ def test_what_is_printed_fits_the_terminal_and_tells_what_matters(folder, width)
         "0 classes",
         "training opens beton",
         "a model, not a measurement",
-        readable_bytes((folder / "train.npy").stat().st_size),
+        readable_bytes((folder / "train.npy").stat().st_blocks * 512),
     ):
         assert expected in flat, expected
     assert f"{read_manifest(folder).statistics.mean[0]:.2f}" in flat
@@ -251,4 +254,6 @@ def test_numbers_for_people():
         "4.5 GB",
         "2,250.0 TB",
     ]
+    asked = ((20.5e6, 1.26e6), (20.5e6, 40e3), (410, 3.0), (999.96e9, 2e9))
+    assert [readable_bytes(*sizes) for sizes in asked] == ["20.5 ± 1.3 MB", "20.5 MB", "410 ± 3 B", "1.0 TB"]
     assert [bar(share, 4) for share in (0, 0.001, 0.5, 0.53125, 1)] == ["    ", "▏   ", "██  ", "██▏ ", "████"]

@@ -149,15 +149,23 @@ def test_empty_and_misplaced_folders_are_refused(tmp_path):
         assert "train/<class>/<image>" in refused(tmp_path / name)
 
 
-def test_unreadable_headers_are_refused_naming_the_first_and_the_number_of_others(root, scanned):
+def test_of_many_unreadable_images_the_first_are_named_and_how_to_do_without_them(root):
+    for number in range(8):
+        (root / "train" / "ant" / f"1{number}.jpg").write_bytes(b"not an image")
+    message = refused(root)
+    assert all(f"ant/1{number}.jpg (" in message for number in range(5)) and "ant/15.jpg" not in message
+    assert " and 3 more cannot be read as images" in message and "convert.py folder --on-bad skip" in message
+
+
+def test_unreadable_headers_are_refused_by_name(root, scanned):
     good = (root / "train" / "bee" / "000.jpg").read_bytes()
     (root / "train" / "ant" / "002.jpg").write_bytes(b"not an image")
     (root / "train" / "bee" / "000.jpg").write_bytes(b"")
     message = refused(root)
-    assert str(root / "train" / "ant" / "002.jpg") in message and "1 more" in message
+    assert str(root / "train" / "ant" / "002.jpg") in message and str(root / "train" / "bee" / "000.jpg") in message
     (root / "train" / "bee" / "000.jpg").write_bytes(good)
     scanned.clear()
-    assert "more" not in refused(root)
+    assert "bee" not in refused(root)
     assert len(scanned) == 2  # those that were read before are remembered all the same
 
 

@@ -15,6 +15,7 @@ from commands import TIMEOUT_S, run
 from pictures import smooth_picture, write_image_folder
 from PIL import Image
 
+from converters.byte_counts import readable_bytes
 from loaders.manifest import read_manifest
 from loaders.records import open_records
 
@@ -123,6 +124,54 @@ def test_what_is_left_out_of_the_source_is_said(tmp_path):
     assert read_manifest(tmp_path / "pets-packed").source["notes"]["train"] == {"left_out": ["test/"]}
 
 
+def test_files_that_are_ignored_are_told_by_their_suffixes(tmp_path):
+    root = write_image_folder(tmp_path / "pets", {"train": {"ant": 2, "bee": 2}})
+    for name in ("a.gif", "b.GIF", "notes.txt", "README"):
+        (root / "train" / "ant" / name).write_bytes(b"")
+    done = python(CONVERT, "folder", "--source", str(root))
+    assert done.returncode == 0, done.stderr
+    told = "train: 4 files ignored, since by their names they are no images (2 .gif, 1 without a suffix, 1 .txt)\n"
+    assert told in done.stdout
+
+
+@pytest.mark.parametrize(("dataset", "expected"), [("imagenet", "1,000"), ("cifar10", "10"), ("cifar100", "100")])
+def test_another_number_of_classes_than_the_data_set_has_is_one_line(tmp_path, dataset, expected):
+    root = write_image_folder(tmp_path / "pets", {"train": {"ant": 1, "bee": 1, "cat": 1}})
+    done = python(CONVERT, dataset, "--source", str(root))
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("warning: "))
+    assert f"{root} has 3 classes and {dataset} {expected}" in line
+    assert "warning" not in python(CONVERT, "folder", "--source", str(root), "--overwrite").stdout
+
+
+def test_ten_classes_are_cifar10_s(tmp_path):
+    root = write_image_folder(tmp_path / "ten", {"train": {f"class{label}": 1 for label in range(10)}})
+    assert "warning" not in python(CONVERT, "cifar10", "--source", str(root)).stdout
+
+
+def test_what_is_said_of_sizes_is_what_the_files_take_of_the_disk(image_folder, tmp_path):
+    done = python(CONVERT, "folder", "--source", str(image_folder), "--out", str(tmp_path / "out"))
+    path = tmp_path / "out" / "train.beton"
+    taken = path.stat().st_blocks * 512
+    assert taken < 1 << 20 < path.stat().st_size, "its pages have holes"
+    assert f"{path}: 37 samples, {readable_bytes(taken)} on disk (beton)\n" in done.stdout
+    told = re.search(r"train: 37 samples will take about ([0-9.]+) kB \(estimated from 37\)\n", done.stdout)
+    assert told and float(told[1]) * 1000 == pytest.approx(
+        sum(jpeg.stat().st_size for jpeg in (image_folder / "train").rglob("*.jpg")), rel=0.01
+    )
+
+
+def test_a_class_that_nothing_is_left_of_is_said(tmp_path):
+    root = write_image_folder(tmp_path / "in", {"train": {"ant": 3, "bee": 2, "cat": 2}})
+    for path in (root / "train" / "bee").iterdir():
+        path.write_bytes(b"no image")
+    (root / "train" / "ant" / "000.jpg").write_bytes(b"no image")
+    done = python(CONVERT, "folder", "--source", str(root), "--on-bad", "skip")
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("warning: "))
+    assert "no sample is left in 'train' of 1 classes: 'bee'" in line
+
+
 def test_cifar_as_a_tree_of_images_becomes_raw_pixels_with_test_as_val(tmp_path):
     root = write_image_folder(tmp_path / "cifar", {"train": {"cat": 4, "dog": 4}, "test": {"cat": 2, "dog": 2}})
     done = python(CONVERT, "cifar10", "--source", str(root))
@@ -177,7 +226,8 @@ def test_verify_and_show_read_what_was_packed(image_folder, tmp_path):
         (["imagenet", "--source", "nowhere"], "nowhere does not exist"),
         (["verify"], "required"),
         (["verify", "nowhere"], "nowhere"),
-        (["show", "nowhere"], "nowhere"),
+        (["show", "nowhere"], "nowhere has no manifest.json: give a packed folder, what --out named when packing"),
+        (["cifar10", "--source", "nowhere"], "give --download to fetch it"),
         (["folder"], "--source"),
         ([], "required"),
     ],
