@@ -23,9 +23,10 @@ struct jpeg_entropy_decoder {
     boolean (*decode_mcu)(j_decompress_ptr info, JBLOCKROW *blocks);
 };
 
-/* For measurements and tests: 0 leaves the codes to libjpeg; and of how many files they were decoded here. */
+/* For measurements and tests: 0 leaves the codes to libjpeg, 2 does without BMI2; and of how many files they were decoded
+ * here. */
 int32_t feedrate_own_codes = 1;
-int64_t feedrate_files_taken_over = 0;
+uint32_t feedrate_files_taken_over = 0;
 
 /* place in the file → place in the block */
 static const uint8_t natural[DCTSIZE2] = {
@@ -33,9 +34,10 @@ static const uint8_t natural[DCTSIZE2] = {
     35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 };
 
-static void give_up(j_decompress_ptr info)
+static _Noreturn void give_up(j_decompress_ptr info)
 {
     info->err->error_exit((j_common_ptr)info);
+    __builtin_unreachable();
 }
 
 /* Take what is compressed up to the next marker, and stop there. */
@@ -66,14 +68,18 @@ static void take_segment(j_decompress_ptr info, Huffman *huffman)
 }
 
 /* Of the segment; negative where more were taken than there are. */
-static inline ptrdiff_t bits_left(const Huffman *huffman)
+static inline int64_t bits_left(const Huffman *huffman)
 {
-    return 8 * (huffman->end - huffman->at) + huffman->num_bits;
+    return 8 * (int64_t)(huffman->end - huffman->at) + huffman->num_bits;
 }
 
 static void restart(j_decompress_ptr info, Huffman *huffman)
 {
-    ptrdiff_t left = bits_left(huffman);
+    int64_t left = bits_left(huffman);
+    while (info->src->bytes_in_buffer > 2 && info->src->next_input_byte[1] == 0xFF) { /* any number may come before it */
+        info->src->next_input_byte++;
+        info->src->bytes_in_buffer--;
+    }
     if (left < 0 || left > 7 || info->src->next_input_byte[1] != JPEG_RST0 + huffman->next_restart)
         give_up(info);
     info->src->next_input_byte += 2;
@@ -193,22 +199,21 @@ __attribute__((target("bmi2"))) static boolean unit_by_pairs_bmi2(j_decompress_p
 }
 #endif
 
-static int is_of_the_kind(const struct jpeg_decompress_struct *info)
+static int is_one_baseline_scan(struct jpeg_decompress_struct *info)
 {
-    if (info->progressive_mode || info->arith_code || info->comps_in_scan != info->num_components || info->Ss != 0 ||
-        info->Se != DCTSIZE2 - 1 || info->Ah != 0 || info->Al != 0)
+    if (jpeg_has_multiple_scans(info) || info->arith_code || info->Ss != 0 || info->Se != DCTSIZE2 - 1 || info->Ah != 0 ||
+        info->Al != 0)
         return 0;
     for (int i = 0; i < info->comps_in_scan; i++) {
         const jpeg_component_info *part = info->cur_comp_info[i];
-        if (part->DCT_scaled_size != DCTSIZE || /* as in lossless files */
-            part->dc_tbl_no < 0 || part->dc_tbl_no >= NUM_HUFF_TBLS || !info->dc_huff_tbl_ptrs[part->dc_tbl_no] ||
+        if (part->dc_tbl_no < 0 || part->dc_tbl_no >= NUM_HUFF_TBLS || !info->dc_huff_tbl_ptrs[part->dc_tbl_no] ||
             part->ac_tbl_no < 0 || part->ac_tbl_no >= NUM_HUFF_TBLS || !info->ac_huff_tbl_ptrs[part->ac_tbl_no])
             return 0;
     }
     return 1;
 }
 
-/* 0 where a table is none. */
+/* 0 where a table is not valid, or there is no memory. */
 static int make_tables(const struct jpeg_decompress_struct *info, Huffman *huffman, int is_large, int *by_pairs)
 {
     if (!huffman->dc && !(huffman->dc = calloc(2 * NUM_HUFF_TBLS, sizeof(HuffmanTable))))
@@ -224,10 +229,10 @@ static int make_tables(const struct jpeg_decompress_struct *info, Huffman *huffm
         if (is_for_dc && !huffman_table_make(huffman->dc + number, info->dc_huff_tbl_ptrs[number], 1))
             return 0;
         HuffmanTable *ac = huffman->ac + number;
-        int made = is_for_ac ? huffman_table_make(ac, info->ac_huff_tbl_ptrs[number], 0) : 0;
-        if (is_for_ac && !made)
+        int how = is_for_ac ? huffman_table_make(ac, info->ac_huff_tbl_ptrs[number], 0) : 0;
+        if (is_for_ac && !how)
             return 0;
-        if (is_for_ac && !ac->has_pairs && (is_large || made == TABLE_KEPT))
+        if (is_for_ac && !ac->has_pairs && (is_large || how == TABLE_KEPT))
             huffman_table_make_pairs(ac);
         *by_pairs &= !is_for_ac || ac->has_pairs;
     }
@@ -237,7 +242,7 @@ static int make_tables(const struct jpeg_decompress_struct *info, Huffman *huffm
 static boolean (*unit_decoder(int by_pairs))(j_decompress_ptr info, JBLOCKROW *blocks)
 {
 #if HAS_AVX2_CODE
-    if (by_pairs && __builtin_cpu_supports("bmi2"))
+    if (by_pairs && feedrate_own_codes != 2 && __builtin_cpu_supports("bmi2"))
         return unit_by_pairs_bmi2;
 #endif
     return by_pairs ? unit_by_pairs : unit_by_codes;
@@ -246,7 +251,7 @@ static boolean (*unit_decoder(int by_pairs))(j_decompress_ptr info, JBLOCKROW *b
 void huffman_take_over(struct jpeg_decompress_struct *info, Huffman *huffman, JDIMENSION left, JDIMENSION width)
 {
     int by_pairs;
-    if (!feedrate_own_codes || !is_of_the_kind(info) ||
+    if (!feedrate_own_codes || !is_one_baseline_scan(info) ||
         !make_tables(info, huffman, info->src->bytes_in_buffer >= LARGE_BYTES, &by_pairs))
         return;
     JDIMENSION unit_width = DCTSIZE * (JDIMENSION)(info->comps_in_scan == 1 ? 1 : info->max_h_samp_factor);

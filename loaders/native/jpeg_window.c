@@ -120,6 +120,8 @@ static int rest_is_sound(struct jpeg_decompress_struct *info)
         if (at >= end || !(at = memchr(at, 0xFF, (size_t)(end - at))) || ++at >= end)
             return 0;
         marker = *at++;
+        while (marker == 0xFF && at < end) /* any number of them may come before a marker */
+            marker = *at++;
     }
     return 1;
 }
@@ -151,6 +153,32 @@ int is_complete(const struct jpeg_decompress_struct *info)
     return 1;
 }
 
+/* Make the tables of the file before unusable: libjpeg keeps them, for streams that have theirs in a file of their own. So
+ * a file that misses one would be decoded by a stranger's. */
+static void spoil_tables(struct jpeg_decompress_struct *info)
+{
+    for (int number = 0; number < NUM_QUANT_TBLS; number++)
+        if (info->quant_tbl_ptrs[number])
+            info->quant_tbl_ptrs[number]->quantval[0] = 0;
+    for (int number = 0; number < NUM_HUFF_TBLS; number++) {
+        JHUFF_TBL *tables[] = {info->dc_huff_tbl_ptrs[number], info->ac_huff_tbl_ptrs[number]};
+        for (int i = 0; i < 2; i++)
+            if (tables[i])
+                tables[i]->bits[1] = 255; /* codes of one bit: libjpeg refuses it */
+    }
+}
+
+static int has_own_tables(const struct jpeg_decompress_struct *info)
+{
+    for (int part = 0; part < info->num_components; part++) {
+        int number = info->comp_info[part].quant_tbl_no;
+        if (number < 0 || number >= NUM_QUANT_TBLS || !info->quant_tbl_ptrs[number] ||
+            info->quant_tbl_ptrs[number]->quantval[0] == 0)
+            return 0;
+    }
+    return 1;
+}
+
 int jpeg_window(JpegReader *reader, const Row *row, const int window[4], Pixels *pixels)
 {
     struct jpeg_decompress_struct *info = &reader->info;
@@ -167,8 +195,10 @@ int jpeg_window(JpegReader *reader, const Row *row, const int window[4], Pixels 
     int x0 = window[0] - part.left, y0 = window[1] - part.top, x1 = window[2] - part.left, y1 = window[3] - part.top;
     reader->source.next_input_byte = part.data;
     reader->source.bytes_in_buffer = part.size;
+    spoil_tables(info);
     jpeg_read_header(info, TRUE);
-    if ((int64_t)info->image_width != part.width || (int64_t)info->image_height != part.height || !is_usual(info))
+    if ((int64_t)info->image_width != part.width || (int64_t)info->image_height != part.height || !is_usual(info) ||
+        !has_own_tables(info))
         give_up((j_common_ptr)info);
     info->out_color_space = JCS_RGB;
     info->dct_method = JDCT_ISLOW;

@@ -22,7 +22,7 @@ from .self_check import difference, exact_difference
 _SOURCES = Path(__file__).parent
 # Nothing that depends on the processor it is compiled on: the cache may be shared by several. Products and sums stay
 # separate operations, as OpenCV has them.
-_FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno")
+_FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-ffp-contract=off", "-fno-math-errno")
 _STRICT = ("-Werror=implicit-function-declaration",)  # a libjpeg without windows is found here, not when it is called
 _LIBRARIES = ("-ljpeg", "-lm")
 _INSTALL = "install gcc, libc6-dev and libjpeg-dev (libjpeg-turbo)"
@@ -51,7 +51,7 @@ def decode_codes(by_libjpeg: bool) -> None:
 
 def num_files_decoded(library: ctypes.CDLL) -> int:
     """Of how many files this process has decoded the codes without libjpeg, in whole or in part."""
-    return ctypes.c_int64.in_dll(library, "feedrate_files_taken_over").value
+    return ctypes.c_uint32.in_dll(library, "feedrate_files_taken_over").value
 
 
 def why_not(exact: bool = False) -> str:

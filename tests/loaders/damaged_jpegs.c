@@ -11,7 +11,7 @@
 #include "feedrate.h"
 
 extern int32_t feedrate_own_codes;
-extern int64_t feedrate_files_taken_over;
+extern uint32_t feedrate_files_taken_over;
 
 static uint64_t state;
 

@@ -142,6 +142,25 @@ def test_a_kernel_with_other_bits_is_refused(tmp_path, monkeypatch, file, right,
     assert is_refused(reason, "otherwise")
 
 
+@pytest.mark.parametrize("version", [62, 70, 80])
+def test_it_compiles_with_the_headers_of_every_libjpeg_turbo(tmp_path, version):
+    """Ubuntu's and conda's have the interface of version 8, in which components are scaled otherwise."""
+    asked = subprocess.run(
+        [*library._compiler(), "-E", "-dM", "-include", "jconfig.h", "-x", "c", "/dev/null"],
+        capture_output=True,
+        text=True,
+    )
+    if asked.returncode:
+        pytest.skip("no header jconfig.h")
+    defined = [line for line in asked.stdout.splitlines() if "JPEG" in line and "JPEG_LIB_VERSION" not in line]
+    defined += [f"#define JPEG_LIB_VERSION {version}", "#define MEM_SRCDST_SUPPORTED 1", "#define BITS_IN_JSAMPLE 8"]
+    (tmp_path / "jconfig.h").write_text("".join(f"{line}\n" for line in dict.fromkeys(defined)))
+    sources = sorted(map(str, Path(library.__file__).parent.glob("*.c")))
+    command = [*library._compiler(), "-std=gnu11", "-fsyntax-only", *library._STRICT, "-I", str(tmp_path), *sources]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("what", ["OpenCV", "simplejpeg"])
 def test_another_version_of_what_it_imitates_means_doing_without(built, cache, monkeypatch, what):
     shutil.copytree(built, cache)
