@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,9 @@ def build_run(
     training loader notes what its stages take.
     """
     path = Path(config.run.folder) / config.name
-    folder = RunFolder(path, ranks.is_main, build_loggers(config.run, path))
-    with Watchdog(config.run.hang_timeout_s, ranks, folder.newest_name) as watchdog, RunLock(path, ranks) as lock:
+    lock = RunLock(path, ranks)
+    folder = RunFolder(path, ranks.is_main, build_loggers(config.run, path), lock.refuse_lost)
+    with Watchdog(config.run.hang_timeout_s, ranks, folder.newest_name) as watchdog, lock:
         lock.hold()
         checkpoint = _find_checkpoint(config, folder, ranks, display)
         threads = _threads(config, ranks, checkpoint)
@@ -85,11 +86,14 @@ def build_run(
             watchdog.end_start()
             yield run
             assert torch.get_num_threads() == threads, "a loader changed torch's number of threads, which changes bits"
-        finally:
-            try:
+        except BaseException:
+            with suppress(FeedrateError):  # what went wrong already is said
                 folder.close()
-            finally:
-                data.close()
+            raise
+        else:
+            folder.close()
+        finally:
+            data.close()
 
 
 def _assemble(
@@ -206,10 +210,14 @@ def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
 
 def _cut_logs(run: Run, metrics_bytes: dict[str, int]) -> None:
     """Forget what was logged after the position that the run goes on from."""
-    if run.config.run.log_ids:
-        num_ids = run.saver.num_steps * run.config.data.batch_size // run.ranks.world_size
-        run.ranks.together(lambda: run.folder.cut_ids(run.ranks.rank, num_ids))
-    run.ranks.together(lambda: run.folder.cut_metrics(metrics_bytes))
+    ranks, folder = run.ranks, run.folder
+    num_ids = run.saver.num_steps * run.config.data.batch_size // ranks.world_size
+    if num_ids == 0:
+        ranks.on_main(folder.remove_ids)
+    elif run.config.run.log_ids:
+        ranks.together(lambda: folder.refuse_short_ids(ranks.rank, num_ids))  # before any rank cuts its own
+        ranks.together(lambda: folder.cut_ids(ranks.rank, num_ids))
+    ranks.together(lambda: folder.cut_metrics(metrics_bytes))
 
 
 def _threads(config: Config, ranks: Ranks, checkpoint: dict[str, Any] | None) -> int:

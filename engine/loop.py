@@ -2,11 +2,13 @@
 
 import itertools
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+
+from loaders.errors import FeedrateError
 
 from .checkpointing.saving import Saver
 from .config import Config
@@ -150,7 +152,7 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
     steps_per_epoch = len(run.data.train)
     run.display.start_epoch(progress.epoch, config.epochs, progress.batch, steps_per_epoch)
     run.step.module.train()
-    last = meter.read()
+    last, is_whole = meter.read(), True
     try:
         with closing(run.data.train.epoch(progress.epoch, progress.batch)) as batches:
             for batch in meter.timed(batches):
@@ -174,12 +176,16 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
                 else:
                     run.display.step(None)
                 if not _obey(run):
-                    return False
+                    is_whole = False
+                    break
+    except BaseException:
+        with suppress(FeedrateError):  # whoever runs out of his budget of bad samples will want this rank's list
+            run.folder.log_bad_samples(list(progress.substitutions.values()))
+        raise
     finally:
         run.display.end_epoch()
-        # this rank's; whoever runs out of his budget of bad samples will want the list
-        run.folder.log_bad_samples(list(progress.substitutions.values()))
-    return True
+    run.ranks.together(lambda: run.folder.log_bad_samples(list(progress.substitutions.values())))
+    return is_whole
 
 
 def _obey(run: Run) -> bool:

@@ -41,7 +41,7 @@ _CALLED_ELSEWHERE = {
     "optim.weight-decay": "wd decay l2",
     "optim.betas": "opt-betas adam-betas",
     "optim.schedule": "sched scheduler lr-scheduler lr-schedule lr-scheduler-type",
-    "optim.warmup-epochs": "warmup warm-up warmup-epoch lr-warmup-epochs",
+    "optim.warmup-epochs": "warmup warm-up warmup-epoch lr-warmup lr-warmup-epochs warmup-steps lr-warmup-steps",
     "optim.milestones": "lr-steps decay-milestones lr-step-size decay-epochs",
     "optim.milestone-factor": "gamma lr-gamma decay-rate lr-decay-rate",
     "optim.plateau-patience": "patience patience-epochs",

@@ -32,6 +32,7 @@ if __name__ == "__main__":
 import dataclasses
 import importlib
 import os
+import re
 import signal
 from collections.abc import Callable
 
@@ -144,9 +145,10 @@ def _teller(console: Console, status) -> Callable[[str], None]:
 
 
 def _with_data(config: Config, ranks: Ranks, console: Console) -> Config:
-    """The configuration itself, or if its default data are missing, the same on generated images."""
+    """The configuration itself, or if ImageNet is missing where the presets have it, the same on generated images."""
     path = config.data.path
-    if Path(data_path_to_open(config.data)).exists() or path != Config().data.path:
+    is_imagenet = path == Config().data.path or re.fullmatch(f"{re.escape(Config().data.path)}-[0-9]+", path)
+    if Path(data_path_to_open(config.data)).exists() or not is_imagenet:
         return config
     from converters.generated.photos import write_photos
 

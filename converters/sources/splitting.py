@@ -12,6 +12,9 @@ from ..progress import Phase
 from ..samples import BadSample, Samples, Stored
 from .duplicates import duplicate_groups
 
+# notes on what is no sample
+_OF_WHAT_IS_IGNORED = ("ignored_suffixes", "num_images_outside_class_folders")
+
 
 class Subset:
     """Some samples of a split, in the order of `indices` (int64 [n]). Fulfils `converters.samples.Samples`."""
@@ -31,6 +34,8 @@ class Subset:
         self.bad = bad
         self.num_ignored = num_ignored
         self.notes = {**samples.notes, **(notes or {})}
+        if not num_ignored:  # then what the source ignored is told of another subset
+            self.notes = {name: note for name, note in self.notes.items() if name not in _OF_WHAT_IS_IGNORED}
         self._samples = samples
         self._indices = indices
 

@@ -22,7 +22,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,18 @@ class RunFolder:
     FeedrateError where the disk does not take it, on the rank that writes: `Ranks.together` tells the others.
     """
 
-    def __init__(self, path: Path, writes: bool, loggers: Sequence[MetricsLogger] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        writes: bool,
+        loggers: Sequence[MetricsLogger] = (),
+        refuse_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`refuse_lost` raises FeedrateError where this folder is not the one that the run began to write to."""
         self.path = path
         self._writes = writes
         self._loggers = loggers if writes else ()
+        self._refuse_lost = refuse_lost
 
     @property
     def checkpoints(self) -> Path:
@@ -104,6 +112,7 @@ class RunFolder:
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl, and tell the loggers."""
         if self._writes:
+            self._refuse_lost()
             with writing(self._metrics), open(self._metrics, "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         with writing(self.path):
@@ -134,6 +143,7 @@ class RunFolder:
         """The sizes of all logs that grow, by their names, which a checkpoint stores. They are then on the disk."""
         if not self._writes:
             return {}
+        self._refuse_lost()
         with writing(self.path):
             for logger in self._loggers:
                 logger.flush()
@@ -204,22 +214,30 @@ class RunFolder:
         with writing(self.ids_path(rank)), open(self.ids_path(rank), "ab") as file:
             file.write(ids.numpy().astype("<i8").tobytes())
 
-    def cut_ids(self, rank: int, num_ids: int) -> None:
-        """Forget the ids that were logged after the checkpoint that the run goes on from, at which there were so many.
-
-        Raises FeedrateError where the file holds fewer: the record would have a gap.
-        """
-        path, num_bytes = self.ids_path(rank), num_ids * _ID_BYTES
-        there = path.stat().st_size if path.exists() else 0
-        if there < num_bytes:
-            holds = f"holds {there // _ID_BYTES} sample ids" if path.exists() else "is not there"
+    def refuse_short_ids(self, rank: int, num_ids: int) -> None:
+        """Raise FeedrateError where this rank's file holds fewer ids than the run has got to: there would be a gap."""
+        path = self.ids_path(rank)
+        there = path.stat().st_size // _ID_BYTES if path.exists() else 0
+        if there < num_ids:
+            holds = f"holds {there} sample ids" if path.exists() else "is not there"
             raise FeedrateError(
-                f"{path} {holds} and the run stands after {num_ids}, since they were not always written: go on without"
-                " --run.log-ids, or begin another run by --name"
+                f"{path} {holds} and the run stands after {num_ids}, since they were not always written, or by another"
+                " number of ranks: go on without --run.log-ids, or begin another run by --name"
             )
-        if there > num_bytes:
+
+    def cut_ids(self, rank: int, num_ids: int) -> None:
+        """Forget the ids that were logged after the checkpoint that the run goes on from, which had so many."""
+        path, num_bytes = self.ids_path(rank), num_ids * _ID_BYTES
+        if path.exists() and path.stat().st_size > num_bytes:
             with writing(path):
                 os.truncate(path, num_bytes)
+
+    def remove_ids(self) -> None:
+        """Those of a run that was here before this one."""
+        for pattern in ("ids-rank*.i64", "not-finite-rank*.txt"):
+            for path in self.path.glob(pattern):
+                with writing(path):
+                    path.unlink()
 
     def sync_ids(self, rank: int) -> None:
         """Have the ids that were logged on the disk: a checkpoint counts on them."""

@@ -56,8 +56,26 @@ class RunLock:
         """The same before anything is written, with the folder made if need be."""
         self._ranks.on_main(self._make_and_lock)
 
+    def refuse_lost(self) -> None:
+        """Raise FeedrateError where the folder was removed, or is another one by now: two runs would be mixed there.
+
+        Only the main rank can tell.
+        """
+        if self._descriptor is None:
+            return
+        held = os.fstat(self._descriptor)
+        try:
+            there = os.stat(self._folder / LOCK_NAME)
+        except OSError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
+            raise FeedrateError(
+                f"{self._folder} was removed or replaced while the run wrote there: give the same command to begin anew"
+            )
+
     def _make_and_lock(self) -> None:
         if self._descriptor is not None:
+            self.refuse_lost()
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -83,9 +101,11 @@ class RunLock:
         _held.add(self._descriptor)
         if not _is_locked(self._descriptor, self._patience_s):
             who = os.pread(self._descriptor, 1000, 0).decode(errors="replace").strip()
+            is_elsewhere = who and not who.endswith(f" on {socket.gethostname()}")
+            gone = f"; if that machine is gone for good, delete {path}" if is_elsewhere else ""
             raise FeedrateError(
                 f"another process is training in {self._folder}{f' ({who})' if who else ''}: wait until it is done, end"
-                " it, or give another --name"
+                f" it, or give another --name{gone}"
             )
         with contextlib.suppress(OSError):  # on a full disk the lock is held without a name
             os.ftruncate(self._descriptor, 0)

@@ -1,12 +1,15 @@
 """tools/profile.py as a user runs it."""
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 from commands import REPOSITORY, python, short_options
+from rich.console import Console
 from short_runs import ONE_RANK
 from shown_profiles import full
 
+from engine.command_line import load_preset
 from engine.profiler.record import STAGES
 from engine.profiler.record_json import read_profile
 from loaders.cpus import available_cpus
@@ -75,6 +78,18 @@ def test_without_arguments_and_data_it_says_that_it_generates_images(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "data/imagenet is missing: profiling on generated photos in data/generated" in result.stdout
     assert (tmp_path / "data" / "generated").is_dir()
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (REPOSITORY / "configs").glob("*.toml")))
+def test_without_imagenet_every_preset_of_it_is_profiled_on_generated_images(preset, tmp_path, monkeypatch):
+    """Those of other sets name what is missing: photos would not do for them."""
+    monkeypatch.chdir(tmp_path)
+    module = _command()
+    monkeypatch.setattr("converters.generated.photos.write_photos", lambda *asked, **more: None)
+    config = load_preset(preset)
+    found = module._with_data(config, ONE_RANK, Console(quiet=True)).data.path
+    is_imagenet = Path(config.data.path).name.split("-")[0] == "imagenet"
+    assert found == (str(module.GENERATED) if is_imagenet else config.data.path)
 
 
 @pytest.mark.parametrize(

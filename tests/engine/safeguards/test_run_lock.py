@@ -4,9 +4,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import sys
+import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -14,6 +17,7 @@ from commands import TIMEOUT_S, TRAIN, kill_all, run, short_options, start, torc
 from short_runs import ONE_RANK, outcome, run_to_end, short_config
 
 from engine import build as build_module
+from engine.checkpointing.saving import Saver
 from engine.safeguards import run_lock
 from engine.safeguards.run_lock import LOCK_NAME, RunLock
 from loaders.errors import FeedrateError
@@ -28,6 +32,51 @@ def _refused(folder):
     with _lock(folder) as second, pytest.raises(FeedrateError) as raised:
         second.hold()
     return str(raised.value)
+
+
+def until(is_so):
+    deadline = time.monotonic() + TIMEOUT_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _has_open(process, name):
+    try:
+        return any(path.endswith(f"/{name}") for path in map(os.readlink, Path(f"/proc/{process.pid}/fd").glob("*")))
+    except FileNotFoundError:  # one of them was closed meanwhile
+        return True
+
+
+def test_a_run_whose_folder_is_removed_or_replaced_writes_nothing_into_what_is_there_then(
+    image_folder, tmp_path, monkeypatch
+):
+    config = short_config(image_folder, tmp_path)
+    folder, really = tmp_path / "short", Saver.save
+
+    def replaced(saver):
+        shutil.rmtree(folder)
+        with _lock(folder) as another:
+            another.make_and_hold()
+        really(saver)
+
+    monkeypatch.setattr(Saver, "save", replaced)
+    with pytest.raises(FeedrateError, match="short was removed or replaced while the run wrote there"):
+        run_to_end(config)
+    assert [path.name for path in folder.iterdir()] == [LOCK_NAME]
+    with _lock(tmp_path / "other") as held:
+        held.make_and_hold()
+        shutil.rmtree(tmp_path / "other")
+        with pytest.raises(FeedrateError, match="other was removed or replaced"):
+            held.make_and_hold()
+
+
+def test_the_lock_of_another_machine_may_be_deleted_if_that_is_gone(tmp_path):
+    with _lock(tmp_path) as first:
+        first.hold()
+        assert "delete" not in _refused(tmp_path)
+        (tmp_path / LOCK_NAME).write_text("process 7 on elsewhere\n")
+        assert _refused(tmp_path).endswith(f"if that machine is gone for good, delete {tmp_path / LOCK_NAME}")
 
 
 def test_the_second_is_refused_by_a_sentence_that_names_the_first_and_may_come_after_it(tmp_path):
@@ -138,6 +187,7 @@ def test_a_run_that_is_suspended_keeps_its_folder_and_goes_on_to_the_same_bits(i
     try:
         wait_for(folder / "checkpoints" / "step-00000001.pt", first)
         first.send_signal(signal.SIGSTOP)
+        until(lambda: psutil.Process(first.pid).status() == psutil.STATUS_STOPPED)
         before = sorted(path.name for path in folder.rglob("*"))
         second = run(command)
         assert second.returncode == 2, second.stdout + second.stderr
@@ -183,6 +233,8 @@ def test_the_same_command_goes_on_at_once_after_a_kill_though_workers_still_live
         if not workers:
             killed.send_signal(signal.SIGCONT)
     try:
+        # one that has just been forked lets go of the lock as the first thing it does
+        until(lambda: not any(_has_open(worker, LOCK_NAME) for worker in workers))
         for worker in workers:
             worker.suspend()  # so that they live on
         killed.kill()
