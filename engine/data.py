@@ -226,14 +226,14 @@ def _open_both(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | 
     path = _where_stored(config, say)
     if path is None:
         return _synthetic(config, "train"), _synthetic(config, "val")
-    return _one_rank_first(ranks, lambda is_first: _open_splits(path, config, progress if is_first else None))
+    return one_rank_first(ranks, lambda is_first: _open_splits(path, config, progress if is_first else None))
 
 
 def _open_one(config: Config, ranks: Ranks, say: Say) -> Records:
     path = _where_stored(config, say)
     if path is None:
         return _synthetic(config, "val")
-    return _one_rank_first(ranks, lambda is_first: _open_eval_split(path, config, None))
+    return one_rank_first(ranks, lambda is_first: _open_eval_split(path, config, None))
 
 
 def _where_stored(config: Config, say: Say) -> str | None:
@@ -247,7 +247,7 @@ def _where_stored(config: Config, say: Say) -> str | None:
     return path
 
 
-def _one_rank_first(ranks: Ranks, open_: Callable[[bool], T]) -> T:
+def one_rank_first(ranks: Ranks, open_: Callable[[bool], T]) -> T:
     """What `open_` opens, told whether it is the first: one rank of a machine scans and caches an image folder's sizes,
     the others then find the cache."""
     if ranks.local_rank == 0:

@@ -16,7 +16,7 @@ from loaders.records import Records, open_records
 
 from ..build import build_step
 from ..config import Config
-from ..data import channels_of, data_path_to_open, keep_in_memory, loader_options, plan_of
+from ..data import channels_of, data_path_to_open, keep_in_memory, loader_options, one_rank_first, plan_of
 from ..dist import Ranks
 from ..optimisation.average import Averages
 from ..step import TrainStep
@@ -291,8 +291,5 @@ def opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Bench]:
 
 
 def _records(path: str, config: Config, ranks: Ranks) -> Records:
-    """Those of training. One rank of a machine scans and caches an image folder's sizes, the others find the cache."""
-    if ranks.local_rank == 0:
-        records = open_records(path, config.data.train_split)
-    ranks.gather(None)
-    return records if ranks.local_rank == 0 else open_records(path, config.data.train_split)
+    """Those of training."""
+    return one_rank_first(ranks, lambda is_first: open_records(path, config.data.train_split))
