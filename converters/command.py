@@ -158,6 +158,10 @@ def _report(out: Path, packed: Packed, seconds: float) -> None:
             size = disk_bytes(out / file.name for file in files)
             which = files[0].name if len(files) == 1 else f"{files[0].name} … {files[-1].name}"
             print(f"{out / which}: {split.num_samples:,} samples, {readable_bytes(size)} on disk ({kind})")
+        if split.seek_points is not None:
+            size = disk_bytes([out / split.seek_points.name])
+            path = out / split.seek_points.name
+            print(f"{path}: where decoding can begin, {readable_bytes(size)} on disk (seek points)")
         if split.num_bad:
             print(f"{name}: {split.num_bad:,} bad samples left out, listed in {out / 'bad_samples.jsonl'}")
             _tell_of_emptied(name, split, manifest.classes)

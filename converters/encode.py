@@ -14,7 +14,7 @@ from loaders.errors import FeedrateError
 
 from .jpeg_structure import JPEG_START, JpegHead, NotAJpeg, is_whole, read_head
 from .orientation import exif_orientation, upright
-from .restarts import with_restarts
+from .restarts import points_of, with_restarts
 
 _LARGEST_SIDE_PX = 65_500  # libjpeg's limit; .beton's, which stores sides in 16 bits, is hardly higher
 _MOST_PIXELS = 178_956_970  # beyond which Pillow takes an image for a decompression bomb: half a gigabyte of RGB
@@ -39,6 +39,7 @@ class Encoding:
     check        of bytes that are kept: "full" decodes each image once, "structure" reads its markers alone
     restarts     code JPEGs anew, with restart markers and without loss, so that loaders decode only what a crop needs;
                  progressive ones become sequential by that and need no encoding
+    seek_points  note beside JPEGs where their decoding can begin, so that loader turbo decodes only what a crop needs
     """
 
     write_mode: Literal["jpg", "raw", "mix"] = "jpg"
@@ -49,6 +50,7 @@ class Encoding:
     apply_exif: bool = False
     check: Literal["full", "structure"] = "full"
     restarts: bool = False
+    seek_points: bool = False
 
     def __post_init__(self) -> None:
         if self.write_mode not in ("jpg", "raw", "mix"):
@@ -77,6 +79,7 @@ class Encoded:
     jpeg       encoded;  is_original  whether these are the bytes it came with
     pixels     uint8 [height, width, 3], before they were encoded
     histogram  int64 [3, 256], how often each value occurs in red, green and blue of those pixels
+    seek_points  of the JPEG, empty where there are none
     """
 
     width: int
@@ -85,6 +88,7 @@ class Encoded:
     is_original: bool
     pixels: NDArray[np.uint8] | None
     histogram: NDArray[np.int64] | None
+    seek_points: bytes = b""
 
 
 class UndecodableImage(Exception):
@@ -137,9 +141,10 @@ def _from_jpeg(stored: NDArray[np.uint8], head: JpegHead, encoding: Encoding, wa
         return _from_pixels(pixels, encoding, wanted, size)
     _check_size(width, height)
     pixels = None
+    points = points_of(stored) if encoding.seek_points and wanted.jpeg else b""
     if wanted.pixels or wanted.histogram:
         pixels = simplejpeg.decode_jpeg(stored, "RGB", strict=True)
-    elif encoding.check == "full" or not is_whole(stored, head):
+    elif not points and (encoding.check == "full" or not is_whole(stored, head)):  # points are of sound files alone
         _decode_reduced(stored, -(-width // 8), -(-height // 8))  # reads all the data, and makes few pixels of them
     return Encoded(
         width,
@@ -148,6 +153,7 @@ def _from_jpeg(stored: NDArray[np.uint8], head: JpegHead, encoding: Encoding, wa
         is_original=wanted.jpeg and rewritten is None,
         pixels=pixels if wanted.pixels else None,
         histogram=_histogram(pixels) if wanted.histogram and pixels is not None else None,
+        seek_points=points,
     )
 
 
@@ -160,12 +166,13 @@ def _from_pixels(
     _check_size(new_width, new_height)
     if (new_width, new_height) != (width, height):
         pixels = _shrunk(pixels, new_width, new_height)
-    jpeg = None
+    jpeg, points = None, b""
     if wanted.jpeg:  # 4:2:0, as most photos have it: about a quarter fewer bytes, and faster to decode, than 4:4:4
         pixels = np.ascontiguousarray(pixels)
         jpeg = simplejpeg.encode_jpeg(pixels, quality=encoding.quality, colorspace="RGB", colorsubsampling="420")
         rewritten = with_restarts(np.frombuffer(jpeg, np.uint8)) if encoding.restarts else None
         jpeg = jpeg if rewritten is None else rewritten.tobytes()
+        points = points_of(np.frombuffer(jpeg, np.uint8)) if encoding.seek_points else b""
     return Encoded(
         new_width,
         new_height,
@@ -173,6 +180,7 @@ def _from_pixels(
         is_original=False,
         pixels=pixels if wanted.pixels else None,
         histogram=_histogram(pixels) if wanted.histogram else None,
+        seek_points=points,
     )
 
 

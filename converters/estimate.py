@@ -75,6 +75,7 @@ def _extrapolated(samples: Samples, rows: Rows, formats: tuple[str, ...], num_ba
         stored += rows["jpeg_bytes"] + _TAR_BYTES
     if "raw" in formats:
         stored += pixel_bytes(rows)
+    stored += rows["seek_bytes"]
     if not len(rows):
         return Estimate(0.0, 0.0, 0, num_bad)
     came = samples.num_bytes[rows["source_index"]].astype(np.float64)

@@ -24,7 +24,7 @@ from .formats.outputs import sync
 
 BAD_SAMPLES_NAME = "bad_samples.jsonl"
 _TASK_NAME = "task.json"  # in the work folder: what is being packed, and how
-_OWN = re.compile(r"(train|val)(\.beton|\.npy|\.samples\.npz|-\d{6}\.(tar|idx))|manifest\.json")
+_OWN = re.compile(r"(train|val)(\.beton|\.npy|\.seek|\.samples\.npz|-\d{6}\.(tar|idx))|manifest\.json")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 from .formats.outputs import ROW, Rows, cut, sync, write_at
 from .samples import BadSample
 
-_MAGIC = b"FRJ1"
+_MAGIC = b"FRJ2"  # with the layout of rows; what was begun with another begins anew
 _HEAD = struct.Struct("<4sQQI")  # magic, bytes of rows, bytes of JSON, CRC-32 of both
 
 

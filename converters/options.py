@@ -12,7 +12,7 @@ from loaders.errors import FeedrateError, did_you_mean
 from .encode import Encoding
 from .packing import FORMATS, PackSettings
 from .presets import PRESETS
-from .restarts import require_restarts
+from .restarts import require_kernel, why_no_kernel
 from .split_pass import Rules
 
 DATASETS = {  # name: default of --source, of --out (None: beside the source), of --write-mode, help
@@ -81,11 +81,29 @@ def settings_of(chosen: argparse.Namespace) -> PackSettings:
         apply_exif=chosen.apply_exif,
         check=chosen.check,
         restarts=chosen.restart_markers,
+        seek_points=_seek_points(chosen),
     )
     if encoding.restarts:
-        require_restarts()
+        require_kernel("--restart-markers")
     seed = None if chosen.order == "source" else chosen.seed
     return PackSettings(encoding, tuple(chosen.to.split(",")), seed, chosen.shard_mb << 20)
+
+
+def _seek_points(chosen: argparse.Namespace) -> bool:
+    """Whether to note them: by itself where JPEGs are written, and decoded in any case, and have no restart markers."""
+    holds_jpegs = "shards" in chosen.to.split(",") or ("beton" in chosen.to.split(",") and chosen.write_mode != "raw")
+    if chosen.seek_points is None:
+        wanted = holds_jpegs and chosen.check == "full" and not chosen.restart_markers
+        if wanted and (reason := why_no_kernel()):
+            print(f"no seek points, with which crops would decode faster: {reason}")
+        return wanted and not why_no_kernel()
+    if chosen.seek_points:
+        require_kernel("--seek-points")
+        if chosen.restart_markers:
+            raise FeedrateError("--seek-points and --restart-markers exclude each other: give one")
+        if not holds_jpegs:
+            raise FeedrateError("--seek-points are of JPEGs, and none are written: leave it out")
+    return bool(chosen.seek_points)
 
 
 def rules_of(chosen: argparse.Namespace) -> Rules:
@@ -122,6 +140,12 @@ def _add_packing(commands: Any, name: str) -> list[str]:
     add("--jpeg-share", type=_share, help="of the images that --write-mode mix writes as JPEG (0.5)")
     add("--quality", type=_whole, default=90, help="of JPEGs that must be encoded (90)")
     add("--restart-markers", action="store_true", help="code JPEGs anew without loss, so that crops decode faster")
+    add(
+        "--seek-points",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="note beside JPEGs where decoding can begin, so that crops decode faster (yes, with a C compiler)",
+    )
     add("--check", type=_one_of("full", "structure"), default="full", help="of kept JPEGs: decode, or only walk (full)")
     add("--apply-exif", action="store_true", help="turn images as EXIF says, as image folders' readers do not")
     add("--order", type=_one_of("shuffled", "source"), default="shuffled", help="in which samples lie (shuffled)")

@@ -90,6 +90,7 @@ class PackWork:
             row["width"], row["height"] = encoded.width, encoded.height
             row["jpeg_bytes"] = len(encoded.jpeg or b"")
             row["is_original"] = encoded.is_original
+            row["seek_bytes"] = len(encoded.seek_points)
             payloads.append(Payload(encoded, is_raw))
             if encoded.histogram is not None:
                 total += encoded.histogram

@@ -25,6 +25,7 @@ from .folder import BAD_SAMPLES_NAME, begin, claimed, is_full_disk, no_space, pu
 from .formats.beton import BetonOutput
 from .formats.outputs import Output, sync
 from .formats.raw_array import RawOutput
+from .formats.seek_file import SeekOutput
 from .formats.shards import SHARD_BYTES, ShardOutput
 from .inspection.checksums import Checksums
 from .pack_work import PackWork
@@ -33,6 +34,7 @@ from .samples import BadSample, Samples
 from .split_pass import Rules, SplitPass, check_bad, counted_every
 
 FORMATS = ("beton", "shards", "raw")
+_SEEK = "seek points"  # an output beside them
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,10 @@ class _Pass:
             "shards": lambda: ShardOutput(self._work, split, self._settings.shard_bytes),
             "raw": lambda: RawOutput(self._work, split),
         }
-        return {name: make[name]() for name in FORMATS if name in self._settings.formats}
+        outputs = {name: make[name]() for name in FORMATS if name in self._settings.formats}
+        if self._settings.encoding.seek_points:
+            outputs[_SEEK] = SeekOutput(self._work, split)
+        return outputs
 
     def _list_bad(self, passes: Mapping[str, SplitPass], folder: Path) -> None:
         """Write the list of what could not be used, if anything."""
@@ -186,7 +191,10 @@ class _Pass:
                 num_bad=len(self._all_bad(split, one)),
                 samples_per_class=np.bincount(one.rows["label"], minlength=len(self._splits[split].classes)).tolist(),
                 samples=_measured(tables[split], digests),
-                formats={name: [_measured(path, digests) for path in of] for name, of in one.paths.items()},
+                formats={
+                    name: [_measured(path, digests) for path in of] for name, of in one.paths.items() if name != _SEEK
+                },
+                seek_points=_measured(one.paths[_SEEK][0], digests) if _SEEK in one.paths else None,
             )
             for split, one in passes.items()
         }
@@ -204,6 +212,8 @@ class _Pass:
             columns |= {"shard_bytes": rows["jpeg_bytes"]}
         if "raw" in self._settings.formats:
             columns["raw_position"] = rows["raw_position"]
+        if self._settings.encoding.seek_points:
+            columns["seek_bytes"] = rows["seek_bytes"]
         with atomic_file(self._work / table_name(split)) as file:
             write_table(file, columns, (samples.stored(index).name for index in rows["source_index"].tolist()))
 
@@ -255,8 +265,9 @@ def _task(splits: Mapping[str, Samples], settings: PackSettings) -> dict[str, An
     first = next(iter(splits.values()))
     classes = hashlib.sha256("\0".join((*first.classes, *first.class_names)).encode("utf-8", "surrogateescape"))
     encoding = asdict(settings.encoding)
-    if not encoding["restarts"]:
-        del encoding["restarts"]  # sets that were packed before there was such a setting say nothing of it
+    for name in ("restarts", "seek_points"):
+        if not encoding[name]:
+            del encoding[name]  # sets that were packed before there was such a setting say nothing of it
     return {
         "settings": {
             **encoding,

@@ -1,4 +1,4 @@
-"""Restart markers in packed JPEGs, made by the native kernel of the loaders."""
+"""Restart markers in packed JPEGs, and seek points beside them, made by the native kernel of the loaders."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,12 +6,17 @@ from numpy.typing import NDArray
 from loaders.errors import FeedrateError
 
 
-def require_restarts() -> None:
-    """Raises FeedrateError, saying what to install, where restart markers cannot be written."""
+def require_kernel(option: str) -> None:
+    """Raises FeedrateError, saying what to install, where what the option asks for cannot be made."""
+    if reason := why_no_kernel():
+        raise FeedrateError(f"{option} needs the native kernel: {reason}")
+
+
+def why_no_kernel() -> str:
+    """One sentence; empty where there is one."""
     from loaders.native import library
 
-    if library.load() is None:
-        raise FeedrateError(f"--restart-markers needs the native kernel: {library.why_not()}")
+    return library.why_not()
 
 
 def with_restarts(jpeg: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -20,3 +25,10 @@ def with_restarts(jpeg: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
     rewritten = add_restart_markers(jpeg)
     return None if rewritten is None else np.frombuffer(rewritten, np.uint8)
+
+
+def points_of(jpeg: NDArray[np.uint8]) -> bytes:
+    """See `loaders.native.seek_points`: empty where there are none, among others where the file is damaged."""
+    from loaders.native.seek_points import seek_points
+
+    return seek_points(jpeg)

@@ -16,6 +16,7 @@ from . import beton_layout as layout
 from .errors import FeedrateError
 from .mapped_file import MappedFile, MappedRecords
 from .records import ChannelStatistics
+from .seek_points import SeekPoints
 from .soundness import PACK_AGAIN, refuse_samples
 
 _MOST_CLASSES = 1 << 20  # a name is made for each label of a bare file: a damaged label must not take all memory
@@ -28,10 +29,15 @@ class BetonRecords(MappedRecords):
     """
 
     def __init__(
-        self, path: Path, classes: tuple[str, ...] | None = None, channels: ChannelStatistics | None = None
+        self,
+        path: Path,
+        classes: tuple[str, ...] | None = None,
+        channels: ChannelStatistics | None = None,
+        seek_points: SeekPoints | None = None,
     ) -> None:
         self.path = path
         self.channels = channels
+        self.seek_points = seek_points
         try:
             with open(path, "rb") as file:
                 columns = _read_columns(file, path)

@@ -31,6 +31,7 @@ class PackedSplit:
     num_bad            of the source that are in none, listed in `bad_samples.jsonl`
     samples            the table of the samples (`loaders.sample_table`)
     formats            files a format: "beton": one;  "shards": .tar and .idx files in order;  "raw": one .npy
+    seek_points        where decoding of its JPEGs can begin (`loaders.seek_points`); None: nobody noted it
     """
 
     num_samples: int
@@ -38,6 +39,7 @@ class PackedSplit:
     samples_per_class: list[int]
     samples: PackedFile
     formats: dict[str, list[PackedFile]]
+    seek_points: PackedFile | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,11 @@ class Manifest:
         return [
             file
             for split in self.splits.values()
-            for file in (split.samples, *(file for files in split.formats.values() for file in files))
+            for file in (
+                split.samples,
+                *(file for files in split.formats.values() for file in files),
+                *([] if split.seek_points is None else [split.seek_points]),
+            )
         ]
 
 
@@ -85,7 +91,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """Write it atomically and return its path."""
     path = folder / MANIFEST_NAME
     with atomic_file(path) as file:
-        content = json.dumps(asdict(manifest), indent=2, ensure_ascii=False)
+        as_dict = asdict(manifest)
+        for split in as_dict["splits"].values():
+            if split["seek_points"] is None:
+                del split["seek_points"]  # sets that were packed before there were any say nothing of them
+        content = json.dumps(as_dict, indent=2, ensure_ascii=False)
         file.write(content.encode("utf-8", "backslashreplace") + b"\n")  # names that are no UTF-8: as JSON escapes
     return path
 
@@ -121,9 +131,14 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
     splits = {}
     for name, split in content["splits"].items():
         formats = {kind: [_typed(PackedFile, file) for file in files] for kind, files in split["formats"].items()}
-        splits[name] = _typed(
-            PackedSplit, {**split, "samples": _typed(PackedFile, split["samples"]), "formats": formats}
-        )
+        points = split.get("seek_points")
+        content_of = {
+            **split,
+            "samples": _typed(PackedFile, split["samples"]),
+            "formats": formats,
+            "seek_points": None if points is None else _typed(PackedFile, points),
+        }
+        splits[name] = _typed(PackedSplit, content_of)
         if len(splits[name].samples_per_class) != len(content["classes"]):
             raise ValueError(f"split '{name}' does not count every class")
     statistics = _typed(Statistics, content["statistics"])

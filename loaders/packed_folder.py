@@ -10,6 +10,7 @@ from .manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, PackedSplit, read_ma
 from .raw_records import RawRecords
 from .records import SPLITS, ChannelStatistics, Records, ScanProgress
 from .sample_table import SampleTable
+from .seek_points import SeekPoints
 from .shard_records import ShardRecords
 from .soundness import PACK_AGAIN
 
@@ -73,13 +74,15 @@ def _open(folder: Path, split: str, format: str, manifest: Manifest) -> Records:
     classes = tuple(manifest.classes)
     channels = _channels(folder, manifest)
     table = SampleTable(folder / packed.samples.name, packed.num_samples)
+    points = packed.seek_points
+    seek_points = None if points is None else SeekPoints(folder / points.name, table.column("seek_bytes"), table.path)
     records: Records
     if format == "beton":
-        records = BetonRecords(paths[0], classes, channels)
+        records = BetonRecords(paths[0], classes, channels, seek_points)
     elif format == "raw":
         records = RawRecords(paths[0], table, classes, channels)
     else:
-        records = ShardRecords(paths, table, classes, channels)
+        records = ShardRecords(paths, table, classes, channels, seek_points)
     _check_counts(records, packed, paths[0] if format == "beton" else table.path)
     return records
 

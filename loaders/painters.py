@@ -13,6 +13,7 @@ from .native.kernel import ROW, Kernel, address_of
 from .pixels import Decoder, Pixels, Renderer, load_rgb
 from .plan import PADDING_ID, PlanRows
 from .records import Records
+from .seek_points import SeekPoints
 from .stage_writer import StageWriter
 from .thread_team import Part
 from .timed_reading import is_stored
@@ -86,6 +87,7 @@ class NativePainter:
         times: StageWriter,
     ) -> None:
         self._records = records
+        self._seek_points: SeekPoints | None = getattr(records, "seek_points", None)
         self._kernel = Kernel(library, like.size_px, like.fill, exact, times=times)
         self._painter = painter
         self._times_reading = times.is_on and is_stored(records)
@@ -112,6 +114,7 @@ class NativePainter:
         if Image.MAX_IMAGE_PIXELS:  # Pillow is to say what is too large
             wanted &= is_raw | (widths.astype(np.int64) * heights <= Image.MAX_IMAGE_PIXELS)
         held, addresses, sizes = [], [0] * len(ids), [0] * len(ids)
+        seek_addresses, seek_sizes = [0] * len(ids), [0] * len(ids)
         walls_ns = [-1] * len(ids)
         begun_cpu_ns = time.thread_time_ns() if self._times_reading else 0
         begun_ns = time.perf_counter_ns() if self._times_reading else 0
@@ -119,15 +122,21 @@ class NativePainter:
             try:
                 # the kernel reads one byte after the other; people's own records may hand out anything
                 data = np.ascontiguousarray(self._records.read(int(ids[offset])))
+                points = None if self._seek_points is None else self._seek_points.of(int(ids[offset]))
             except LoaderError:
                 continue  # reading it again says so, in its turn
             held.append(data)
             addresses[offset], sizes[offset] = address_of(data), data.size
+            if points is not None:
+                held.append(points)
+                seek_addresses[offset], seek_sizes[offset] = address_of(points), points.size
             if self._times_reading:
                 now_ns = time.perf_counter_ns()
                 walls_ns[offset], begun_ns = now_ns - begun_ns, now_ns
-        if held and self._times_reading:
-            table["read_cpu_ns"] = (time.thread_time_ns() - begun_cpu_ns) // len(held)
+        num_read = len(held) - sum(size > 0 for size in seek_sizes)
+        if num_read and self._times_reading:
+            table["read_cpu_ns"] = (time.thread_time_ns() - begun_cpu_ns) // num_read
         table["read_wall_ns"] = walls_ns
         table["address"], table["num_bytes"] = addresses, sizes
+        table["seek_address"], table["seek_bytes"] = seek_addresses, seek_sizes
         return table, held

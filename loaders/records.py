@@ -33,6 +33,7 @@ class Records(Protocol):
     is_raw    bool [N]: True where the bytes are uint8 RGB pixels, row by row; False where they are an encoded image
     channels  statistics where the format carries them, else None
 
+    Where it is known where decoding of a sample can begin, `seek_points` may say so (`loaders.seek_points`).
     Where all samples' bytes are in memory from the start, `is_in_memory = True` may say that reading takes no time.
     """
 

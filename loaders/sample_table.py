@@ -11,6 +11,7 @@ An uncompressed NumPy archive, so `numpy.load` reads it without us, and only tho
     shard_position int64 [N], where in the .tar its image begins    > where shards were written
     shard_bytes    int64 [N], the size of its image there          /
     raw_position   int64 [N], where in the .npy's data its pixels begin, height × width × 3 of them: raw alone
+    seek_bytes     int64 [N], the size of its seek points in <split>.seek (`loaders.seek_points`), where there are any
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,6 +34,7 @@ COLUMNS = {
     "shard_position": np.int64,
     "shard_bytes": np.int64,
     "raw_position": np.int64,
+    "seek_bytes": np.int64,
 }
 
 

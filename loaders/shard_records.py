@@ -15,6 +15,7 @@ from .errors import FeedrateError, LoaderError
 from .mapped_file import MappedFile, Places
 from .records import ChannelStatistics
 from .sample_table import SampleTable
+from .seek_points import SeekPoints
 from .soundness import PACK_AGAIN, refuse_samples
 
 _BLOCK_BYTES = tarfile.BLOCKSIZE
@@ -37,10 +38,12 @@ class ShardRecords:
         table: SampleTable,
         classes: tuple[str, ...],
         channels: ChannelStatistics | None = None,
+        seek_points: SeekPoints | None = None,
     ) -> None:
         self.paths = tuple(paths)
         self.classes = classes
         self.channels = channels
+        self.seek_points = seek_points
         self.labels = table.labels(len(classes))
         self.widths, self.heights = table.sides()
         self.is_raw = np.zeros(len(self.labels), np.bool_)

@@ -18,6 +18,7 @@ from converters.encode import Encoding
 from converters.packing import PackSettings, pack
 from converters.samples import BadSample, Stored
 from converters.split_pass import Rules
+from loaders.native import library
 from loaders.packed_folder import open_packed
 from loaders.sample_table import COLUMNS, SampleTable
 
@@ -28,7 +29,7 @@ DOC = (REPOSITORY / "docs" / "formats.md").read_text(encoding="utf-8")
 
 def _programs() -> dict[str, str]:
     """The programs in the order of the document, by a name: the package each is about."""
-    names = ["ffcv", "beton", "webdataset", "dali", "shards", "raw", "table", "manifest", "bad"]
+    names = ["ffcv", "beton", "webdataset", "dali", "shards", "raw", "table", "seek", "manifest", "bad"]
     return dict(zip(names, re.findall(r"^```python\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL), strict=True))
 
 
@@ -79,7 +80,7 @@ def place(tmp_path_factory) -> Path:
     for split, num in (("train", NUM), ("val", 7)):
         _write_noise(place / "images" / split, num)
         splits[split] = _Files(place / "images" / split)
-    settings = PackSettings(Encoding(write_mode="mix"), ("beton", "shards", "raw"), shard_bytes=1 << 20)
+    settings = PackSettings(Encoding(write_mode="mix", seek_points=library.load() is not None), ("beton", "shards", "raw"), shard_bytes=1 << 20)
     pack(splits, packed, settings, num_workers=0, rules=Rules(skip_bad=True, most_bad=9))
     assert len(list(packed.glob("train-*.tar"))) > 1
     assert 0 < open_packed(packed, "train").is_raw.sum() < NUM
@@ -130,6 +131,18 @@ def test_the_program_of_the_table_prints_names_and_labels(place):
     table = SampleTable(path, NUM)
     lines = [f"{name} {label}" for name, label in zip(table.names(), table.labels(3), strict=True)]
     assert run(place, "table") == lines and len(set(lines)) == NUM
+
+
+@pytest.mark.skipif(library.load() is None, reason=f"no native kernel: {library.why_not()}")
+def test_the_program_of_seek_points_counts_them_and_finds_the_last(place):
+    records = open_packed(place / "data" / "imagenet-packed", "train", "shards")
+    lines = run(place, "seek")
+    assert len(lines) == NUM
+    for index, line in enumerate(lines):
+        num_points, last = map(int, line.split())
+        rows, columns = -(-int(records.heights[index]) // 16), -(-int(records.widths[index]) // 16)  # 4:2:0
+        assert num_points == rows * -(-columns // 8)
+        assert 0.8 < last / len(records.read(index)) < 1
 
 
 def test_the_program_of_the_manifest_knows_every_file_and_sees_damage(place):

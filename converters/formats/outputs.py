@@ -22,6 +22,7 @@ ROW = np.dtype(
         ("beton_position", "<i8"),
         ("shard_position", "<i8"),
         ("raw_position", "<i8"),
+        ("seek_bytes", "<i8"),
         ("shard", "<i4"),
         ("beton_is_raw", "<u1"),
         ("is_original", "<u1"),

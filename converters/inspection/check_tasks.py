@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from loaders.beton_records import BetonRecords
 from loaders.raw_records import RawRecords
+from loaders.seek_points import SeekPoints
 from loaders.shard_records import ShardRecords
 
 from ..samples import Stored
@@ -22,6 +23,7 @@ class CheckTasks(Sequence[CheckTask]):
     """All samples of a split, in tasks of about as many bytes; each is made when asked for.
 
     opened   by format;  columns   labels, widths, heights of the table, int64 [N];  counted   bool [N]
+    points   that are to be compared with the JPEGs, if any
     """
 
     def __init__(
@@ -29,8 +31,9 @@ class CheckTasks(Sequence[CheckTask]):
         opened: Mapping[str, PackedRecords],
         columns: Mapping[str, NDArray[np.int64]],
         counted: NDArray[np.bool_],
+        points: SeekPoints | None = None,
     ) -> None:
-        self._opened, self._columns, self._counted = opened, columns, counted
+        self._opened, self._columns, self._counted, self._points = opened, columns, counted, points
         self._ends = np.cumsum(sum(records.sizes for records in opened.values()))
         num_samples, num_bytes = len(counted), int(self._ends[-1])
         by_bytes = np.searchsorted(self._ends, np.arange(0, num_bytes, _TASK_BYTES))
@@ -61,6 +64,7 @@ class CheckTasks(Sequence[CheckTask]):
             **{name: column[part] for name, column in self._columns.items()},
             image_bytes=np.zeros(stop - start, np.int64) if shards is None else shards.sizes[part],
             counted=self._counted[part],
+            seek_points=None if self._points is None else _points_places(self._points, start, stop),
         )
 
 
@@ -88,6 +92,11 @@ def _places(records: PackedRecords, start: int, stop: int) -> list[Stored]:
         Stored(f"sample {number}", path, position, size, raw_size)
         for number, position, size, raw_size in zip(numbers, positions, sizes, raw_sizes, strict=True)
     ]
+
+
+def _points_places(points: SeekPoints, start: int, stop: int) -> list[Stored]:
+    """Where what is noted of samples start … stop - 1 lies."""
+    return [Stored(f"sample {number}", str(points.path), *points.place(number)) for number in range(start, stop)]
 
 
 def padded(num_bytes: int) -> int:

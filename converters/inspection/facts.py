@@ -69,6 +69,8 @@ def _how_packed(settings: Mapping[str, Any]) -> Iterator[Fact]:
             yield "quality", f"{settings['quality']}, where a JPEG had to be made"
             if settings.get("restarts"):
                 yield "restarts", "JPEGs coded anew without loss, with markers: a crop decodes only what it needs"
+            if settings.get("seek_points"):
+                yield "seek points", "where a JPEG's decoding can begin: a crop decodes little more than it needs"
     if "apply_exif" in settings:
         yield "EXIF", "turned upright as it says" if settings["apply_exif"] else "not applied, as torchvision does"
     if "check" in settings:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..encode import Encoded, Encoding, UndecodableImage, Wanted, encode
+from ..restarts import points_of
 from ..samples import Stored
 from .before_encoding import Doubt, doubt_about
 
@@ -24,6 +25,7 @@ class CheckTask:
     stored   by format, where each lies; of "shards" the image with its header and the label behind it
     labels, widths, heights, image_bytes (in the shards; 0 where there are none)   int64 [n], as the table says
     counted  bool [n], whose pixels are counted
+    seek_points  where what is noted of each lies; None where nothing is noted of the split, or cannot be compared
     """
 
     first: int
@@ -33,6 +35,7 @@ class CheckTask:
     heights: NDArray[np.int64]
     image_bytes: NDArray[np.int64]
     counted: NDArray[np.bool_]
+    seek_points: Sequence[Stored] | None = None
 
 
 @dataclass
@@ -82,6 +85,7 @@ class _SampleCheck:
         self._label, self._image_bytes = int(task.labels[item]), int(task.image_bytes[item])
         self._size = int(task.widths[item]), int(task.heights[item])
         self._number, self._is_counted = task.first + item, bool(task.counted[item])
+        self._seek_points = None if task.seek_points is None else task.seek_points[item]
         self._report = report
 
     def run(self, work: CheckWork) -> None:
@@ -96,6 +100,8 @@ class _SampleCheck:
             image = self._decode(name, jpeg)
             if image is not None:
                 decoded[name] = image
+        if self._seek_points is not None:
+            self._compare_points(self._seek_points, next(iter(jpegs.values()), None))
         if len(pixels) == 2 and not np.array_equal(pixels["beton"], pixels["raw"]):
             self._wrong("raw", f"has other pixels than {self._stored['beton'].where()}")
         for name, image in decoded.items():
@@ -157,6 +163,15 @@ class _SampleCheck:
             width, height = self._size
             self._wrong(name, f"is {image.width}×{image.height} px and {width}×{height} px in the table")
         return image
+
+    def _compare_points(self, noted: Stored, jpeg: NDArray[np.uint8] | None) -> None:
+        try:
+            found = noted.read().tobytes() if noted.num_bytes else b""
+        except OSError as error:
+            self._report.findings.append(f"{noted.where()} cannot be read ({error.strerror})")
+            return
+        if found != (b"" if jpeg is None else points_of(jpeg)):
+            self._report.findings.append(f"{noted.where()}, has other seek points than its JPEG")
 
     def _count(self, decoded: Mapping[str, Encoded], pixels: Mapping[str, NDArray[np.uint8]]) -> str:
         """Add the values of the sample's pixels, once; returns the format that they were taken from, "" for none."""

@@ -13,12 +13,14 @@ from loaders.manifest import MANIFEST_NAME, Manifest, PackedSplit
 from loaders.packed_folder import open_packed
 from loaders.records import Records
 from loaders.sample_table import SampleTable
+from loaders.seek_points import SeekPoints
 from loaders.shard_records import ShardRecords
 
 from ..crew import run_in_order
 from ..formats.shards import index_lines
 from ..packing import channel_statistics
 from ..progress import Phase
+from ..restarts import why_no_kernel
 from ..samples import Stored
 from .before_encoding import Doubt, statistics_bounds
 from .check_tasks import CheckTasks, PackedRecords
@@ -117,7 +119,7 @@ class SplitCheck:
         """Let the crew look at every sample."""
         num_samples = self._packed.num_samples
         counted = self._counted()
-        tasks = CheckTasks(opened, columns, counted)
+        tasks = CheckTasks(opened, columns, counted, self._points(opened))
         seen = _Seen()
 
         def place(task: CheckTask, report: CheckReport) -> None:
@@ -149,6 +151,15 @@ class SplitCheck:
                 all_made = num_encoded == (len(seen.doubts) if counted.all() else num_samples)
                 num_encoded = None if all_made else num_encoded
             self.findings += self._statistics_findings(seen, num_encoded)
+
+    def _points(self, opened: Mapping[str, PackedRecords]) -> SeekPoints | None:
+        """Those of the split, where there are any and they can be made again."""
+        if self._packed.seek_points is None:
+            return None
+        if reason := why_no_kernel():
+            print(f"seek points are not compared with the JPEGs: {reason}")
+            return None
+        return next((points for one in opened.values() if (points := getattr(one, "seek_points", None))), None)
 
     def _num_original(self) -> int | None:
         """How many images kept their bytes; None where the manifest does not say. A number that cannot be is found."""

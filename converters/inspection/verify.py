@@ -15,7 +15,9 @@ from ..progress import Phase, silent_phase
 from .checksums import Checksums
 from .split_check import REMEDY, SplitCheck
 
-_NAMED_LIKE_OURS = re.compile(r".+(\.beton|\.npy|\.samples\.npz|-\d{6}\.(tar|idx))(\.partial)?|manifest\.json\.partial")
+_NAMED_LIKE_OURS = re.compile(
+    r".+(\.beton|\.npy|\.seek|\.samples\.npz|-\d{6}\.(tar|idx))(\.partial)?|manifest\.json\.partial"
+)
 
 
 @dataclass(frozen=True)

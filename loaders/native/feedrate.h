@@ -17,6 +17,8 @@
 typedef struct {
     const uint8_t *data; /* pixels, uint8 RGB row by row, or an encoded image */
     int64_t size;        /* bytes of data */
+    const uint8_t *seek; /* what is noted of its seek points (seek_points.c), NULL where nothing is */
+    int64_t seek_bytes;  /* of that */
     int32_t width, height;           /* of the sample, as recorded */
     int32_t left, top, cut_w, cut_h; /* rectangle in the sample's pixels; may reach past its border */
     int32_t is_raw, flip;

@@ -15,12 +15,12 @@
 
 /* Pairs pay for being made in a file of that size, or else in the next one with the same table. */
 enum { LARGE_BYTES = 1 << 16 };
-enum { MOST_BLOCK_BITS = DCTSIZE2 * (16 + 15), SLACK = MOST_BLOCK_BITS / 8 + 32, MOST_DC = 1 << 20 };
+enum { MOST_DC = 1 << 20 };
 
 /* The beginning of what libjpeg-turbo 2 and 3 have by this name, in a header that is not installed everywhere. */
 struct jpeg_entropy_decoder {
     void (*start_pass)(j_decompress_ptr info);
-    boolean (*decode_mcu)(j_decompress_ptr info, JBLOCKROW *blocks);
+    UnitDecoder *decode_mcu;
 };
 
 /* For measurements and tests: 0 leaves the codes to libjpeg, 2 does without BMI2; and of how many files they were decoded
@@ -44,7 +44,7 @@ static _Noreturn void give_up(j_decompress_ptr info)
 static void take_segment(j_decompress_ptr info, Huffman *huffman)
 {
     const uint8_t *from = info->src->next_input_byte, *end = from + info->src->bytes_in_buffer, *found;
-    uint8_t *to = buffer_reserve(&huffman->bytes, (size_t)(end - from) + SLACK);
+    uint8_t *to = buffer_reserve(&huffman->bytes, (size_t)(end - from) + HUFFMAN_SLACK);
     if (!to)
         give_up(info);
     huffman->at = to;
@@ -59,18 +59,12 @@ static void take_segment(j_decompress_ptr info, Huffman *huffman)
             break;
         from = found + 2;
     }
-    memset(to, 0, SLACK);
+    memset(to, 0, HUFFMAN_SLACK);
     huffman->end = to;
     huffman->bits = 0;
     huffman->num_bits = 0;
     info->src->next_input_byte = found;
     info->src->bytes_in_buffer = (size_t)(end - found);
-}
-
-/* Of the segment; negative where more were taken than there are. */
-static inline int64_t bits_left(const Huffman *huffman)
-{
-    return 8 * (int64_t)(huffman->end - huffman->at) + huffman->num_bits;
 }
 
 static void restart(j_decompress_ptr info, Huffman *huffman)
@@ -167,8 +161,7 @@ static inline __attribute__((always_inline)) boolean next_unit(j_decompress_ptr 
     }
     if (huffman->column < huffman->first_column || huffman->column > huffman->last_column)
         blocks = NULL;
-    if (++huffman->column == info->MCUs_per_row)
-        huffman->column = 0;
+    next_column(info, huffman);
     for (int i = 0; i < info->blocks_in_MCU; i++) {
         int number = info->MCU_membership[i];
         const HuffmanTable *dc = huffman->dc + info->cur_comp_info[number]->dc_tbl_no;
@@ -239,7 +232,7 @@ static int make_tables(const struct jpeg_decompress_struct *info, Huffman *huffm
     return 1;
 }
 
-static boolean (*unit_decoder(int by_pairs))(j_decompress_ptr info, JBLOCKROW *blocks)
+static UnitDecoder *unit_decoder(int by_pairs)
 {
 #if HAS_AVX2_CODE
     if (by_pairs && feedrate_own_codes != 2 && __builtin_cpu_supports("bmi2"))
@@ -248,22 +241,35 @@ static boolean (*unit_decoder(int by_pairs))(j_decompress_ptr info, JBLOCKROW *b
     return by_pairs ? unit_by_pairs : unit_by_codes;
 }
 
-void huffman_take_over(struct jpeg_decompress_struct *info, Huffman *huffman, JDIMENSION left, JDIMENSION width)
+int huffman_take_over(
+    struct jpeg_decompress_struct *info,
+    Huffman *huffman,
+    JDIMENSION left,
+    JDIMENSION width,
+    const uint8_t *seek,
+    size_t seek_bytes)
 {
     int by_pairs;
     if (!feedrate_own_codes || !is_one_baseline_scan(info) ||
         !make_tables(info, huffman, info->src->bytes_in_buffer >= LARGE_BYTES, &by_pairs))
-        return;
+        return 0;
     JDIMENSION unit_width = DCTSIZE * (JDIMENSION)(info->comps_in_scan == 1 ? 1 : info->max_h_samp_factor);
-    huffman->column = 0;
+    huffman->column = huffman->row = 0;
     huffman->first_column = left / unit_width;
     huffman->last_column = (left + width - 1) / unit_width;
     huffman->until_restart = info->restart_interval;
     huffman->next_restart = 0;
     memset(huffman->last_dc, 0, sizeof huffman->last_dc);
-    take_segment(info, huffman);
-    info->entropy->decode_mcu = unit_decoder(by_pairs);
+    memset(&huffman->seek, 0, sizeof huffman->seek);
+    huffman->decode_unit = unit_decoder(by_pairs);
+    if (seek && seek_points_use(info, seek, seek_bytes, &huffman->seek)) {
+        info->entropy->decode_mcu = seeking_unit;
+    } else {
+        take_segment(info, huffman);
+        info->entropy->decode_mcu = huffman->decode_unit;
+    }
     __atomic_fetch_add(&feedrate_files_taken_over, 1, __ATOMIC_RELAXED);
+    return 1;
 }
 
 void huffman_free(Huffman *huffman)

@@ -1,4 +1,4 @@
-/* Shared by huffman.c, huffman_table.c and jpeg_window.c. Before it come stdio.h and jpeglib.h. */
+/* Shared by huffman.c, huffman_table.c, seek_points.c and jpeg_reader.c. Before it come stdio.h and jpeglib.h. */
 #ifndef FEEDRATE_HUFFMAN_H
 #define FEEDRATE_HUFFMAN_H
 
@@ -82,7 +82,32 @@ static inline int second_place(Pair pair)
     return (int)(pair >> 8 & 31);
 }
 
+/* ---- seek_points.c ---- */
+
+/* Where decoding of a file can begin; all 0 where only its start is known. */
+typedef struct {
+    const uint8_t *points, *scan; /* the list, and what is compressed */
+    size_t scan_bytes;
+    unsigned spacing, per_row; /* units from one point of a row to the next, and points a row */
+} SeekPoints;
+
+typedef struct {
+    uint32_t position; /* bits from the scan's start */
+    int16_t dc[3];     /* that the next blocks' are told as differences from */
+} SeekPoint;
+
+/* What tells points that were damaged, or are another file's; of what is noted, and the compressed data. */
+uint32_t seek_points_check(const uint8_t *noted, size_t size, const uint8_t *scan, size_t scan_bytes);
+/* For a file that has been started, and of which nothing has been read yet. 0 where what is noted cannot be of this file. */
+int seek_points_use(struct jpeg_decompress_struct *info, const uint8_t *noted, size_t size, SeekPoints *seek);
+
 /* ---- huffman.c ---- */
+
+/* What reads a unit's blocks in libjpeg's place. */
+typedef boolean UnitDecoder(j_decompress_ptr info, JBLOCKROW *blocks);
+
+/* Behind the bytes: more than the longest block takes, so that reading on into damage stays in memory. */
+enum { MOST_BLOCK_BITS = DCTSIZE2 * (16 + 15), HUFFMAN_SLACK = MOST_BLOCK_BITS / 8 + 32 };
 
 /* One reader's; memory and tables are kept from image to image. */
 typedef struct {
@@ -93,15 +118,44 @@ typedef struct {
     int num_bits;
     int last_dc[MAX_COMPS_IN_SCAN];
     unsigned until_restart, next_restart;
-    JDIMENSION column, first_column, last_column; /* of the unit to come; from where to where pixels are wanted */
+    JDIMENSION row, column, first_column, last_column; /* of the unit to come; from where to where pixels are wanted */
+    UnitDecoder *decode_unit;
+    SeekPoints seek;
+    const uint8_t *counted; /* up to where, of the bytes taken, what was stuffed into them has been counted */
+    size_t counted_bytes;   /* of the scan up to there */
 } Huffman;
 
+/* Of the bytes taken; negative where more were used than there are. */
+static inline int64_t bits_left(const Huffman *huffman)
+{
+    return 8 * (int64_t)(huffman->end - huffman->at) + huffman->num_bits;
+}
+
+static inline void next_column(const struct jpeg_decompress_struct *info, Huffman *huffman)
+{
+    if (++huffman->column == info->MCUs_per_row) {
+        huffman->column = 0;
+        huffman->row++;
+    }
+}
+
 /* Decode the codes of a file that has been started, and of which nothing has been read yet, if this is of the kind for
- * it; else libjpeg goes on doing it. What pixel columns outside of [left, left + width) become is left open. All errors are
- * libjpeg's error_exit. */
-void huffman_take_over(struct jpeg_decompress_struct *info, Huffman *huffman, JDIMENSION left, JDIMENSION width);
+ * it; else libjpeg goes on doing it, and 0 is returned. What pixel columns outside of [left, left + width) become is left
+ * open, and with seek points, unless those are plainly another file's, what rows become that nobody asks for. All errors
+ * are libjpeg's error_exit, or the reader's escape.
+ *
+ * seek, seek_bytes   what is noted of seek points; NULL and 0 where nothing is */
+int huffman_take_over(
+    struct jpeg_decompress_struct *info,
+    Huffman *huffman,
+    JDIMENSION left,
+    JDIMENSION width,
+    const uint8_t *seek,
+    size_t seek_bytes);
+/* The unit decoder of a file with seek points; in seek_points.c. */
+boolean seeking_unit(j_decompress_ptr info, JBLOCKROW *blocks);
 void huffman_free(Huffman *huffman);
-/* The one that reads this file; in jpeg_window.c. */
+/* The one that reads this file; in jpeg_reader.c. */
 Huffman *huffman_of(struct jpeg_decompress_struct *info);
 
 #endif

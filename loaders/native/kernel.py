@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 
 from ..stage_writer import UNTIMED, StageWriter
 
-# `Row` of feedrate.h: what is stored (address and bytes; without an address the row is left alone), the sample's size,
-# the rectangle, two flags, and what reading took so far where that is noted
+# `Row` of feedrate.h: what is stored (address and bytes; without an address the row is left alone), its seek points
+# (without an address there are none), the sample's size, the rectangle, two flags, and what reading took so far where
+# that is noted
 ROW = np.dtype(
     [
         ("address", np.uint64),
         ("num_bytes", np.int64),
+        ("seek_address", np.uint64),
+        ("seek_bytes", np.int64),
         ("width", np.int32),
         ("height", np.int32),
         ("rect", np.int32, 4),

@@ -30,10 +30,12 @@ from converters.sources.opening import SourceOptions, open_source
 from converters.split_pass import Rules, packing_order
 from loaders.errors import FeedrateError
 from loaders.manifest import read_manifest
+from loaders.native import library
 from loaders.records import open_records
 from loaders.sample_table import SampleTable
 
 ALL = ("beton", "shards", "raw")
+HAS_KERNEL = library.load() is not None
 
 
 @pytest.fixture(autouse=True)
@@ -362,7 +364,11 @@ def test_a_split_without_one_good_sample_is_refused(tmp_path, form):
 
 
 @pytest.mark.parametrize("num_done", [0, 1, 5, 12, 13, 17, 20])
-@pytest.mark.parametrize("wanted", [settings(*ALL, limit_px=60), settings(write_mode="mix")], ids=["all", "mix"])
+@pytest.mark.parametrize(
+    "wanted",
+    [settings(*ALL, limit_px=60), settings(write_mode="mix"), settings("beton", "shards", seek_points=HAS_KERNEL)],
+    ids=["all", "mix", "seek points"],
+)
 def test_an_interrupted_pass_goes_on_where_it_stopped_to_the_same_bytes(
     image_folder, tmp_path, monkeypatch, wanted, num_done
 ):

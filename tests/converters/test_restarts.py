@@ -113,7 +113,7 @@ def test_without_the_kernel_it_says_what_to_install(image_folder, tmp_path, monk
     monkeypatch.setattr(library, "load", lambda: None)
     monkeypatch.setattr(library, "why_not", lambda: "there is no C compiler: install gcc")
     with pytest.raises(FeedrateError, match="install gcc"):
-        restarts.require_restarts()
+        restarts.require_kernel("--restart-markers")
     command = ["folder", "--source", str(image_folder), "--out", str(tmp_path / "out"), "--restart-markers"]
     assert main(command, "", lambda name, path: None) == 2
     assert "install gcc" in capsys.readouterr().err and not (tmp_path / "out").exists()

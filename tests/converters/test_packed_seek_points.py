@@ -1,0 +1,173 @@
+"""Packing notes where the decoding of JPEGs can begin, and loader turbo makes use of it."""
+
+import json
+import shutil
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from listed import listed
+from pictures import smooth_picture
+from PIL import Image
+
+from converters import encode as encoding_module
+from converters.command import main
+from converters.encode import Encoding, UndecodableImage, Wanted, encode
+from converters.inspection.verify import verify
+from converters.packing import PackSettings, pack
+from loaders.api import LoaderOptions
+from loaders.choose import open_loader
+from loaders.crops import RandomResizedCrop
+from loaders.errors import FeedrateError
+from loaders.native import library
+from loaders.native.seek_points import seek_points
+from loaders.orders import Shuffled
+from loaders.plan import Plan, View
+from loaders.packed_folder import open_packed
+from loaders.records import open_records
+from loaders.sample_table import SampleTable
+from loaders.seek_points import SeekPoints
+
+pytestmark = pytest.mark.skipif(library.load() is None, reason=f"no native kernel: {library.why_not()}")
+
+WITH = Encoding(seek_points=True)
+JPEG = Wanted(True, False)
+
+
+def stored(kind="JPEG", **options):
+    """An image's file, uint8 [size]."""
+    noise = np.random.default_rng(0).integers(-30, 31, (200, 300, 3))
+    buffer = BytesIO()
+    Image.fromarray(np.clip(smooth_picture(300, 200, 4) + noise, 0, 255).astype(np.uint8)).save(buffer, kind, **options)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def packed(image_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("packed") / "packed"
+    pack(listed(image_folder), out, PackSettings(WITH, ("beton", "shards", "raw")), 0)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "is_kept"),
+    [
+        (stored(), WITH, True),
+        (stored(), Encoding(seek_points=True, check="structure"), True),
+        (stored(), Encoding(seek_points=True, limit_px=150), False),
+        (stored("PNG"), WITH, False),
+        (stored(progressive=True), WITH, False),
+    ],
+    ids=["kept", "walked", "shrunk", "PNG", "progressive"],
+)
+def test_they_are_noted_of_the_very_jpeg_that_is_stored(data, encoding, is_kept):
+    encoded = encode(data, None, encoding, JPEG)
+    assert encoded.seek_points == seek_points(np.frombuffer(encoded.jpeg, np.uint8)) != b""
+    assert encoded.is_original == is_kept and (encoded.jpeg == data.tobytes()) == is_kept
+    assert encode(data, None, encoding, Wanted(False, True)).seek_points == b""
+
+
+def test_a_file_whose_points_were_found_is_not_decoded_again_and_damaged_ones_are_refused(monkeypatch):
+    data, reduced = stored(quality=92), []
+    monkeypatch.setattr(encoding_module, "_decode_reduced", lambda *whatever: reduced.append(1))
+    encode(data, None, WITH, JPEG)
+    assert not reduced
+    monkeypatch.undo()
+    wrong = data.copy()
+    wrong[data.size // 2 : data.size // 2 + 60] = 0xFF
+    for damaged in (wrong, data[: data.size // 2]):
+        with pytest.raises(UndecodableImage):
+            encode(damaged, None, WITH, JPEG)
+
+
+def test_the_folder_has_a_file_of_them_and_verify_compares_it(packed, tmp_path):
+    assert not verify(packed, 0).findings
+    split = json.loads((packed / "manifest.json").read_text())["splits"]["val"]
+    table = SampleTable(packed / "val.samples.npz", split["num_samples"])
+    points = SeekPoints(packed / "val.seek", table.column("seek_bytes"), table.path)
+    for format in ("beton", "shards"):
+        records = open_packed(packed, "val", format)
+        for index in range(len(records)):
+            noted = points.of(index)
+            assert (b"" if noted is None else noted.tobytes()) == seek_points(records.read(index)), format
+    folder = shutil.copytree(packed, tmp_path / "packed")
+    content = bytearray((folder / "train.seek").read_bytes())
+    content[20] ^= 1
+    (folder / "train.seek").write_bytes(content)
+    findings = verify(folder, 0).findings
+    assert any("train.seek has SHA-256" in one for one in findings)
+    assert any("train.seek, sample 0 at 0, has other seek points than its JPEG" in one for one in findings)
+    (folder / "train.seek").write_bytes(content[:-5])
+    assert "train.seek has" in verify(folder, 0).findings[0] and "was cut short" in verify(folder, 0).findings[0]
+    with pytest.raises(FeedrateError, match="cut short or replaced"):
+        open_records(folder, "train")
+
+
+@pytest.mark.parametrize("format", ["beton", "shards"])
+def test_turbo_asks_for_them_and_its_batches_are_the_same(image_folder, packed, tmp_path, monkeypatch, format):
+    batches, asked = {}, []
+    of = SeekPoints.of
+    monkeypatch.setattr(SeekPoints, "of", lambda points, index: asked.append(index) or of(points, index))
+    for name, encoding in (("without", Encoding()), ("with", WITH)):
+        asked.clear()
+        pack(listed(image_folder), tmp_path / name, PackSettings(encoding, (format,)), 0)
+        records = open_records(tmp_path / name, "train")
+        plan = Plan(records.widths, records.heights, Shuffled(8), View(RandomResizedCrop(), 48, 0.5), seed=1)
+        loader = open_loader("turbo", records, plan, LoaderOptions())
+        batches[name] = [(batch.images.clone(), batch.ids.clone()) for batch in loader.epoch(0)]
+        loader.close()
+        delivered = torch.cat([ids for _, ids in batches[name]]).sort().values.tolist()
+        assert delivered and sorted(asked) == (delivered if name == "with" else [])
+    for one, other in zip(batches["without"], batches["with"], strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+def test_manifests_of_sets_without_them_do_not_mention_them(image_folder, tmp_path, packed):
+    pack(listed(image_folder), tmp_path / "plain", PackSettings(Encoding()), 0)
+    plain, with_points = ((folder / "manifest.json").read_text() for folder in (tmp_path / "plain", packed))
+    assert "seek" not in plain and "seek_points" in with_points and not list((tmp_path / "plain").glob("*.seek"))
+
+
+def packing(image_folder, out, *options):
+    command = ["folder", "--source", str(image_folder), "--out", str(out), "--workers", "1", *options]
+    return main(command, "", lambda name, path: None)
+
+
+def test_the_command_notes_them_unless_told_otherwise(image_folder, tmp_path, capsys):
+    for name, options, expected in (
+        ("usual", [], True),
+        ("told", ["--seek-points"], True),
+        ("none", ["--no-seek-points"], False),
+        ("restarts", ["--restart-markers"], False),
+        ("raw", ["--to", "raw"], False),
+        ("walked", ["--check", "structure"], False),
+        ("both", ["--check", "structure", "--seek-points"], True),
+        ("pixels", ["--write-mode", "raw"], False),
+        ("shards", ["--write-mode", "raw", "--to", "beton,shards"], True),
+    ):
+        assert packing(image_folder, tmp_path / name, *options) == 0
+        assert (tmp_path / name / "train.seek").exists() == expected == ("seek points)" in capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--seek-points", "--restart-markers"], "exclude each other: give one"),
+        (["--seek-points", "--to", "raw"], "are of JPEGs, and none are written"),
+        (["--seek-points", "--write-mode", "raw"], "are of JPEGs, and none are written"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(image_folder, tmp_path, capsys, options, told):
+    assert packing(image_folder, tmp_path / "out", *options) == 2
+    assert told in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_without_the_kernel_there_are_none_and_that_is_said(image_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(library, "load", lambda exact=False: None)
+    monkeypatch.setattr(library, "why_not", lambda exact=False: "there is no C compiler: install gcc")
+    assert packing(image_folder, tmp_path / "out", "--seek-points") == 2
+    assert "--seek-points needs the native kernel: there is no C compiler" in capsys.readouterr().err
+    assert packing(image_folder, tmp_path / "out") == 0
+    assert "no seek points, with which crops would decode faster: there is no C compiler" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "train.seek").exists()
