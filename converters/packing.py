@@ -5,20 +5,19 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
-from loaders.manifest import WORK_FOLDER, Manifest, PackedFile, PackedSplit, Statistics, write_manifest
+from loaders.manifest import WORK_FOLDER, Manifest, PackedFile, PackedSplit, write_manifest
 from loaders.sample_table import table_name, write_table
 
 from .byte_counts import disk_bytes
+from .channel_statistics import statistics_of
 from .encode import Encoding
 from .estimate import Estimate, estimate
 from .folder import BAD_SAMPLES_NAME, begin, claimed, is_full_disk, no_space, publish
@@ -31,7 +30,7 @@ from .inspection.checksums import Checksums
 from .pack_work import PackWork
 from .progress import Phase, silent_phase
 from .samples import BadSample, Samples
-from .split_pass import Rules, SplitPass, check_bad, counted_every
+from .split_pass import Rules, SplitPass, check_bad
 
 FORMATS = ("beton", "shards", "raw")
 _SEEK = "seek points"  # an output beside them
@@ -224,7 +223,7 @@ class _Pass:
             classes=list(first.classes),
             class_names=list(first.class_names),
             splits=splits,
-            statistics=_statistics(passes, self._splits, self._settings.encoding),
+            statistics=statistics_of(passes, self._splits, self._settings.encoding),
             settings=self._task["settings"],
             source={
                 **self._source,
@@ -235,29 +234,6 @@ class _Pass:
             },
             versions=self._task["versions"],
         )
-
-
-def channel_statistics(histogram: NDArray[np.int64]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation a channel, 0-255, from int64 [3, 256] counts: exact until the last rounding."""
-    means, deviations = [], []
-    for counts in histogram.tolist():
-        num = sum(counts)
-        mean = Fraction(sum(value * count for value, count in enumerate(counts)), num)
-        mean_square = Fraction(sum(value * value * count for value, count in enumerate(counts)), num)
-        means.append(float(mean))
-        deviations.append(float(mean_square - mean * mean) ** 0.5)
-    return means, deviations
-
-
-def _statistics(passes: Mapping[str, SplitPass], splits: Mapping[str, Samples], encoding: Encoding) -> Statistics:
-    split = "train" if "train" in passes else next(iter(passes))
-    tally = passes[split].tally
-    mean, std = channel_statistics(np.array(tally.histogram, np.int64))
-    every = counted_every(len(splits[split]), encoding)
-    counts_all = tally.num_counted == len(passes[split].rows)
-    which = "all samples" if counts_all else f"every {every}th sample in stored order"
-    method = f"exact counts of the values of all pixels of {which}, those of encoded ones before they were encoded"
-    return Statistics(mean, std, split, tally.num_counted, method)
 
 
 def _task(splits: Mapping[str, Samples], settings: PackSettings) -> dict[str, Any]:

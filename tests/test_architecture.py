@@ -33,6 +33,7 @@ CONVERTERS_MAY_TAKE = {
         "records",
         "sample_table",
         "packed_folder",
+        "seek_points",
     ),
     *("beton_layout", "beton_records", "cifar_records", "folder_records", "raw_records", "shard_records"),
     *("folder_scan", "plan", "crops", "pixels", "native"),
@@ -44,7 +45,16 @@ ENGINE_EXCEPTIONS = {"synthetic_records"}  # stands for data that are not there,
 
 _LIGHT = (
     *("__init__", "records", "plan", "orders", "sampling", "subsets", "view", "crops"),
-    *("manifest", "packed_folder", "sample_table", "mapped_file", "read_ahead", "page_cache", "memory_limit"),
+    *(
+        "manifest",
+        "packed_folder",
+        "sample_table",
+        "seek_points",
+        "mapped_file",
+        "read_ahead",
+        "page_cache",
+        "memory_limit",
+    ),
 )
 
 

@@ -80,7 +80,11 @@ def place(tmp_path_factory) -> Path:
     for split, num in (("train", NUM), ("val", 7)):
         _write_noise(place / "images" / split, num)
         splits[split] = _Files(place / "images" / split)
-    settings = PackSettings(Encoding(write_mode="mix", seek_points=library.load() is not None), ("beton", "shards", "raw"), shard_bytes=1 << 20)
+    settings = PackSettings(
+        Encoding(write_mode="mix", seek_points=library.load() is not None),
+        ("beton", "shards", "raw"),
+        shard_bytes=1 << 20,
+    )
     pack(splits, packed, settings, num_workers=0, rules=Rules(skip_bad=True, most_bad=9))
     assert len(list(packed.glob("train-*.tar"))) > 1
     assert 0 < open_packed(packed, "train").is_raw.sum() < NUM

@@ -15,7 +15,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..packing import channel_statistics
+from ..channel_statistics import channel_statistics
 
 _BLOCK_PX = 8
 _ROUNDED_LUMA = 1.1  # the most that a value moves by rounding when colours are converted, and in the inverse DCT

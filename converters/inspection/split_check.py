@@ -16,9 +16,9 @@ from loaders.sample_table import SampleTable
 from loaders.seek_points import SeekPoints
 from loaders.shard_records import ShardRecords
 
+from ..channel_statistics import channel_statistics
 from ..crew import run_in_order
 from ..formats.shards import index_lines
-from ..packing import channel_statistics
 from ..progress import Phase
 from ..restarts import why_no_kernel
 from ..samples import Stored

@@ -23,8 +23,8 @@ from loaders.errors import FeedrateError
 from loaders.native import library
 from loaders.native.seek_points import seek_points
 from loaders.orders import Shuffled
-from loaders.plan import Plan, View
 from loaders.packed_folder import open_packed
+from loaders.plan import Plan, View
 from loaders.records import open_records
 from loaders.sample_table import SampleTable
 from loaders.seek_points import SeekPoints

@@ -21,9 +21,10 @@ from listed import listed
 from pictures import write_image_folder
 
 from converters import crew, folder, packing, split_pass
+from converters.channel_statistics import channel_statistics
 from converters.encode import Encoding
 from converters.inspection import checksums
-from converters.packing import PackSettings, channel_statistics, pack
+from converters.packing import PackSettings, pack
 from converters.progress import silent_phase
 from converters.samples import BadSample, Stored
 from converters.sources.opening import SourceOptions, open_source

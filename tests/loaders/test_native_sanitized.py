@@ -56,4 +56,6 @@ def test_damaged_files_are_decoded_as_libjpeg_does_or_left_alone(program, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     num_both, num_neither, num_left, num_taken_over, num_sought = map(int, done.stdout.split())
     assert num_both + num_neither + num_left == NUM_DAMAGES * len(files)
-    assert min(num_both, num_neither, num_left, num_sought) > 100 and num_taken_over > num_both  # all of them were tried
+    assert (
+        min(num_both, num_neither, num_left, num_sought) > 100 and num_taken_over > num_both
+    )  # all of them were tried

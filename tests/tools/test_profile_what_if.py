@@ -16,6 +16,9 @@ from short_runs import ONE_RANK, short_config
 from shown_profiles import bare, full, with_subject
 from test_profile_command import _command
 
+from converters.encode import Encoding
+from converters.packing import PackSettings, pack
+from converters.sources.records_source import RecordSamples
 from engine.config import Config, DataConfig
 from engine.profiler.calibration import with_path
 from engine.profiler.record import Rate, WhatIf
@@ -24,6 +27,7 @@ from engine.profiler.session import Budget
 from engine.profiler.what_if import Change
 from engine.sampling import training_sampling
 from loaders.errors import FeedrateError
+from loaders.native import library
 from loaders.records import open_records
 from tools.profiling import error_history, what_if
 from tools.profiling.packed_sample import FOLDER_PREFIX, packed_samples, some_of
@@ -245,7 +249,7 @@ def test_the_history_is_appended_and_told_for_this_machine_alone(tmp_path):
 
 
 def test_packed_samples_are_the_sets_own_images_and_do_not_stay(image_folder):
-    config = Config(name="x", data=DataConfig(path=str(image_folder)))
+    config = Config(name="x", loader="torchvision", data=DataConfig(path=str(image_folder)))
     with packed_samples(config, ["raw", "256", "full"], 20) as (samples, refused):
         assert set(samples.formats) == {"raw"} and samples.count == 20
         assert sorted(refused)[0] == "JPEG, shortest side 256 px: the images are no larger"
@@ -266,6 +270,21 @@ def test_packed_samples_are_the_sets_own_images_and_do_not_stay(image_folder):
             assert samples.whole_set.num_pixels == pytest.approx(np.mean(whole.widths.astype(int) * whole.heights))
         assert folder.exists()
     assert not folder.exists()
+
+
+@pytest.mark.skipif(library.load() is None, reason=f"no native kernel: {library.why_not()}")
+def test_packing_images_as_they_are_is_tried_where_that_notes_seek_points(image_folder, tmp_path):
+    config = Config(name="x", loader="turbo", data=DataConfig(path=str(image_folder)))
+    with packed_samples(config, ["full"], 20) as (samples, refused):
+        assert set(samples.formats) == {"full"} and not refused
+        assert (Path(samples.formats["full"].path) / "train.seek").exists()
+        assert not (Path(samples.now.path) / "train.seek").exists()
+    with closing(open_records(image_folder, "train")) as records:
+        samples = {"train": RecordSamples(records, str, str(image_folder), b"")}
+        pack(samples, tmp_path / "packed", PackSettings(Encoding(seek_points=True)), 0)
+    config = Config(name="x", loader="turbo", data=DataConfig(path=str(tmp_path / "packed")))
+    with packed_samples(config, ["full", "raw"], 20) as (samples, refused):
+        assert set(samples.formats) == {"raw"} and (Path(samples.now.path) / "train.seek").exists()
 
 
 def test_of_a_set_of_which_a_part_is_chosen_that_part_is_packed_and_all_of_it_tried(image_folder):

@@ -36,7 +36,11 @@ CASES = {
     "original": Case(
         "Full size: we keep the bytes, FFCV can only encode anew (quality 90)",
         ("--write-mode", "jpg", "--quality", "90"),
-        {"feedrate": (), "feedrate, structure": ("--check", "structure")},
+        {
+            "feedrate": (),
+            "feedrate, no seek points": ("--no-seek-points",),
+            "feedrate, structure": ("--check", "structure"),
+        },
     ),
 }
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from converters.encode import Encoding
 from converters.packing import PackSettings, pack
 from converters.presets import PRESETS
+from converters.restarts import why_no_kernel
 from converters.sources.records_source import RecordSamples
 from engine.config import Config
 from engine.data import data_path_to_open
@@ -27,6 +28,7 @@ from loaders.records import ChannelStatistics, Records, open_records
 FOLDER_PREFIX = "feedrate-what-if-"  # and the process, in /dev/shm or the folder for temporary files
 
 _NOW = "now"
+_BY_POINTS = ("turbo", "auto")  # loaders that decode by seek points, or may be one that does
 _PROBED = 2048  # images by whose bytes the whole set's are told
 _ROOM = 1.5  # so many times the bytes that are expected must be free
 
@@ -47,7 +49,7 @@ def _formats() -> dict[str, Format]:
         name: Format(f"JPEG, {text}", f"tools/convert.py --preset {name}", PRESETS[name].encoding)
         for name, text in sizes.items()
     }
-    found["full"] = Format("JPEG, full size", "tools/convert.py --preset full", PRESETS["full"].encoding)
+    found["full"] = Format("JPEG, full size, seek points", "tools/convert.py --preset full", PRESETS["full"].encoding)
     found["raw"] = Format("raw, full size", "--write-mode raw", replace(PRESETS["full"].encoding, **raw))
     found["raw-256"] = Format(
         "raw, shortest side 256 px", "--preset 256 --write-mode raw", replace(PRESETS["256"].encoding, **raw)
@@ -98,15 +100,20 @@ def packed_samples(
         pool = training_sampling(records, config.data).pool
         chosen = records if pool is None else SomeOf(records, pool)
         some = some_of(chosen, count)
-        known, refused = _useful(some, names)
+        gains_points = config.loader in _BY_POINTS and getattr(records, "seek_points", None) is None
+        gains_points = gains_points and not why_no_kernel() and not bool(some.is_raw[0])
+        known, refused = _useful(some, names, gains_points)
         if not known:
             yield None, refused
             return
         with room_for(_expected_bytes(some, known)) as folder:
-            now = Encoding(write_mode="raw" if bool(some.is_raw[0]) else "jpg")
+            now = Encoding(
+                write_mode="raw" if bool(some.is_raw[0]) else "jpg",
+                seek_points=getattr(records, "seek_points", None) is not None and not why_no_kernel(),
+            )
             packed = {_NOW: pack_some(some, folder / _NOW, now, config)}
-            packed |= {name: pack_some(some, folder / name, FORMATS[name].encoding, config) for name in known}
-            same = [name for name in known if packed[name] == packed[_NOW]]
+            packed |= {name: pack_some(some, folder / name, _as_packed(name), config) for name in known}
+            same = [name for name in known if packed[name] == packed[_NOW] and not gains_points]
             refused += [f"{FORMATS[name].text}: the images are stored so already" for name in same]
             formats = {
                 name: FormatSample(str(folder / name), FORMATS[name].text, FORMATS[name].how, packed[name])
@@ -127,8 +134,17 @@ def some_of(records: Records, count: int) -> SomeOf:
     return SomeOf(records, np.sort(ids[np.argsort(keys, kind="stable")[:count]]))
 
 
-def _useful(some: SomeOf, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Formats that can be tried, and why others cannot."""
+def _as_packed(name: str) -> Encoding:
+    """As the converter packs it unless told otherwise: JPEGs with seek points."""
+    encoding = FORMATS[name].encoding
+    return replace(encoding, seek_points=encoding.write_mode == "jpg" and not why_no_kernel())
+
+
+def _useful(some: SomeOf, names: Sequence[str], gains_points: bool) -> tuple[list[str], list[str]]:
+    """Formats that can be tried, and why others cannot.
+
+    gains_points  packing as they are would note seek points, of which the set has none yet and the loader makes use
+    """
     if some.is_raw.any() and not some.is_raw.all():
         return [], ["other formats: the set is stored half raw, half as JPEG"]
     found, refused = [], []
@@ -137,7 +153,9 @@ def _useful(some: SomeOf, names: Sequence[str]) -> tuple[list[str], list[str]]:
         sides = some.heights, some.widths
         side = np.maximum(*sides) if encoding.limited == "longest" else np.minimum(*sides)
         as_now = encoding.limit_px is None or not (side > encoding.limit_px).any()
-        if as_now and (encoding.write_mode == "raw") == bool(some.is_raw[0]):
+        if as_now and encoding.limit_px is None and encoding.write_mode == "jpg" and gains_points:
+            found.append(name)
+        elif as_now and (encoding.write_mode == "raw") == bool(some.is_raw[0]):
             refused.append(f"{FORMATS[name].text}: the images are no larger" if encoding.limit_px else "")
         elif as_now and encoding.limit_px is not None:
             refused.append(f"{FORMATS[name].text}: the images are no larger")

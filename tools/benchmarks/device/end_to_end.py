@@ -18,7 +18,7 @@ from .turns import Timing, absent, failures, spread, take_turns, times_as_fast
 
 # how the images are stored
 FORMS = {
-    "full": Case("Full-size JPEGs, their bytes untouched", (), ("--check", "structure")),
+    "full": Case("Full-size JPEGs, their bytes untouched", (), ("--check", "structure", "--seek-points")),
     "400": Case("JPEGs, longest side 400 px (--preset 400)", (), ("--preset", "400")),
     "256": Case("JPEGs, shorter side 256 px (--preset 256)", (), ("--preset", "256")),
     "raw256": Case("Raw pixels, shorter side 256 px", (), ("--preset", "256", "--write-mode", "raw")),

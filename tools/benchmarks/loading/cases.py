@@ -43,7 +43,7 @@ class Case:
         return {*self.formats, *(["folder"] if self.folder else []), *(["restarts"] if self.restarts else [])}
 
 
-_TURBOS = ("turbo", "turbo-libjpeg", "turbo-restarts", "turbo-exact", "turbo-float32")
+_TURBOS = ("turbo", "turbo-from-start", "turbo-libjpeg", "turbo-restarts", "turbo-exact", "turbo-float32")
 _OURS_ON_PHOTOS = (*_TURBOS, "ffcv", "dali", "dali-restarts", "torchvision")
 _PEERS_ON_FILES = ("dali-stock", "dali-stock-float32", "dataloader", "dataloader-float32", "timm", "webdataset", "spdl")
 _FFCV = ("ffcv-stock", "ffcv-stock-float32")
@@ -52,14 +52,24 @@ CASES = {
     "full": Case(
         "Full-size JPEGs, their bytes untouched",
         (*_OURS_ON_PHOTOS, *_FFCV, *_PEERS_ON_FILES),
-        ("--check", "structure"),
+        ("--check", "structure", "--seek-points"),
         ("beton", "shards"),
         restarts=True,
         folder="links",
     ),
     "256": Case(
         "JPEG quality 90, shorter side 256 px (--preset 256)",
-        ("turbo", "turbo-libjpeg", "turbo-restarts", "ffcv", "dali", "ffcv-stock", "dali-stock", "dataloader"),
+        (
+            "turbo",
+            "turbo-from-start",
+            "turbo-libjpeg",
+            "turbo-restarts",
+            "ffcv",
+            "dali",
+            "ffcv-stock",
+            "dali-stock",
+            "dataloader",
+        ),
         ("--preset", "256"),
         ("beton", "shards"),
         restarts=True,

@@ -54,7 +54,8 @@ def store(name: str, case: Case, source: Path, repeat: int, folder: Path, say: S
         data["folder"] = str(_extracted(packed, folder / f"{name}-files"))
     if case.restarts:
         data["restarts"] = str(folder / f"{name}-restarts")
-        cut = replace(case, formats=("beton",), convert=(*case.convert, "--restart-markers"))
+        others = [word for word in case.convert if word != "--seek-points"]
+        cut = replace(case, formats=("beton",), convert=(*others, "--restart-markers"))
         _convert("folder", images, folder / f"{name}-restarts", cut, folder, say)
     if not case.is_cold:
         for path in {path for where in data.values() for path in Path(where).rglob("*")}:

@@ -9,6 +9,7 @@ import torch
 from engine.augment import IMAGENET_CHANNELS, Normalize
 from engine.sampling import SamplingConfig, training_order
 from loaders.api import Loader, LoaderOptions
+from loaders.beton_records import BetonRecords
 from loaders.choose import open_loader
 from loaders.crops import PadCrop, RandomResizedCrop
 from loaders.native import library
@@ -38,6 +39,14 @@ def pixels_by_libjpeg(job: Job) -> Iterator[torch.Tensor]:
     return pixels(job)
 
 
+def pixels_from_start(job: Job) -> Iterator[torch.Tensor]:
+    """The same, with every JPEG decoded from its start."""
+    with contextlib.closing(_loader(job, may_seek=False)) as loader:
+        for epoch in itertools.count():
+            for batch in loader.epoch(epoch):
+                yield batch.images
+
+
 def copied(job: Job) -> Iterator[torch.Tensor]:
     """The rectangles of each batch, uint8 [P, 3], which `turbo` hands to the device in its mode of that name."""
     with contextlib.closing(_loader(job)) as loader:
@@ -55,10 +64,12 @@ def normalised(job: Job) -> Iterator[torch.Tensor]:
         yield normalize(images)
 
 
-def _loader(job: Job) -> Loader:
+def _loader(job: Job, may_seek: bool = True) -> Loader:
     side = SIDES[job.side]
     name, resize, order_name = side.options
     records = open_records(job.data[side.reads], "train")
+    if not may_seek and isinstance(records, BetonRecords):
+        records.seek_points = None
     view = View(_CROPS[job.view], job.size_px, flip_probability=0.5)
     order = training_order(records, _ORDERS[order_name], job.batch_size)
     plan = Plan(records.widths, records.heights, order, view, job.seed)

@@ -36,10 +36,18 @@ def _ours(title: str, loader: str, resize: str = "", reads: str = "beton", remed
 SIDES = {
     "turbo": _ours("OpenCV's INTER_AREA", "turbo", "area"),
     "turbo-libjpeg": LoadSide(
-        "turbo, Huffman codes decoded by libjpeg-turbo",
+        "turbo, seek points left aside, Huffman codes decoded by libjpeg-turbo",
         "uint8",
         "beton",
         "ours.pixels_by_libjpeg",
+        ("turbo", "area", "shuffled"),
+        True,
+    ),
+    "turbo-from-start": LoadSide(
+        "turbo, seek points left aside: the codes of all before a crop are decoded",
+        "uint8",
+        "beton",
+        "ours.pixels_from_start",
         ("turbo", "area", "shuffled"),
         True,
     ),
