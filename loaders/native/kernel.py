@@ -27,6 +27,7 @@ ROW = np.dtype(
         ("read_cpu_ns", np.int64),
     ]
 )
+_MOST_SHARE = 8  # of a file's bytes, that its seek points take; what is smaller than that is decoded soon enough
 
 
 class Kernel:
@@ -75,6 +76,16 @@ class Kernel:
         is_done = np.zeros(len(table), dtype=np.bool_)
         self._paint(self._state, table.ctypes.data, len(table), out.ctypes.data, is_done.ctypes.data)
         return is_done
+
+
+def noted_points(library: ctypes.CDLL, jpeg: NDArray[np.uint8]) -> bytes:
+    """See `seek_points.seek_points`."""
+    note = library.feedrate_seek_points
+    note.restype = ctypes.c_int64
+    note.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+    data = np.ascontiguousarray(jpeg)
+    out = np.empty(data.size // _MOST_SHARE, dtype=np.uint8)
+    return out[: note(address_of(data), data.size, address_of(out), out.size)].tobytes()
 
 
 def address_of(data: NDArray[np.uint8]) -> int:

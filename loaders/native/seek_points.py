@@ -1,15 +1,10 @@
 """Seek points: where in a JPEG's compressed data decoding can begin, so that a crop costs little more than its area."""
 
-import ctypes
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
 from . import library
-from .kernel import address_of
-
-_MOST_SHARE = 8  # of the file's bytes; what is smaller than that is decoded soon enough
+from .kernel import noted_points
 
 
 def seek_points(jpeg: NDArray[np.uint8]) -> bytes:
@@ -19,17 +14,7 @@ def seek_points(jpeg: NDArray[np.uint8]) -> bytes:
     every code is decoded), and where the points would take more than an eighth of the file. Raises FeedrateError where
     there is no native kernel.
     """
-    kernel = _kernel()
-    data = np.ascontiguousarray(jpeg)
-    out = np.empty(data.size // _MOST_SHARE, dtype=np.uint8)
-    return out[: kernel.feedrate_seek_points(address_of(data), data.size, address_of(out), out.size)].tobytes()
-
-
-@cache
-def _kernel() -> ctypes.CDLL:
     kernel = library.load()
     if kernel is None:
         raise library.NotAvailable(library.why_not())
-    kernel.feedrate_seek_points.restype = ctypes.c_int64
-    kernel.feedrate_seek_points.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
-    return kernel
+    return noted_points(kernel, jpeg)

@@ -18,7 +18,10 @@ def content_of(folder):
 
 def test_it_comes_back_as_it_was_written(packed):
     manifest = read_manifest(packed)
-    assert asdict(manifest) == content_of(packed)
+    told = asdict(manifest)
+    for split in told["splits"].values():
+        assert split.pop("seek_points") is None  # which is not mentioned
+    assert told == content_of(packed)
     assert manifest.schema_version == SCHEMA_VERSION == 2
     written = write_manifest(packed, manifest).read_bytes()
     assert read_manifest(packed) == manifest

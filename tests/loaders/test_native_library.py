@@ -123,9 +123,10 @@ def test_several_processes_may_build_at_once(cache):
         ("area_columns.c", "(float)(1.0 / cell)", "(float)(1.001 / cell)", "OpenCV"),
         ("paint.c", "width - before - pixels.width", "before", "OpenCV"),
         ("jpeg_window.c", "MARGIN = 2", "MARGIN = 0", "simplejpeg"),
-        ("jpeg_window.c", "JDCT_ISLOW", "JDCT_IFAST", "simplejpeg"),
+        ("jpeg_reader.c", "JDCT_ISLOW", "JDCT_IFAST", "simplejpeg"),
         ("huffman.c", "left / unit_width", "left / unit_width + 1", "simplejpeg"),
         ("huffman.c", "block[natural[second]]", "block[second]", "simplejpeg"),
+        ("seek_points.c", "huffman->last_dc[i] = from->dc[i]", "huffman->last_dc[i] = 0", "simplejpeg"),
         ("huffman_table.c", "(run == 15 ? 16", "(run == 15 ? 15", "simplejpeg"),
     ],
 )
