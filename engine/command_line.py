@@ -201,7 +201,25 @@ def build(kind: type[T], values: dict[str, Any], where: str) -> T:
             raise FeedrateError(f"{where}: unknown key '{key}': {hint}known are {', '.join(hints)}")
         default = getattr(defaults, key)
         checked[key] = _converted(hints[key], default, value, f"{where}: {key}")
-    return kind(**checked)
+    try:
+        return kind(**checked)
+    except FeedrateError as error:
+        raise FeedrateError(f"{where}: {_with_key(kind, checked, str(error))}") from error
+
+
+def _with_key(kind: type, values: dict[str, Any], message: str) -> str:
+    """`message`, which `kind` says of these values, behind the key that is wrong by itself, unless it names it."""
+    wrong = [key for key, value in values.items() if _refusal(kind, {key: value}) == message]
+    is_named = len(wrong) != 1 or wrong[0] in re.findall(r"\w+", message)
+    return message if is_named else f"{wrong[0]}: {message}"
+
+
+def _refusal(kind: type, values: dict[str, Any]) -> str:
+    try:
+        kind(**values)
+    except FeedrateError as error:
+        return str(error)
+    return ""
 
 
 def _key_meant(kind: type, key: str, value: Any) -> str:

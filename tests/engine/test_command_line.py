@@ -106,6 +106,12 @@ def test_pairs_and_names_stand_one_after_the_other_as_the_documents_have_them():
         ("epochs = 'three'", "must be of type int"),
         ("data = 3", "must be a table"),
         ("epochs = ", "is not valid TOML"),
+        ("epochs = 0", "mine.toml: epochs is 0: it must be 1 or more"),
+        ("[data]\nbatch_size = 0", "mine.toml: data: batch_size is 0: it must be 1 or more"),
+        ("[optim]\nname = 'foo'", "mine.toml: optim: name: unknown optimizer 'foo'"),
+        ("[data]\neval_subset = -1", "mine.toml: data: eval_subset: a subset of -1.0 must"),
+        ("[data]\nrepeats = 2\nsampling = 'balanced'", "mine.toml: data: repeats is 2 and sampling balanced, which"),
+        ("[execution]\ncuda_graphs = true\ncompile = true\n[optim]\naccumulate = 2", "mine.toml: cuda_graphs is on"),
     ],
 )
 def test_a_bad_preset_gives_one_sentence(tmp_path, text, message):
@@ -114,6 +120,13 @@ def test_a_bad_preset_gives_one_sentence(tmp_path, text, message):
     with pytest.raises(FeedrateError, match="mine.toml") as error:
         load_preset(str(path))
     assert message in str(error.value)
+
+
+def test_of_what_a_preset_extends_a_bad_value_is_said_of_that_file(tmp_path):
+    (tmp_path / "base.toml").write_text("[data]\nbatch_size = 0")
+    (tmp_path / "mine.toml").write_text('extends = "base"')
+    with pytest.raises(FeedrateError, match=r"base\.toml: data: batch_size is 0"):
+        load_preset(str(tmp_path / "mine.toml"))
 
 
 def test_a_preset_of_another_encoding_gives_one_sentence(tmp_path):
