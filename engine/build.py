@@ -21,7 +21,8 @@ from .checkpointing.checkpoint import clean_leftovers, newest_checkpoint, refuse
 from .checkpointing.saving import Saver
 from .checkpointing.state import restore
 from .config import Config
-from .data import Data, MakeStageTimes, Say, data_then_and_now, open_data
+from .data import Data, MakeStageTimes, Say, open_data
+from .data_path import data_then_and_now
 from .dist import Ranks
 from .identity import about_weights, identity_of
 from .loop import Run

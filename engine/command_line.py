@@ -5,12 +5,12 @@ import contextlib
 import dataclasses
 import functools
 import io
-import itertools
 import os
 import re
 import signal
 import sys
 import tomllib
+import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +20,7 @@ import tyro
 
 from loaders.errors import FeedrateError, did_you_mean
 
+from .complaints import sentence
 from .config import Config
 from .option_names import name_meant, option_names, setting_names
 
@@ -79,7 +80,7 @@ def _parse(options: list[str], config: Config, description: str, speaks: bool) -
     except SystemExit as leaving:
         if leaving.code in (0, None):
             raise
-        raise FeedrateError(_sentence(complaint.getvalue())) from leaving
+        raise FeedrateError(sentence(complaint.getvalue())) from leaving
 
 
 @contextlib.contextmanager
@@ -94,24 +95,6 @@ def _reader_may_leave() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
         raise SystemExit(128 + signal.SIGPIPE) from None
-
-
-def _sentence(box: str) -> str:
-    """The first paragraph of the framed message that tyro prints, as one line. An ASCII terminal gets no frame."""
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith(("│", "  "))]
-    paragraph = list(itertools.takewhile(lambda line: not line.startswith(("─", "---")), lines))
-    return _of_option(" ".join(paragraph)) or "the command line cannot be read: see --help"
-
-
-def _of_option(complaint: str) -> str:
-    """What a section says of a setting of its own, "Error parsing data: batch_size is 0 …", said of the option."""
-    parsed = re.fullmatch(r"Error parsing (\w+): ((\w+)( .*))", complaint)
-    if parsed is None:
-        return complaint
-    section, message, field, rest = parsed.groups()
-    option = f"--{field}" if section == "Config" else f"--{section}.{field}"
-    option = option.replace("_", "-")
-    return option + rest if option in option_names(Config) else message
 
 
 def _description(more_options: Sequence[str]) -> str:
@@ -242,6 +225,9 @@ def _converted(hint: Any, default: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise FeedrateError(f"{where} is {value!r}: it must be a table")
         return build(hint, value, where)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        words, numbers = typing.get_args(hint)
+        return _word_or_numbers(words, numbers, value, where)
     if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
         raise FeedrateError(f"{where} is {value!r}: it must be one of {', '.join(typing.get_args(hint))}")
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -250,6 +236,18 @@ def _converted(hint: Any, default: Any, value: Any, where: str) -> Any:
         return _tuple_of(hint, value, where)
     if type(value) is not type(default):
         raise FeedrateError(f"{where} is {value!r}: it must be of type {type(default).__name__}")
+    return value
+
+
+def _word_or_numbers(words: Any, numbers: Any, value: Any, where: str) -> Any:
+    """`value` as one of these words, or as the tuple of numbers."""
+    if isinstance(value, list):
+        return _tuple_of(numbers, value, where)
+    known = typing.get_args(words)
+    if value not in known:
+        raise FeedrateError(
+            f"{where} is {value!r}: it must be one of {', '.join(known)}, or {len(typing.get_args(numbers))} numbers"
+        )
     return value
 
 

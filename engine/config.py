@@ -15,6 +15,7 @@ from loaders.view import View, size_ramp
 
 from .augment.augment_config import AugmentConfig
 from .bounds import at_least, between
+from .channels import NormalizeBy, refuse_bad_numbers
 from .checkpointing.best import BestMetric, refuse_metric_of_no_average
 from .models.model_config import ModelConfig
 from .optimisation.average import AverageConfig
@@ -63,6 +64,9 @@ class DataConfig(SamplingConfig):
     """Evaluation averages the model's answers (logits) to each image and to its mirror image, at twice the work."""
     resize: Literal["auto", "area", "exact", "device"] = "auto"
     """Area averaging, antialiased bilinear as torchvision's, that on the device, or the loader's own fastest."""
+    normalize: NormalizeBy = "auto"
+    """What images are normalised by: the set's own mean and deviation (set), ImageNet's, 127.5 for all (half), or six
+    numbers of 0 to 255: means of red, green, blue, then their deviations. auto: set, or imagenet where it has none."""
     workers: int = 0
     """Threads or processes a rank; 0: the processors this rank may use."""
     batches_ahead: int = 3
@@ -88,6 +92,7 @@ class DataConfig(SamplingConfig):
                 f"size_ramp is {self.size_ramp}: it must be smallest and largest side, first and last epoch, and stand"
                 " without a size_schedule"
             )
+        refuse_bad_numbers(self.normalize)
         self.train_view()
         self.eval_view()
 

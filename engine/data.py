@@ -1,7 +1,6 @@
 """The data of a run: from its configuration to two open loaders."""
 
 import contextlib
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,9 @@ from loaders.plan import BlockShuffled, Plan, Sequential
 from loaders.records import ChannelStatistics, Records, ScanProgress, open_records
 from loaders.stage_times import StageTimes
 
-from .augment import IMAGENET_CHANNELS
+from .channels import channels_of, told_of
 from .config import Config, DataConfig
+from .data_path import data_path_to_open
 from .dist import Ranks
 from .sampling import evaluation_sampling, training_order, training_sampling
 
@@ -58,6 +58,7 @@ def open_data(
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     train_records, eval_records = _open_both(config, ranks, say, progress)
     refuse_classes(train_records, eval_records, config.data)
+    channels = channels_of(train_records, config.data.normalize, data_path_to_open(config.data))
     train_plan, eval_plan = plan_of(train_records, config), _eval_plan_of(eval_records, config)
     train_plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
     name, reason = choose_loader(config.loader, [(train_records, train_plan), (eval_records, eval_plan)])
@@ -77,11 +78,8 @@ def open_data(
     except BaseException:
         train.close()
         raise
-    channels = channels_of(train_records)
-    say(f"normalised by the mean and deviation of {channels.source}")
-    for name, deviation in zip(("red", "green", "blue"), (train_records.channels or channels).std, strict=True):
-        if deviation == 0:
-            say(f"the {name} channel is the same everywhere: its pixels are normalised to 0")
+    for line in told_of(channels, train_records):
+        say(line)
     return Data(train, evaluation, train_records.classes, channels, stage_times)
 
 
@@ -155,16 +153,6 @@ def keep_in_memory(records: list[Records], data: DataConfig, ranks: Ranks, say: 
     ranks.gather(None)  # nobody starts before all of it is there
 
 
-def channels_of(records: Records) -> ChannelStatistics:
-    """What to normalise by: the set's own statistics where its format carries them, else ImageNet's.
-
-    A channel that is the same everywhere has a deviation of 0, which nothing can be divided by: there 1 stands for it.
-    """
-    channels = records.channels or IMAGENET_CHANNELS
-    red, green, blue = channels.std
-    return replace(channels, std=(red or 1.0, green or 1.0, blue or 1.0))
-
-
 def loader_options(data: DataConfig, ranks: Ranks) -> LoaderOptions:
     """What the training loader of this rank is told."""
     return LoaderOptions(
@@ -176,25 +164,6 @@ def loader_options(data: DataConfig, ranks: Ranks) -> LoaderOptions:
         on_bad=data.on_bad,
         max_bad=data.max_bad,
     )
-
-
-def data_path_to_open(data: DataConfig) -> str:
-    """The path of `data`, or the packed set that the converters left beside it, where that is preferred."""
-    packed = Path(f"{data.path.rstrip('/')}-packed")
-    return str(packed) if data.prefer_packed and (packed / "manifest.json").is_file() else data.path
-
-
-def data_then_and_now(config_file: Path, data: DataConfig) -> str:
-    """Which path a run began with, by its config.toml, and which is read for it now, for who finds that they differ."""
-    opened = data_path_to_open(data)
-    try:
-        then = str(tomllib.loads(config_file.read_text("utf-8"))["data"]["path"])
-    except (OSError, ValueError, KeyError, TypeError):  # gone, or not ours any more: nothing is told of then
-        then = ""
-    told = f"The run began with --data.path {then}, and {opened} is read now" if then else f"Now {opened} is read"
-    if opened == data.path:
-        return told
-    return f"{told}: if that was packed since, --data.no-prefer-packed reads {data.path} itself"
 
 
 def _eval_plan_of(records: Records, config: Config) -> Plan:

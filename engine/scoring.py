@@ -10,9 +10,11 @@ from loaders.records import ChannelStatistics, Records
 
 from .augment import Normalize
 from .build import choose_kernels
+from .channels import channels_of
 from .checkpointing.finished import Finished
-from .config import Config
-from .data import Say, channels_of, open_evaluation
+from .config import Config, DataConfig
+from .data import Say, open_evaluation
+from .data_path import data_path_to_open
 from .dist import Ranks
 from .evaluate import Answer, Evaluation, answer_of, evaluate, unwatched
 from .model import finished_model, place_model
@@ -58,7 +60,9 @@ def score(config: Config, ranks: Ranks, finished: Finished, keeps_answers: bool,
         records = data.records
         model = finished_model(config, len(records.classes), ranks, weights, str(finished.path), say)
         model = place_model(model, config, ranks)
-        normalize = Normalize(_channels(records, finished, say), ranks.device, config.execution.channels_last)
+        normalize = Normalize(
+            _channels(records, finished, config.data, say), ranks.device, config.execution.channels_last
+        )
         answer = _in_order_of(records, finished, answer_of(config.data.eval_flip), ranks, say)
         predictions = Predictions() if keeps_answers else None
         precision = Precision(config.execution.precision, ranks.device)
@@ -123,14 +127,18 @@ def _in_order_of(records: Records, finished: Finished, answer: Answer, ranks: Ra
     return lambda model, inputs: answer(model, inputs)[:, places]
 
 
-def _channels(records: Records, finished: Finished, say: Say) -> ChannelStatistics:
-    """As the weights were trained, where their file tells."""
-    own = channels_of(records)
+def _channels(records: Records, finished: Finished, data: DataConfig, say: Say) -> ChannelStatistics:
+    """As the weights were trained, where their file tells; else as `data` say."""
     trained = finished.channels
     if trained is None:
-        say(f"{finished.path} does not tell what images were normalised by: the mean and deviation of {own.source}")
-        return own
+        asked = channels_of(records, data.normalize, data_path_to_open(data))
+        say(f"{finished.path} does not tell what images were normalised by: the mean and deviation of {asked.source}")
+        return asked
     say(f"normalised by the mean and deviation that {finished.path} was trained with")
-    if records.channels is not None and (own.mean, own.std) != (trained.mean, trained.std):
-        say(f"those of the set are others, and are not used ({own.source})")
+    others = {"those of the set": channels_of(records)} if records.channels is not None else {}
+    if data.normalize not in ("auto", "set"):
+        others["those of --data.normalize"] = channels_of(records, data.normalize)
+    for name, other in others.items():
+        if (other.mean, other.std) != (trained.mean, trained.std):
+            say(f"{name} are others, and are not used ({other.source})")
     return trained

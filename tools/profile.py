@@ -40,7 +40,7 @@ from rich.console import Console
 
 from engine.command_line import OwnOptions
 from engine.config import Config
-from engine.data import data_path_to_open
+from engine.data_path import data_path_to_open
 from engine.dist import Ranks, run_and_end, start_ranks, stop_ranks
 from engine.profiler.record import Profile
 from engine.profiler.reports.files import write_reports
@@ -156,7 +156,10 @@ def _with_data(config: Config, ranks: Ranks, console: Console) -> Config:
     if ranks.local_rank == 0:
         write_photos(GENERATED, NUM_GENERATED, seed=0)
     ranks.gather(None)
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(GENERATED)))
+    # the photos hold no mean of their own, and what is subtracted costs no time
+    normalize = "auto" if config.data.normalize == "set" else config.data.normalize
+    data = dataclasses.replace(config.data, path=str(GENERATED), normalize=normalize)
+    return dataclasses.replace(config, data=data)
 
 
 if __name__ == "__main__":

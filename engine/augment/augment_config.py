@@ -38,7 +38,7 @@ class AugmentConfig:
     erase_ratio: tuple[float, float] = (0.3, 3.3)
     """Smallest and largest height / width."""
     erase_fill: Literal["mean", "colour"] = "mean"
-    """The data set's mean, or one colour an image, drawn as normalised values are spread."""
+    """The mean that images are normalised by, or one colour an image, drawn as normalised values are spread."""
     mixup_alpha: float = 0.0
     """Mixup with shares of Beta(x, x); 0: off."""
     cutmix_alpha: float = 0.0

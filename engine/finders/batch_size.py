@@ -19,7 +19,7 @@ from ..augment import IMAGENET_CHANNELS
 from ..build import build_step
 from ..compiled import forget_compiled
 from ..config import Config
-from ..data import data_path_to_open
+from ..data_path import data_path_to_open
 from ..dist import Ranks
 from ..model import image_sizes
 from ..optimisation.average import Averages

@@ -7,6 +7,8 @@ from typing import Any
 
 from loaders.records import ChannelStatistics
 
+from ..channels import option_for
+
 
 def warnings_of_data(path: str, classes: Sequence[str], channels: ChannelStatistics) -> list[str]:
     """A line each for the names of classes and for the normalisation, where a .safetensors file was of others.
@@ -22,7 +24,9 @@ def warnings_of_data(path: str, classes: Sequence[str], channels: ChannelStatist
     if isinstance(normalize, dict) and _is_of_three(normalize.get("mean")) and _is_of_three(normalize.get("std")):
         then, now = _in_words(normalize["mean"], normalize["std"]), _in_words(channels.mean, channels.std)
         if then != now:
-            found.append(f"warning: {path} was trained on images normalised by {then}; here it is {now}")
+            option = option_for(normalize["mean"], normalize["std"])
+            remedy = "" if option is None else f"; {option} does as there"
+            found.append(f"warning: {path} was trained on images normalised by {then}; here it is {now}{remedy}")
     return found
 
 

@@ -15,8 +15,10 @@ from loaders.memory_limit import available_memory_bytes
 from loaders.records import Records, open_records
 
 from ..build import build_step
+from ..channels import channels_of
 from ..config import Config
-from ..data import channels_of, data_path_to_open, keep_in_memory, loader_options, one_rank_first, plan_of
+from ..data import keep_in_memory, loader_options, one_rank_first, plan_of
+from ..data_path import data_path_to_open
 from ..dist import Ranks
 from ..optimisation.average import Averages
 from ..step import TrainStep
@@ -251,7 +253,8 @@ def ready_step(source: Source, config: Config, ranks: Ranks) -> TrainStep:
     """The step that trains on it, warm."""
     num_classes = len(source.records.classes)
     num_batches = source.plan.num_batches(ranks.world_size)
-    step = build_step(config, ranks, num_classes, channels_of(source.records), num_batches)
+    channels = channels_of(source.records, config.data.normalize, data_path_to_open(config.data))
+    step = build_step(config, ranks, num_classes, channels, num_batches)
     step.module.train()
     size_px = config.data.train_view().size_at(0)
     step.warm_up(torch.Size((config.data.batch_size // ranks.world_size, 3, size_px, size_px)), num_classes)

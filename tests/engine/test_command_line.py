@@ -64,6 +64,21 @@ def test_without_a_preset_all_is_default_and_the_run_is_called_so():
         (["--data.block-mib", "inf"], "--data.block-mib is inf"),
         (["--data.block-mib", "1e300"], "--data.block-mib is 1e+300"),
         (["--data.crop", "pad", "--data.padding-px", "100000000000"], "0 … 65535 px"),
+        (
+            ["--data.normalize", "foo"],
+            "--data.normalize is foo: it must be one of auto, imagenet, set, half, or 6 numbers with spaces between",
+        ),
+        (["--data.normalize", "1", "2", "3"], "--data.normalize is 1 2 3: it must be one of auto,"),
+        (["--data.normalize", "1,2,3,4,5,6"], "or 6 numbers with spaces between"),
+        (["--data.normalize"], "--data.normalize is empty: it must be one of auto,"),
+        (
+            ["--data.normalize", "1", "2", "3", "4", "5", "0"],
+            "--data.normalize is 1 2 3 4 5 0: it must be the means of red, green and blue, 0 to 255, and then their",
+        ),
+        (
+            ["--data.normalize", *["0.485", "0.456", "0.406", "0.229", "0.224", "0.225"]],
+            "as of values of 0 to 1: it must be of 0 to 255, 123.675 116.28 103.53 58.395 57.12 57.375",
+        ),
     ],
 )
 def test_a_bad_word_gives_one_sentence_with_the_nearest_good_one(arguments, message):
@@ -112,6 +127,14 @@ def test_pairs_and_names_stand_one_after_the_other_as_the_documents_have_them():
         ("[data]\neval_subset = -1", "mine.toml: data: eval_subset: a subset of -1.0 must"),
         ("[data]\nrepeats = 2\nsampling = 'balanced'", "mine.toml: data: repeats is 2 and sampling balanced, which"),
         ("[execution]\ncuda_graphs = true\ncompile = true\n[optim]\naccumulate = 2", "mine.toml: cuda_graphs is on"),
+        (
+            "[data]\nnormalize = 'foo'",
+            "data: normalize is 'foo': it must be one of auto, imagenet, set, half, or",
+        ),
+        ("[data]\nnormalize = 3", "normalize is 3: it must be one of auto, imagenet, set, half, or 6 numbers"),
+        ("[data]\nnormalize = [1, 2]", "normalize is [1, 2]: it must have 6 values"),
+        ("[data]\nnormalize = [1, 2, 3, 4, 5, 'x']", "data: normalize is 'x': it must be of type float"),
+        ("[data]\nnormalize = [1, 2, 3, 4, 5, 300]", "data: normalize is 1 2 3 4 5 300: it must be the means of"),
     ],
 )
 def test_a_bad_preset_gives_one_sentence(tmp_path, text, message):
@@ -127,6 +150,17 @@ def test_of_what_a_preset_extends_a_bad_value_is_said_of_that_file(tmp_path):
     (tmp_path / "mine.toml").write_text('extends = "base"')
     with pytest.raises(FeedrateError, match=r"base\.toml: data: batch_size is 0"):
         load_preset(str(tmp_path / "mine.toml"))
+
+
+def test_six_numbers_stand_one_after_the_other_on_the_command_line_and_in_a_preset(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[data]\nnormalize = [123.675, 116, 103.5, 58, 57, 57]")
+    numbers = (123.675, 116.0, 103.5, 58.0, 57.0, 57.0)
+    assert load_preset(str(path)).data.normalize == numbers
+    assert parse_config(["--config", str(path), "--data.workers", "3"]).data.normalize == numbers
+    assert parse_config(["--config", str(path), "--data.normalize", "half"]).data.normalize == "half"
+    words = [str(number) for number in numbers]
+    assert parse_config(["--data.normalize", *words, "--data.workers", "3"]).data.normalize == numbers
 
 
 def test_a_preset_of_another_encoding_gives_one_sentence(tmp_path):

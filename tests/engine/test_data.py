@@ -17,18 +17,17 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "loaders"))
 from packed_by_hand import samples_of, write_packed
 
 from engine.augment import Normalize
+from engine.channels import channels_of
 from engine.command_line import load_preset
 from engine.config import Config, DataConfig
 from engine.data import (
     Data,
-    channels_of,
-    data_path_to_open,
-    data_then_and_now,
     loader_options,
     open_data,
     plan_of,
     refuse_classes,
 )
+from engine.data_path import data_path_to_open, data_then_and_now
 from engine.safeguards.watchdog import Watchdog
 from loaders.api import FeedrateError
 from loaders.page_cache import WholeSet

@@ -18,9 +18,10 @@ from engine import scoring
 from engine.checkpointing.finished import WEIGHTS_OF_RUN, Finished, find_weights, read_finished
 from engine.checkpointing.weights import save_weights
 from engine.command_line import parse_config
-from engine.config import OptimConfig
+from engine.config import DataConfig, OptimConfig
 from engine.optimisation.average import AverageConfig
 from engine.scoring import score
+from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics
 from loaders.synthetic_records import SyntheticRecords
 from tools import evaluate
@@ -208,8 +209,39 @@ def test_it_says_where_the_set_has_other_statistics_of_its_own():
     file = Finished(Path("w.safetensors"), channels=own)
     for of_set, says in ((None, False), (own, False), (other, True)):
         records.channels, told = of_set, []
-        assert scoring._channels(records, file, told.append) == own
+        assert scoring._channels(records, file, DataConfig(), told.append) == own
         assert any("are not used (the set's)" in line for line in told) is says
+
+
+def test_a_normalisation_that_is_asked_for_is_used_only_where_the_file_tells_of_none(finished, tmp_path):
+    records, told = SyntheticRecords(1, 1, 16, 16), []
+    file = Finished(Path("w.safetensors"), channels=ChannelStatistics((1, 2, 3), (4, 5, 6), "its own"))
+    half = DataConfig(normalize="half")
+    assert scoring._channels(records, file, half, told.append) == file.channels
+    assert "those of --data.normalize are others, and are not used" in told[-1]
+    for same in ((1.0, 2.0, 3.0, 4.0, 5.0, 6.0), "auto", "set"):  # set: what a run's config.toml says, on another set
+        told.clear()
+        assert scoring._channels(records, file, DataConfig(normalize=same), told.append) == file.channels
+        assert len(told) == 1
+    untold = Finished(Path("w.pt"))
+    assert scoring._channels(records, untold, half, told.append).mean == (127.5, 127.5, 127.5)
+    assert "w.pt does not tell what images were normalised by: the mean and deviation of --data.normalize h" in told[-1]
+    with pytest.raises(FeedrateError, match=r"--data\.normalize is set and sets/photos holds no mean and deviation of"):
+        scoring._channels(records, untold, DataConfig(path="sets/photos", normalize="set"), told.append)
+
+
+def test_a_run_of_another_normalisation_is_evaluated_by_it_to_the_digit(image_folder, tmp_path):
+    numbers = (100.0, 110.5, 90.0, 30.0, 45.0, 77.0)
+    config = short_config(image_folder, tmp_path, epochs=1)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, normalize=numbers))
+    run_to_end(config)
+    folder = tmp_path / "short"
+    scored = _score(folder)
+    assert scored.evaluation.loss == _epochs(folder)[-1]["eval_loss"]
+    config = parse_config(["--config", str(folder / "config.toml")])
+    assert config.data.normalize == numbers
+    newest = read_finished(max((folder / "checkpoints").glob("step-*.pt")))  # tells nothing: the run's settings do
+    assert score(config, ONE_RANK, newest, False, lambda text: None).evaluation.loss == scored.evaluation.loss
 
 
 def test_a_set_of_other_classes_is_refused_by_name(finished, tmp_path, capsys):

@@ -10,6 +10,7 @@ from short_runs import ONE_RANK
 from shown_profiles import full
 
 from engine.command_line import load_preset
+from engine.config import Config, DataConfig
 from engine.profiler.record import STAGES
 from engine.profiler.record_json import read_profile
 from loaders.cpus import available_cpus
@@ -78,6 +79,24 @@ def test_without_arguments_and_data_it_says_that_it_generates_images(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "data/imagenet is missing: profiling on generated photos in data/generated" in result.stdout
     assert (tmp_path / "data" / "generated").is_dir()
+
+
+def test_photos_that_stand_in_hold_no_mean_of_their_own_so_none_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = _command()
+    monkeypatch.setattr("converters.generated.photos.write_photos", lambda *asked, **more: None)
+    for asked, used in (("set", "auto"), ("half", "half")):
+        config = Config(data=DataConfig(normalize=asked))
+        assert module._with_data(config, ONE_RANK, Console(quiet=True)).data.normalize == used
+
+
+def test_it_profiles_what_is_normalised_otherwise(image_folder, tmp_path):
+    options = ["--data.normalize", "1", "2", "3", "4", "5", "6", *short_options(image_folder, tmp_path)]
+    result = python(PROFILE, "--minutes", "0.01", "--rounds", "1", "--what-if", "none", *options)
+    assert result.returncode == 0, result.stderr
+    assert read_profile(tmp_path / "ddp" / "profile" / "report.json").config["data"]["normalize"] == [1, 2, 3, 4, 5, 6]
+    refused = python(PROFILE, "--data.normalize", "set", *short_options(image_folder, tmp_path))
+    assert refused.returncode == 2 and "--data.normalize is set and" in refused.stderr
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in (REPOSITORY / "configs").glob("*.toml")))

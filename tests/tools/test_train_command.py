@@ -82,6 +82,7 @@ def test_a_second_start_of_a_finished_run_says_so(image_folder, tmp_path, capfd)
         ({"loader": "torchvison"}, "unknown loader 'torchvison': did you mean torchvision?"),
         ({"loader": "ffcv"}, "loader 'ffcv'"),
         ({"data.path": "no/such/folder"}, "no/such/folder does not exist"),
+        ({"data.normalize": "set"}, "holds no mean and deviation of its own: pack it with tools/convert.py"),
         ({"model.name": "resnet19"}, "unknown model 'resnet19'"),
         ({"data.batch-size": "1000"}, "do not fill one batch of 1000"),
         ({"data.eval-split": "test"}, "has no 'test' split"),

@@ -17,7 +17,7 @@ from converters.presets import PRESETS
 from converters.restarts import why_no_kernel
 from converters.sources.records_source import RecordSamples
 from engine.config import Config
-from engine.data import data_path_to_open
+from engine.data_path import data_path_to_open
 from engine.profiler.calibration import FormatSample, FormatSamples
 from engine.profiler.decode_model import StoredImages
 from engine.sampling import training_sampling

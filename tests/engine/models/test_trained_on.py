@@ -8,11 +8,15 @@ from short_runs import ONE_RANK, run_to_end, short_config
 
 from engine.augment import IMAGENET_CHANNELS
 from engine.build import build_run
+from engine.channels import channels_of
 from engine.checkpointing.weights import save_weights
+from engine.command_line import parse_config
 from engine.config import ModelConfig
 from engine.models.trained_on import warnings_of_data
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
+from loaders.records import ChannelStatistics
+from loaders.synthetic_records import SyntheticRecords
 
 MEAN, STD = list(IMAGENET_CHANNELS.mean), list(IMAGENET_CHANNELS.std)
 
@@ -45,8 +49,27 @@ def test_another_normalisation_is_warned_of_with_both(tmp_path):
     path = _saved(tmp_path, classes=["apple", "pear", "tree"], normalize={"mean": [127.5] * 3, "std": STD})
     assert _warnings(path) == [
         f"warning: {path} was trained on images normalised by mean 127.50, 127.50, 127.50 and deviation"
-        " 58.40, 57.12, 57.38; here it is mean 123.67, 116.28, 103.53 and deviation 58.40, 57.12, 57.38"
+        " 58.40, 57.12, 57.38; here it is mean 123.67, 116.28, 103.53 and deviation 58.40, 57.12, 57.38;"
+        " --data.normalize 127.5 127.5 127.5 58.395 57.12 57.375 does as there"
     ]
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "option"),
+    [
+        ([127.5] * 3, [127.5] * 3, "--data.normalize half"),
+        (MEAN, STD, "--data.normalize imagenet"),
+        ([120.123456789012, 1, 2], [3, 4, 5], "--data.normalize 120.123457 1 2 3 4 5"),
+        ([0.5] * 3, [0.5] * 3, None),  # another program's file, on another scale: the option would refuse it
+    ],
+)
+def test_the_warning_names_the_option_that_normalises_as_there(tmp_path, mean, std, option):
+    path = _saved(tmp_path, normalize={"mean": mean, "std": std})
+    (warning,) = warnings_of_data(path, ("apple",), ChannelStatistics((1, 2, 3), (4, 5, 6), "others"))
+    assert (f"; {option} does as there" in warning) if option else ("--data.normalize" not in warning)
+    if option:
+        channels = channels_of(SyntheticRecords(1, 1, 8, 8), parse_config(option.split()).data.normalize)
+        assert warnings_of_data(path, ("apple",), channels) == [], "with it, nothing is left to warn of"
 
 
 @pytest.mark.parametrize(

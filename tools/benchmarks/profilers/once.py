@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import torch
 
 from engine.build import build_step
+from engine.channels import channels_of
 from engine.config import Config, DataConfig, ExecutionConfig, ModelConfig, OptimConfig
-from engine.data import channels_of, loader_options, plan_of
+from engine.data import loader_options, plan_of
 from engine.dist import Ranks, start_ranks, stop_ranks
 from engine.profiler.measure import measure
 from engine.profiler.session import opened

@@ -1,0 +1,37 @@
+"""What tyro finds wrong with a command line, as one sentence about the option."""
+
+import itertools
+import re
+
+from .config import Config
+from .option_names import option_names
+
+_NO_WORD_AND_NO_NUMBERS = re.compile(
+    r"Error parsing (--\S+): no type matching \{(.+?)\}\|\{([A-Z ]+)\} could be instantiated from \[(.*?)\]\."
+)
+
+
+def sentence(box: str) -> str:
+    """The first paragraph of the framed message that tyro prints, as one line. An ASCII terminal gets no frame."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith(("│", "  "))]
+    paragraph = list(itertools.takewhile(lambda line: not line.startswith(("─", "---")), lines))
+    return _of_option(" ".join(paragraph)) or "the command line cannot be read: see --help"
+
+
+def _of_option(complaint: str) -> str:
+    """What a section says of a setting of its own, "Error parsing data: batch_size is 0 …", said of the option.
+
+    So is what tyro says of one that takes a word or several numbers.
+    """
+    if (neither := _NO_WORD_AND_NO_NUMBERS.match(complaint)) is not None:
+        option, words, numbers, given = neither.groups()
+        shown = " ".join(re.findall(r"'([^']*)'", given)) or "empty"
+        known = ", ".join(word.strip() for word in words.split(","))
+        return f"{option} is {shown}: it must be one of {known}, or {len(numbers.split())} numbers with spaces between"
+    parsed = re.fullmatch(r"Error parsing (\w+): ((\w+)( .*))", complaint)
+    if parsed is None:
+        return complaint
+    section, message, field, rest = parsed.groups()
+    option = f"--{field}" if section == "Config" else f"--{section}.{field}"
+    option = option.replace("_", "-")
+    return option + rest if option in option_names(Config) else message
