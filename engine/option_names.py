@@ -30,9 +30,10 @@ _CALLED_ELSEWHERE = {
     "data.crop-scale": "scale",
     "data.crop-ratio": "ratio",
     "data.flip-probability": "flip hflip horizontal-flip",
+    "data.normalize": "mean std img-mean img-std image-mean image-std norm normalise normalization normalisation",
     "data.resize": "interpolation train-interpolation",
     "model.name": "a arch architecture model model-name net network backbone",
-    "model.weights": "pretrained finetune init-weights initial-checkpoint pretrained-weights",
+    "model.weights": "weights weight pretrained finetune init-weights initial-checkpoint pretrained-weights",
     "model.dropout": "drop drop-rate dropout-rate",
     "model.drop-path": "drop-path-rate stochastic-depth stochastic-depth-prob",
     "model.freeze-backbone": "freeze linear-probe",
@@ -61,7 +62,7 @@ _CALLED_ELSEWHERE = {
     "execution.compile": "torchcompile torch-compile jit",
     "execution.checkpoint-activations": "grad-checkpointing gradient-checkpointing activation-checkpointing",
     "run.folder": "output output-dir out-dir outdir save-dir log-dir logdir work-dir",
-    "run.resume": "continue auto-resume resume-from-checkpoint",
+    "run.resume": "continue auto-resume resume-from-checkpoint start-epoch",
     "run.checkpoint-every-epochs": "save-freq save-interval save-every checkpoint-freq checkpoint-interval",
     "run.checkpoints-kept": "checkpoint-hist save-total-limit",
     "run.best-metric": "eval-metric monitor",
@@ -97,7 +98,8 @@ def option_names(kind: type, prefix: str = "--") -> list[str]:
 def name_meant(word: str, known: Iterable[str]) -> str | None:
     """Which of `known` names, dotted or not, `word` most likely stands for; None where none is near.
 
-    In this order: another section's name (batch-size for data.batch-size), what other engines call it, a slip.
+    In this order: another section's name (batch-size for data.batch-size), what other engines call it, a slip. Where
+    several sections have a name, and none is given, what other engines mean by it goes first.
     Dashes in front are not looked at, and an underscore is a dash.
     """
     names = {name.lstrip("-"): name for name in known}
@@ -106,6 +108,8 @@ def name_meant(word: str, known: Iterable[str]) -> str | None:
         word = f"{word.removeprefix('no-').rpartition('.')[0]}.no-{_last_part(word)}"
     last = _last_part(word)
     of_other_sections = [name for name in names if _last_part(name) == last]
+    if len(of_other_sections) > 1 and last == word and ELSEWHERE.get(word) in names:
+        return names[ELSEWHERE[word]]
     if of_other_sections:
         return names[max(of_other_sections, key=lambda name: _likeness(word, name))]
     for alias in (word, last):

@@ -64,6 +64,7 @@ def test_without_a_preset_all_is_default_and_the_run_is_called_so():
         (["--data.block-mib", "inf"], "--data.block-mib is inf"),
         (["--data.block-mib", "1e300"], "--data.block-mib is 1e+300"),
         (["--data.crop", "pad", "--data.padding-px", "100000000000"], "0 … 65535 px"),
+        (["--weights", "w.pt"], "unknown option --weights: did you mean --model.weights?"),
         (
             ["--data.normalize", "foo"],
             "--data.normalize is foo: it must be one of auto, imagenet, set, half, or 6 numbers with spaces between",
