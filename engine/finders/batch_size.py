@@ -19,7 +19,7 @@ from ..augment import IMAGENET_CHANNELS
 from ..build import build_step
 from ..compiled import forget_compiled
 from ..config import Config
-from ..data_path import data_path_to_open
+from ..data_path import existing_path
 from ..dist import Ranks
 from ..model import image_sizes
 from ..optimisation.average import Averages
@@ -47,7 +47,7 @@ def find_batch_size(config: Config, ranks: Ranks, limit_bytes: int | None, multi
     where the most it took is above `limit_bytes`: there, each trial is a process of its own, whose resident memory is
     read. What a loader holds ready comes on top. `tell` hears of each trial.
     """
-    records = open_records(data_path_to_open(config.data), config.data.train_split)
+    records = open_records(existing_path(config.data), config.data.train_split)
     most, num_classes = len(records), len(records.classes)
     if most < multiple:
         raise FeedrateError(

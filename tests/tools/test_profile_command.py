@@ -123,6 +123,7 @@ def test_without_imagenet_every_preset_of_it_is_profiled_on_generated_images(pre
         (["--minutes", "nan"], "--minutes is nan: it must be above 0"),
         (["--minutes", "1e300"], "10,080 at most"),
         (["--data.path", "no/such"], "no/such does not exist"),
+        (["--data.path", "no/cifar10"], "no/cifar10 does not exist: pack it by 'python tools/convert.py cifar10 "),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(words, message, capfd):

@@ -82,6 +82,11 @@ def test_a_second_start_of_a_finished_run_says_so(image_folder, tmp_path, capfd)
         ({"loader": "torchvison"}, "unknown loader 'torchvison': did you mean torchvision?"),
         ({"loader": "ffcv"}, "loader 'ffcv'"),
         ({"data.path": "no/such/folder"}, "no/such/folder does not exist"),
+        (
+            {"data.path": "no/such/imagenet-400"},
+            "no/such/imagenet-400 does not exist: pack it by 'python tools/convert.py imagenet --preset 400 --out"
+            " no/such/imagenet-400', or give other data by --data.path",
+        ),
         ({"data.normalize": "set"}, "holds no mean and deviation of its own: pack it with tools/convert.py"),
         ({"model.name": "resnet19"}, "unknown model 'resnet19'"),
         ({"data.batch-size": "1000"}, "do not fill one batch of 1000"),

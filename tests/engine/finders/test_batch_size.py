@@ -90,6 +90,12 @@ def test_on_a_cpu_the_limit_must_be_given(image_folder, tmp_path):
         find_batch_size(short_config(image_folder, tmp_path), ONE_RANK, None, 8, print)
 
 
+def test_where_there_are_no_data_the_command_that_packs_them_is_named(tmp_path):
+    missing = tmp_path / "imagenet-500"
+    with pytest.raises(FeedrateError, match="does not exist: pack it by 'python tools/convert.py imagenet"):
+        find_batch_size(short_config(missing, tmp_path), ONE_RANK, 2**40, 8, lambda text: None)
+
+
 def test_a_trial_tells_what_is_wrong_with_the_settings(image_folder, tmp_path):
     config = short_config(image_folder, tmp_path)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, name="resnet19"))
