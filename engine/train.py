@@ -29,7 +29,11 @@ from loaders.api import FeedrateError
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, 1 another rank is gone, 128 + n
-    stopped by signal n."""
+    stopped by signal n.
+
+    Not by `exit_status`, as the commands of tools/ do it: StopRequest takes Ctrl-C, to save first, and one that comes
+    before it is for `end_early`; a rank that is gone or that only repeats an error has its own sentence, or none.
+    """
     rank = int(os.environ.get("RANK", "0"))
     try:
         config = parse_config(arguments, speaks=rank == 0)

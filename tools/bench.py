@@ -47,6 +47,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
+from engine.safeguards.exit_status import exit_status
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError, did_you_mean
 from tools.benchmarks import convert, convert_scale, report
@@ -68,16 +69,13 @@ _SIZES = (100_000, 325_000, 650_000, 1_300_000)
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
-    try:
+
+    def measure() -> int:
         chosen = parse(arguments)
         _COMMANDS[chosen.command](chosen)
-    except FeedrateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on after the last whole round or run", file=sys.stderr)
-        return 130
-    return 0
+        return 0
+
+    return exit_status(measure, "the same command goes on after the last whole round or run")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

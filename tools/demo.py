@@ -36,7 +36,7 @@ from rich.table import Table
 
 from engine.profiler.record import Profile
 from engine.profiler.record_json import read_profile
-from loaders.errors import FeedrateError
+from engine.safeguards.exit_status import exit_status
 from tools.benchmarks import json_lines
 from tools.benchmarks.arguments import Parser
 
@@ -52,11 +52,11 @@ console = Console(highlight=False, soft_wrap=True)
 
 def main(arguments: Sequence[str]) -> int:
     """Run the demo; returns its exit status: 0 done, 1 a step failed, 2 unknown words, 130 interrupted."""
-    try:
-        Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(arguments)
-    except FeedrateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_status(lambda: _demonstrate(arguments), "`make demo` goes on with what is there")
+
+
+def _demonstrate(arguments: Sequence[str]) -> int:
+    Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args(arguments)
     started = time.perf_counter()
     os.chdir(REPOSITORY)
     try:
@@ -68,9 +68,6 @@ def main(arguments: Sequence[str]) -> int:
     except subprocess.CalledProcessError as failure:
         console.print(f"the demo stops here: that command ended with status {failure.returncode}", style="bold red")
         return 1
-    except KeyboardInterrupt:
-        console.print("interrupted: `make demo` goes on with what is there")
-        return 130
     report(time.perf_counter() - started)
     return 0
 

@@ -33,6 +33,7 @@ from engine.checkpointing.finished import WEIGHTS_OF_RUN, config_beside, find_we
 from engine.command_line import OwnOptions
 from engine.dist import run_and_end, start_ranks, stop_ranks
 from engine.reporting.display import Display
+from engine.safeguards.exit_status import exit_status
 from engine.scoring import Answered, Score, score
 from loaders.api import FeedrateError
 from loaders.atomic import atomic_file
@@ -40,29 +41,26 @@ from loaders.atomic import atomic_file
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
-    rank = int(os.environ.get("RANK", "0"))
-    try:
-        target, options = _take_target(arguments)
-        preset = _preset_of(target, options)
-        chosen, read_config = _options().split([*preset, *options])
-        config = read_config()  # help ends here
-        finished = read_finished(find_weights(Path(target), chosen.which))
-        _refuse_no_folder(chosen.per_class, chosen.predictions)
-        ranks = start_ranks(config.execution.device)
-        display = Display(ranks.is_main)
-        of_epoch = "" if finished.epoch is None else f", of epoch {finished.epoch + 1}"
-        display.say(f"weights: {finished.path}{of_epoch}")
-        scored = score(config, ranks, finished, chosen.predictions is not None, display.say)
-        if ranks.is_main:
-            _write(chosen.per_class, scored.evaluation.classes.rows(scored.classes))
-            _write(chosen.predictions, _rows(scored.answers, scored.classes))
-        _tell(display, scored, chosen.per_class, chosen.predictions)
-    except FeedrateError as error:
-        print(f"error{f' (rank {rank})' if rank else ''}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # what it writes is whole or not there
-        return 130
+    # what it writes is whole or not there
+    return exit_status(lambda: _evaluate(arguments), rank=int(os.environ.get("RANK", "0")))
+
+
+def _evaluate(arguments: Sequence[str]) -> int:
+    target, options = _take_target(arguments)
+    preset = _preset_of(target, options)
+    chosen, read_config = _options().split([*preset, *options])
+    config = read_config()  # help ends here
+    finished = read_finished(find_weights(Path(target), chosen.which))
+    _refuse_no_folder(chosen.per_class, chosen.predictions)
+    ranks = start_ranks(config.execution.device)
+    display = Display(ranks.is_main)
+    of_epoch = "" if finished.epoch is None else f", of epoch {finished.epoch + 1}"
+    display.say(f"weights: {finished.path}{of_epoch}")
+    scored = score(config, ranks, finished, chosen.predictions is not None, display.say)
+    if ranks.is_main:
+        _write(chosen.per_class, scored.evaluation.classes.rows(scored.classes))
+        _write(chosen.predictions, _rows(scored.answers, scored.classes))
+    _tell(display, scored, chosen.per_class, chosen.predictions)
     stop_ranks()
     return 0
 

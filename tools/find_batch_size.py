@@ -22,33 +22,30 @@ if __name__ == "__main__":
 from engine.command_line import OwnOptions
 from engine.dist import start_ranks
 from engine.finders.batch_size import find_batch_size
+from engine.safeguards.exit_status import exit_status
 from engine.safeguards.memory import gib
 from loaders.api import FeedrateError
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit status: 0 found, 2 bad input or nothing fits."""
+    """Run the command; returns its exit status: 0 found, 2 bad input or nothing fits, 130 interrupted."""
+    return exit_status(lambda: _find(arguments))
+
+
+def _find(arguments: list[str]) -> int:
     own = OwnOptions(__doc__)
     own.add_argument("--memory-bytes", type=int, help="that a step may take; a GPU's own memory where it is not given")
     own.add_argument("--multiple", type=int, default=8, help="of which the batch shall be one (default 8)")
-    try:
-        chosen, read_config = own.split(arguments)
-        if chosen.multiple < 1 or (chosen.memory_bytes is not None and chosen.memory_bytes < 1):
-            raise FeedrateError("--multiple and --memory-bytes must be 1 or more")
-        config = read_config()
-        ranks = start_ranks(config.execution.device)
-        if ranks.world_size > 1:
-            raise FeedrateError("tools/find_batch_size.py tries one rank: start it with python, not with torchrun")
-        found = find_batch_size(config, ranks, chosen.memory_bytes, chosen.multiple, print)
-    except FeedrateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    chosen, read_config = own.split(arguments)
+    if chosen.multiple < 1 or (chosen.memory_bytes is not None and chosen.memory_bytes < 1):
+        raise FeedrateError("--multiple and --memory-bytes must be 1 or more")
+    config = read_config()
+    ranks = start_ranks(config.execution.device)
+    if ranks.world_size > 1:
+        raise FeedrateError("tools/find_batch_size.py tries one rank: start it with python, not with torchrun")
+    found = find_batch_size(config, ranks, chosen.memory_bytes, chosen.multiple, print)
     if not found.num_images:
-        print(f"error: not even {chosen.multiple} images of {found.size_px} px fit", file=sys.stderr)
-        return 2
+        raise FeedrateError(f"not even {chosen.multiple} images of {found.size_px} px fit")
     print(
         f"{found.num_images} images of {found.size_px} px a rank fit, at {gib(found.peak_bytes)}:"
         f" --data.batch-size {found.num_images} on one rank, as many times more on several"

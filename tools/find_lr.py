@@ -32,6 +32,7 @@ from engine.config import Config
 from engine.dist import run_and_end, start_ranks, stop_ranks
 from engine.finders.learning_rate import Suggestion, Sweep, SweepSettings, find_learning_rates, suggest
 from engine.reporting.display import Display
+from engine.safeguards.exit_status import exit_status
 from loaders.api import FeedrateError
 from loaders.atomic import atomic_file
 from tools.plots import lr_sweep
@@ -43,25 +44,22 @@ _REMEDY = "make room, mend its permissions, or give another --run.folder"
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
-    try:
-        chosen, read_config = _options().split(arguments)
-        settings = SweepSettings(
-            chosen.lowest_rate, chosen.highest_rate, chosen.updates, chosen.growth, chosen.smoothing_updates
-        )
-        config = read_config()
-        ranks = start_ranks(config.execution.device)
-        display = Display(ranks.is_main)
-        swept = find_learning_rates(config, ranks, settings, display.say)
-        suggestion = suggest(swept)
-        _tell(display, swept, suggestion)  # first: this cannot fail for a full disk
-        if ranks.is_main:
-            _write(Path(config.run.folder) / config.name / "lr-finder", swept, suggestion, config)
-    except FeedrateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # what it writes is whole or not there, and said
-        return 130
+    return exit_status(lambda: _find(arguments))  # what it writes is whole or not there, and said
+
+
+def _find(arguments: Sequence[str]) -> int:
+    chosen, read_config = _options().split(arguments)
+    settings = SweepSettings(
+        chosen.lowest_rate, chosen.highest_rate, chosen.updates, chosen.growth, chosen.smoothing_updates
+    )
+    config = read_config()
+    ranks = start_ranks(config.execution.device)
+    display = Display(ranks.is_main)
+    swept = find_learning_rates(config, ranks, settings, display.say)
+    suggestion = suggest(swept)
+    _tell(display, swept, suggestion)  # first: this cannot fail for a full disk
+    if ranks.is_main:
+        _write(Path(config.run.folder) / config.name / "lr-finder", swept, suggestion, config)
     stop_ranks()
     return 0
 

@@ -40,6 +40,7 @@ from datetime import date
 from typing import Any
 
 from converters.generated.photos import write_photos
+from engine.safeguards.exit_status import exit_status
 from loaders.errors import FeedrateError
 from tools.benchmarks.arguments import Parser, names, seconds
 from tools.benchmarks.process import last_said, shown
@@ -59,7 +60,8 @@ _DRY_PHOTOS = {"train": 24, "val": 8}
 
 def main(arguments: Sequence[str], parts: Mapping[str, Part] = PARTS) -> int:
     """Run the command; returns its exit status: 0 all parts ended well, 1 one failed, 2 bad input, 130 interrupted."""
-    try:
+
+    def check() -> int:
         chosen = parse(arguments, parts)
         asked = {name: part for name, part in parts.items() if not chosen.only or name in chosen.only}
         setting = _setting(chosen)
@@ -67,12 +69,8 @@ def main(arguments: Sequence[str], parts: Mapping[str, Part] = PARTS) -> int:
             _list(asked, setting)
             return 0
         return _check(chosen, parts, asked, setting)
-    except FeedrateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on after the last part that is done", file=sys.stderr)
-        return 130
+
+    return exit_status(check, "the same command goes on after the last part that is done")
 
 
 def parse(arguments: Sequence[str], parts: Mapping[str, Part]) -> argparse.Namespace:

@@ -25,20 +25,26 @@ import numpy as np
 import torch
 from PIL import Image
 
+from engine.safeguards.exit_status import exit_status
+from loaders.errors import FeedrateError
+
 PACKAGES = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
 NUMBERS = np.arange(12, dtype=np.uint8).reshape(2, 6)
 
 
 def main(device: str) -> int:
+    """Run the command; returns its exit status."""
+    return exit_status(lambda: _try_all(device))
+
+
+def _try_all(device: str) -> int:
     """Try everything and print the sentence."""
     if device == "cuda" and not torch.cuda.is_available():
-        print("error: torch sees no CUDA device here", file=sys.stderr)
-        return 2
+        raise FeedrateError("torch sees no CUDA device here")
     try:
         import nvidia.dali  # noqa: F401
     except ImportError as error:
-        print(f"error: DALI cannot be imported: {error}", file=sys.stderr)
-        return 2
+        raise FeedrateError(f"DALI cannot be imported: {error}") from error
     # without a GPU DALI takes no tensor of torch's: its way to find out where one lies asks for a driver
     attempts = {name: attempt for name, attempt in ATTEMPTS.items() if device == "cuda" or attempt is not from_torch}
     told = {name: _tried(attempt, device) for name, attempt in attempts.items()}

@@ -27,6 +27,7 @@ if __name__ == "__main__":
 
 from collections.abc import Callable, Sequence
 
+from engine.safeguards.exit_status import exit_status
 from loaders.errors import FeedrateError, did_you_mean
 from tools.plots import confusion, runs, schedule
 
@@ -38,21 +39,18 @@ PLOTS: dict[str, Callable[[Sequence[str]], Path]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input."""
+    """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    return exit_status(lambda: _draw(arguments), "nothing was written")
+
+
+def _draw(arguments: Sequence[str]) -> int:
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help"):
         print(__doc__)
         return 0
-    try:
-        if name not in PLOTS:
-            raise FeedrateError(f"no plot '{name}': {did_you_mean(name, PLOTS)}known are {', '.join(PLOTS)}")
-        print(f"written to {PLOTS[name](arguments[1:])}")
-    except FeedrateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130
+    if name not in PLOTS:
+        raise FeedrateError(f"no plot '{name}': {did_you_mean(name, PLOTS)}known are {', '.join(PLOTS)}")
+    print(f"written to {PLOTS[name](arguments[1:])}")
     return 0
 
 

@@ -47,6 +47,7 @@ from engine.profiler.reports.files import write_reports
 from engine.profiler.reports.terminal import print_profile
 from engine.profiler.session import Budget, profile
 from engine.reporting.run_folder import environment
+from engine.safeguards.exit_status import exit_status
 from loaders.api import FeedrateError
 from tools.profiling import what_if
 
@@ -61,7 +62,7 @@ NUM_GENERATED = {"train": 512, "val": 64}
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, and what else a command of COMMANDS says."""
     if arguments and arguments[0] in COMMANDS:
-        return _other_command(arguments)
+        return exit_status(lambda: _other_command(arguments))  # what they write is whole or not there
     rank = int(os.environ.get("RANK", "0"))
     default = Budget()
     own = OwnOptions(__doc__)
@@ -70,7 +71,9 @@ def main(arguments: list[str]) -> int:
     what_if.add_options(own)
     console = Console(highlight=False, soft_wrap=True, quiet=rank != 0)
     kept = ""
-    try:
+
+    def measure() -> int:
+        nonlocal kept
         chosen, read_config = own.split(arguments)
         budget = Budget(chosen.minutes, chosen.rounds)
         wishes = what_if.wishes_of(chosen, int(os.environ.get("WORLD_SIZE", "1")))
@@ -93,13 +96,9 @@ def main(arguments: list[str]) -> int:
             if failed:  # told when what was measured is
                 raise failed
             console.print(f"written to {', '.join(map(str, written))}", markup=False)
-    except FeedrateError as error:
-        print(f"error{f' (rank {rank})' if rank else ''}: {error}{kept and f'; {kept}'}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"interrupted: {kept or 'nothing was written'}", file=sys.stderr)
-        return 130
-    return 0
+        return 0
+
+    return exit_status(measure, "nothing was written", rank, lambda: kept)
 
 
 def _write(folder: Path, measured: Profile) -> tuple[list[Path], FeedrateError | None]:
@@ -114,17 +113,10 @@ def _write(folder: Path, measured: Profile) -> tuple[list[Path], FeedrateError |
 
 
 def _other_command(arguments: list[str]) -> int:
-    """Run one of COMMANDS; returns its exit status."""
-    try:
-        command = importlib.import_module(COMMANDS[arguments[0]])
-        status: int = command.run(arguments[1:], Console(highlight=False, soft_wrap=True))
-        return status
-    except FeedrateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)  # what they write is whole or not there
-        return 130
+    """Run one of COMMANDS; returns its exit status. Raises FeedrateError."""
+    command = importlib.import_module(COMMANDS[arguments[0]])
+    status: int = command.run(arguments[1:], Console(highlight=False, soft_wrap=True))
+    return status
 
 
 def _teller(console: Console, status) -> Callable[[str], None]:

@@ -27,6 +27,7 @@ from engine.command_line import OwnOptions
 from engine.dist import Ranks
 from engine.model import image_sizes, prepare_model
 from engine.models.count import multiply_adds, num_parameters
+from engine.safeguards.exit_status import exit_status
 from loaders.api import FeedrateError
 
 _COLUMNS = ("output_size", "num_params", "mult_adds", "trainable")
@@ -34,20 +35,20 @@ _COLUMNS = ("output_size", "num_params", "mult_adds", "trainable")
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input."""
+    return exit_status(lambda: _summarize(arguments))
+
+
+def _summarize(arguments: list[str]) -> int:
     own = OwnOptions(__doc__)
     own.add_argument("--classes", type=int, default=0, help="of the data (default: the preset's, or 1000)")
     own.add_argument("--depth", type=int, default=3, help="levels of modules within modules that are shown (default 3)")
-    try:
-        chosen, read_config = own.split(arguments)
-        if chosen.classes < 0 or chosen.depth < 1:
-            raise FeedrateError("--classes and --depth must be 1 or more")
-        config = read_config()
-        num_classes = chosen.classes or config.data.expected_classes or 1000
-        one_rank = Ranks(0, 1, 0, 1, torch.device("cpu"))
-        model = prepare_model(config, num_classes, one_rank, print, fresh=False)
-    except FeedrateError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    chosen, read_config = own.split(arguments)
+    if chosen.classes < 0 or chosen.depth < 1:
+        raise FeedrateError("--classes and --depth must be 1 or more")
+    config = read_config()
+    num_classes = chosen.classes or config.data.expected_classes or 1000
+    one_rank = Ranks(0, 1, 0, 1, torch.device("cpu"))
+    model = prepare_model(config, num_classes, one_rank, print, fresh=False)
     side = max(image_sizes(config).training_px)
     table = torchinfo.summary(
         model, (1, 3, side, side), depth=chosen.depth, col_names=_COLUMNS, col_width=18, verbose=0, device="cpu"

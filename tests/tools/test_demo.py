@@ -80,3 +80,13 @@ def test_a_line_that_is_being_written_is_not_read(tmp_path):
     assert demo.last_step(metrics) == -1
     metrics.write_text('{"kind": "step", "step": 7}\n{"kind": "step", "st')
     assert demo.last_step(metrics) == 7
+
+
+def test_who_interrupts_it_is_told_how_to_go_on(commands, monkeypatch, capsys):
+    def interrupted(command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run", interrupted)
+    monkeypatch.setattr(demo.os, "chdir", lambda path: None)
+    assert demo.main([]) == 130
+    assert capsys.readouterr().err == "interrupted: `make demo` goes on with what is there\n"

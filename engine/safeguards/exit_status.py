@@ -1,0 +1,32 @@
+"""How the commands of tools/ end: bad input and Ctrl-C are one sentence and a status, and no traceback.
+
+Two commands have a frame of their own. engine/train.py saves a checkpoint before a signal ends it, and all its ranks
+end together. tools/convert.py takes SIGTERM and SIGHUP as it does Ctrl-C, and what it calls may not import the engine.
+"""
+
+import signal
+import sys
+from collections.abc import Callable
+
+from loaders.errors import FeedrateError
+
+
+def exit_status(
+    command: Callable[[], int], if_interrupted: str = "", rank: int = 0, kept: Callable[[], str] = lambda: ""
+) -> int:
+    """Run `command`; returns what it does, or 2 where it raises FeedrateError, 130 where Ctrl-C ends it.
+
+    if_interrupted  what is said then, beside that it was; nothing more where it is empty
+    rank            is named in an error, where it is not 0
+    kept            asked when one of both happens: what the command leaves behind already. It is said with an error,
+                    and instead of `if_interrupted`
+    """
+    try:
+        return command()
+    except FeedrateError as error:
+        where = f" (rank {rank})" if rank else ""
+        print("; ".join(filter(None, (f"error{where}: {error}", kept()))), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(": ".join(filter(None, ("interrupted", kept() or if_interrupted))), file=sys.stderr)
+        return 128 + signal.SIGINT
