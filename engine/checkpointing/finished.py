@@ -70,13 +70,8 @@ def config_beside(target: Path) -> Path | None:
 
 def read_finished(path: Path) -> Finished:
     """What the file at `path` tells of its weights. Raises FeedrateError for one that is damaged."""
-    if path.suffix != ".safetensors":
-        return Finished(path)
-    from safetensors import SafetensorError, safe_open
-
+    told = read_about(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            told: dict[str, str] = file.metadata() or {}
         return Finished(
             path,
             model=told.get("model"),
@@ -88,10 +83,24 @@ def read_finished(path: Path) -> Finished:
             epoch=int(told["epoch"]) if "epoch" in told else None,
             config_sha256=told.get("config_sha256"),
         )
-    except (SafetensorError, OSError) as error:
-        raise FeedrateError(f"{path} cannot be read: {str(error).rstrip('.')}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise FeedrateError(f"{path} tells of itself what cannot be understood: it was not written by a run") from error
+
+
+def read_about(path: Path) -> dict[str, str]:
+    """A .safetensors file's metadata, as it stands there; nothing for other files, which have none.
+
+    Raises FeedrateError where the file cannot be read.
+    """
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise FeedrateError(f"{path} cannot be read: {str(error).rstrip('.')}") from error
 
 
 def _in_folder(folder: Path, which: str) -> Path:

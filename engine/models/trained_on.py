@@ -8,6 +8,7 @@ from typing import Any
 from loaders.records import ChannelStatistics
 
 from ..channels import option_for
+from ..checkpointing.finished import read_about
 
 
 def warnings_of_data(path: str, classes: Sequence[str], channels: ChannelStatistics) -> list[str]:
@@ -16,7 +17,7 @@ def warnings_of_data(path: str, classes: Sequence[str], channels: ChannelStatist
     A file that tells nothing of them, or in another form than ours, gives none; nor do names where their number
     differs, since then the classifier is replaced.
     """
-    about = _metadata(Path(path))
+    about = _plain(read_about(Path(path)))
     names, normalize = about.get("classes"), about.get("normalize")
     found = []
     if isinstance(names, list) and len(names) == len(classes) and names != list(classes):
@@ -30,14 +31,8 @@ def warnings_of_data(path: str, classes: Sequence[str], channels: ChannelStatist
     return found
 
 
-def _metadata(file: Path) -> dict[str, Any]:
+def _plain(told: dict[str, str]) -> dict[str, Any]:
     """What of a file's metadata is JSON, by name."""
-    if file.suffix != ".safetensors":
-        return {}
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as opened:
-        told = opened.metadata() or {}
     content = {}
     for name, text in told.items():
         try:

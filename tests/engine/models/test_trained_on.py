@@ -1,6 +1,7 @@
 """Weights that were trained on other data than those they start on."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from engine.config import ModelConfig
 from engine.models.trained_on import warnings_of_data
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
+from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics
 from loaders.synthetic_records import SyntheticRecords
 
@@ -113,3 +115,10 @@ def test_a_run_that_starts_from_weights_of_other_classes_says_so_and_loads_them(
             stop.restore()
         assert f"weights: {weights}; all layers fit" in said
         assert len([line for line in said if "classes of other names: number 0 was" in line]) == is_warned_of
+
+
+def test_a_file_that_became_unreadable_is_one_sentence(tmp_path):
+    path = Path(_saved(tmp_path, classes=["apple"]))
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(FeedrateError, match=r"weights\.safetensors cannot be read: "):
+        _warnings(str(path))
