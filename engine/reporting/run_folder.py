@@ -60,7 +60,7 @@ CLOCK_FIELDS = (
 class RunFolder:
     """The files of one run. Every rank has one; only the main rank's writes, apart from each rank's own ids.
 
-    The folder is made by `open`, once all that could be wrong with a run has been checked. Whatever writes raises
+    RunLock makes the folder, once all that could be wrong with a run has been checked. Whatever writes raises
     FeedrateError where the disk does not take it, on the rank that writes: `Ranks.together` tells the others.
     """
 
@@ -96,11 +96,7 @@ class RunFolder:
         self._replace("best.json", json.dumps(content, indent=2).encode() + b"\n")
 
     def open(self, config: Config) -> None:
-        """Make the folder, and write config.toml and env.json."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FeedrateError(f"the run's folder {self.path} cannot be made: {error}") from error
+        """Write config.toml and env.json into the folder, which is there, and remove what was left half written."""
         if not self._writes:
             return
         for unfinished in self.path.glob(f"*{PARTIAL_SUFFIX}"):

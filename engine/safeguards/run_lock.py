@@ -53,8 +53,9 @@ class RunLock:
         self._ranks.on_main(lambda: self._lock() if self._folder.is_dir() else None)
 
     def make_and_hold(self) -> None:
-        """The same before anything is written, with the folder made if need be."""
-        self._ranks.on_main(self._make_and_lock)
+        """The same before anything is written, with the folder made if need be: by each rank, since it may be on a
+        machine of its own, where it writes what is its own."""
+        self._ranks.together(self._make_and_lock if self._ranks.is_main else self._make)
 
     def refuse_lost(self) -> None:
         """Raise FeedrateError where the folder was removed, or is another one by now: two runs would be mixed there.
@@ -73,14 +74,17 @@ class RunLock:
                 f"{self._folder} was removed or replaced while the run wrote there: give the same command to begin anew"
             )
 
-    def _make_and_lock(self) -> None:
-        if self._descriptor is not None:
-            self.refuse_lost()
-            return
+    def _make(self) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FeedrateError(f"the run's folder {self._folder} cannot be made: {error}") from error
+
+    def _make_and_lock(self) -> None:
+        if self._descriptor is not None:
+            self.refuse_lost()
+            return
+        self._make()
         self._lock()
         if checkpoints_by_step(self._folder / "checkpoints"):
             # there was not even a folder when this run looked for one to go on from

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from commands import TIMEOUT_S, TRAIN, kill_all, run, short_options, start, torchrun, wait_for
 from short_runs import ONE_RANK, outcome, run_to_end, short_config
 
 from engine import build as build_module
 from engine.checkpointing.saving import Saver
+from engine.dist import Ranks
 from engine.safeguards import run_lock
 from engine.safeguards.run_lock import LOCK_NAME, RunLock
 from loaders.errors import FeedrateError
@@ -98,6 +100,31 @@ def test_where_there_is_no_folder_none_is_made_before_all_has_been_checked(tmp_p
         assert not folder.exists()
         first.make_and_hold()
         assert "another process is training" in _refused(folder)
+
+
+class _Second(Ranks):
+    """The second of two ranks, of which the main one has nothing to complain of."""
+
+    def largest(self, values):
+        return list(values)
+
+
+def test_a_rank_on_another_machine_makes_its_own_folder_and_holds_nothing(tmp_path):
+    folder, second = tmp_path / "runs" / "new", _Second(1, 2, 1, 2, torch.device("cpu"))
+    with RunLock(folder, second) as lock:
+        lock.hold()
+        assert not folder.exists()
+        lock.make_and_hold()
+        assert folder.is_dir() and not list(folder.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "runs").write_text("no folder")
+    with (
+        _lock(tmp_path / "runs" / "new") as first,
+        pytest.raises(FeedrateError, match=r"the run's folder .*/runs/new cannot be made: .*Not a directory"),
+    ):
+        first.make_and_hold()
 
 
 def test_a_run_that_began_and_ended_while_this_one_started_is_not_written_over(tmp_path):
