@@ -32,14 +32,13 @@ from engine.config import Config
 from engine.dist import run_and_end, start_ranks, stop_ranks
 from engine.finders.learning_rate import Suggestion, Sweep, SweepSettings, find_learning_rates, suggest
 from engine.reporting.display import Display
+from engine.reporting.writing import OR_ELSEWHERE, writing
 from engine.safeguards.exit_status import exit_status
-from loaders.api import FeedrateError
 from loaders.atomic import atomic_file
 from tools.plots import lr_sweep
 from tools.plots.picture import save
 
 _DEFAULTS = SweepSettings()
-_REMEDY = "make room, mend its permissions, or give another --run.folder"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -78,18 +77,15 @@ def _options() -> OwnOptions:
 
 def _write(folder: Path, swept: Sweep, suggestion: Suggestion | None, config: Config) -> None:
     """Raises FeedrateError where the folder cannot be written."""
-    save(lr_sweep.figure_of(swept, suggestion, config.name), folder / "sweep.png", _REMEDY)
+    save(lr_sweep.figure_of(swept, suggestion, config.name), folder / "sweep.png", OR_ELSEWHERE)
     content = {
         "suggestion": None if suggestion is None else dataclasses.asdict(suggestion),
         **dataclasses.asdict(swept),
         "smoothed": swept.smoothed().tolist(),
         "config": dataclasses.asdict(config),
     }
-    try:
-        with atomic_file(folder / "sweep.json") as file:
-            file.write(json.dumps(content, indent=1).encode() + b"\n")
-    except OSError as error:
-        raise FeedrateError(f"{folder / 'sweep.json'} cannot be written: {error.strerror}; {_REMEDY}") from error
+    with writing(folder / "sweep.json", OR_ELSEWHERE), atomic_file(folder / "sweep.json") as file:
+        file.write(json.dumps(content, indent=1).encode() + b"\n")
     print(f"written to {folder / 'sweep.png'} and sweep.json")
 
 

@@ -105,11 +105,8 @@ def _write(folder: Path, measured: Profile) -> tuple[list[Path], FeedrateError |
     """The report's files, and why they could not be written, if so."""
     try:
         return write_reports(folder, measured), None
-    except OSError as error:
-        return [], FeedrateError(
-            f"{error.filename or folder} cannot be written ({error.strerror}): make room, mend its permissions, or give"
-            " another --run.folder"
-        )
+    except FeedrateError as error:
+        return [], error
 
 
 def _other_command(arguments: list[str]) -> int:

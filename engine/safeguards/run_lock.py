@@ -13,6 +13,7 @@ from loaders.errors import FeedrateError
 
 from ..checkpointing.checkpoint import checkpoints_by_step
 from ..dist import Ranks
+from ..reporting.writing import OR_ELSEWHERE, writing
 
 LOCK_NAME = "run.lock"
 
@@ -95,13 +96,9 @@ class RunLock:
 
     def _lock(self) -> None:
         path = self._folder / LOCK_NAME
-        try:
+        with writing(path, OR_ELSEWHERE):
             # for writing: NFS gives no exclusive lock on a file that is open for reading alone
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise FeedrateError(
-                f"{path} cannot be written ({error.strerror}): make room or permit it, or give another --run.folder"
-            ) from error
         _held.add(self._descriptor)
         if not _is_locked(self._descriptor, self._patience_s):
             who = os.pread(self._descriptor, 1000, 0).decode(errors="replace").strip()

@@ -52,4 +52,5 @@ def test_a_folder_that_cannot_be_written_costs_no_suggestion_and_is_one_sentence
     assert done.returncode == 2
     assert "12 updates; it went on to its end" in done.stdout and "sugges" in done.stdout
     assert done.stderr.startswith("error: ") and "--out" not in done.stderr
-    assert done.stderr.splitlines()[-1].endswith("or give another --run.folder")
+    told = "sweep.png cannot be written (Not a directory): free some space or permit it, or give another --run.folder"
+    assert done.stderr.splitlines()[-1].endswith(told)

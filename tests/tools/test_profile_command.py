@@ -177,7 +177,7 @@ def test_a_report_that_cannot_be_written_is_one_sentence_and_the_result_is_print
     assert command.main(["--run.folder", str(tmp_path / "runs"), "--name", "a", "--data.path", str(tmp_path)]) == 2
     told = capfd.readouterr()
     assert full().verdict.sentence in told.out and "written to" not in told.out
-    assert "runs/a/profile cannot be written (Not a directory): make room, " in told.err
+    assert "runs/a/profile/report.json cannot be written (Not a directory): free some space or permit it, " in told.err
     assert told.err.endswith(" give another --run.folder\n") and told.err.count("\n") == 1
 
 

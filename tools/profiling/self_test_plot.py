@@ -17,7 +17,7 @@ _COLORS = {"sleep": "tab:blue", "spin": "tab:orange"}
 
 def draw(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write the PNG."""
-    save(figure_of(outcomes), path, "name another folder with --report")
+    save(figure_of(outcomes), path, "or name another folder with --report")
 
 
 def figure_of(outcomes: Sequence[Outcome]) -> Figure:

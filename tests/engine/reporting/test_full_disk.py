@@ -19,7 +19,7 @@ from engine.dist import Ranks
 from engine.reporting import run_folder
 from engine.reporting.loggers import EpochTable
 from engine.reporting.run_folder import RunFolder
-from engine.reporting.writing import writing
+from engine.reporting.writing import OR_ELSEWHERE, writing
 from engine.train import main
 from loaders import atomic
 from loaders.api import FeedrateError, Substitution
@@ -97,6 +97,12 @@ def test_a_logger_of_ones_own_needs_no_sentence_of_its_own(tmp_path):
     ):
         with pytest.raises(FeedrateError, match=r"cannot be written \(Disk quota exceeded\)"):
             write()
+
+
+def test_where_no_checkpoint_is_gone_on_from_the_sentence_ends_with_what_helps_as_well(tmp_path):
+    with pytest.raises(FeedrateError) as raised, writing(tmp_path / "report.json", OR_ELSEWHERE):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(raised.value) == f"{tmp_path / 'report.json'} {REASON} or permit it, or give another --run.folder"
 
 
 def test_what_is_wrong_otherwise_is_not_taken_for_a_full_disk(tmp_path):
