@@ -27,7 +27,7 @@ from .feeds import RealFeed, Source, fed_from_the_host, on_the_device
 from .loop_watch import LoopWatch
 from .measure import Counted, Experiment, Tell, measure
 from .record import SCHEMA_VERSION, Ceilings, Profile, RankRecord, Rate, Subject, Verdict
-from .stage_table import Setting, rank_record
+from .stage_table import Setting, rank_record, stages_in_workers
 from .stored_batches import StoredBatches
 from .verdict import judge
 
@@ -164,8 +164,7 @@ class Bench:
             self._workers,
             options.num_ahead,
             images,
-            collates_in_workers=bool(getattr(self.feed.loader, "collates_in_workers", False)),
-            augments_in_workers=bool(getattr(self.feed.loader, "augments_in_workers", True)),
+            stages_in_workers(self.feed.loader),
         )
         return rank_record(setting, self._loop.turns, self._alone.turns, self._cold.turns)
 

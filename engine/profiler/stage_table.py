@@ -25,7 +25,7 @@ from .record import (
     Where,
 )
 
-IN_WORKERS = ("read", "decode", "augment")
+IN_WORKERS = frozenset({"read", "decode", "augment"})  # of most loaders
 _MOST_READY = 2000  # asks that a record keeps
 _OTHER_PIXELS = "rectangles are copied and resized there: of how many bytes cannot be seen"
 
@@ -35,8 +35,8 @@ class Setting:
     """What the watched turns ran under, on this rank.
 
     images       of a batch on this rank
-    collates_in_workers  whether the loader's workers assemble its batches
-    augments_in_workers  whether they cut and resize, and not the loop's thread or the device
+    in_workers   the stages that the loader's workers do; without "collate" they do not assemble its batches, without
+                 "augment" the loop's thread or the device cuts and resizes
     """
 
     rank: int
@@ -45,8 +45,13 @@ class Setting:
     workers: int
     depth: int
     images: int
-    collates_in_workers: bool
-    augments_in_workers: bool = True
+    in_workers: frozenset[str] = IN_WORKERS
+
+
+def stages_in_workers(loader: object) -> frozenset[str]:
+    """Of a loader, which may be somebody's own and not tell."""
+    cuts, collates = getattr(loader, "augments_in_workers", True), getattr(loader, "collates_in_workers", False)
+    return (IN_WORKERS if cuts else IN_WORKERS - {"augment"}) | ({"collate"} if collates else frozenset())
 
 
 def rank_record(
@@ -133,11 +138,7 @@ def _with_sync(stages: list[StageRecord], own_us: float, loop_us: float, world_s
 
 
 def _loader_stage(setting: Setting, name: str, turns: Sequence[WatchedTurn]) -> StageRecord:
-    in_workers = {
-        **dict.fromkeys(IN_WORKERS, True),
-        "augment": setting.augments_in_workers,
-        "collate": setting.collates_in_workers,
-    }.get(name, False)
+    in_workers = name in setting.in_workers
     where: Where = "worker" if in_workers else "loop"
     if name in ("copy", "augment") and not in_workers and setting.device.type == "cuda":
         where = "device"
@@ -205,7 +206,7 @@ def _queue(setting: Setting, turns: Sequence[WatchedTurn], stages: list[StageRec
     firsts_s = [seconds for turn in turns for seconds in turn.first_batches_s]
     first = float(np.median(firsts_s)) if firsts_s else None
     # where workers assemble batches, one alone makes all of the first
-    at_once = 1 if setting.collates_in_workers else setting.workers
+    at_once = 1 if "collate" in setting.in_workers else setting.workers
     worked_us = _worked_us(stages)
     made_s = None if worked_us is None else worked_us * setting.images / at_once / 1e6
     seconds = sum(turn.seconds for turn in turns)

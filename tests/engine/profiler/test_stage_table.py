@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,11 +10,11 @@ import torch
 from engine.profiler.family import Used
 from engine.profiler.loop_watch import WatchedTurn
 from engine.profiler.record import STAGES, ProcessRecord
-from engine.profiler.stage_table import Setting, rank_record
+from engine.profiler.stage_table import IN_WORKERS, Setting, rank_record, stages_in_workers
 from engine.profiler.step_clock import StageSpan
 from loaders.stage_times import StageReading
 
-CPU = Setting(0, 1, torch.device("cpu"), workers=2, depth=3, images=10, collates_in_workers=False)
+CPU = Setting(0, 1, torch.device("cpu"), workers=2, depth=3, images=10)
 GPU = replace(CPU, device=torch.device("cuda", 0))
 USED = Used(1.0, 1.6, 10**9, None, 5_000_000, 300, None, None, ())
 
@@ -126,11 +127,24 @@ def test_cutting_that_no_worker_does_is_not_shared_among_them(device, where):
     """As in loader `resident`: on a GPU its one stream does it, else the loop's thread."""
     cutting = turn()
     cutting.loader["augment"] = reading(100, 0.4, 0.1)
-    setting = replace(CPU, device=torch.device(device), augments_in_workers=False)
+    setting = replace(CPU, device=torch.device(device), in_workers=IN_WORKERS - {"augment"})
     stage = record(cutting, setting=setting).stage("augment")
     assert (stage.where, stage.ceiling) == (where, pytest.approx(250))
-    shared = record(cutting, setting=replace(setting, augments_in_workers=True)).stage("augment")
+    shared = record(cutting, setting=replace(setting, in_workers=IN_WORKERS)).stage("augment")
     assert (shared.where, shared.ceiling) == ("worker", pytest.approx(500))
+
+
+@pytest.mark.parametrize(
+    ("told", "does"),
+    [
+        ({}, {"read", "decode", "augment"}),
+        ({"augments_in_workers": False}, {"read", "decode"}),
+        ({"collates_in_workers": True}, {"read", "decode", "augment", "collate"}),
+        ({"augments_in_workers": False, "collates_in_workers": True}, {"read", "decode", "collate"}),
+    ],
+)
+def test_a_loader_tells_what_its_workers_do(told, does):
+    assert stages_in_workers(SimpleNamespace(**told)) == does
 
 
 def test_the_queue_tells_how_often_it_was_empty_and_full():
@@ -141,7 +155,7 @@ def test_the_queue_tells_how_often_it_was_empty_and_full():
     # a batch of 10 images at 11 ms in two workers takes 55 ms
     assert (queue.first_batch_s, queue.worker_start_s) == pytest.approx((0.5, 0.445))
     # where workers make whole batches one alone makes the first, which takes 111 ms with assembling it
-    whole = record(turn(), setting=replace(CPU, collates_in_workers=True)).queue
+    whole = record(turn(), setting=replace(CPU, in_workers=IN_WORKERS | {"collate"})).queue
     assert whole.worker_start_s == pytest.approx(0.389)
     # an image takes the loop 10 ms, and two workers 11 ms of the 20 that they have for it
     assert queue.put_block_share == pytest.approx(0.45)
