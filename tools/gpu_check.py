@@ -105,14 +105,14 @@ def _setting(chosen: argparse.Namespace) -> Setting:
 
 
 def _check(chosen: argparse.Namespace, parts: Mapping[str, Part], asked: Mapping[str, Part], setting: Setting) -> int:
-    machine = _machine(chosen.commit)
+    out = chosen.out or (setting.work if setting.is_dry else REPOSITORY / "docs" / "benchmarks")
+    if chosen.out and not out.is_dir():
+        raise FeedrateError(f"{out} is no folder: give --out one that is there")
+    machine = _machine(chosen.commit)  # takes seconds: a process imports torch, and on a GPU wakes it
     if not (machine["gpus"] or setting.is_dry):
         raise FeedrateError("torch sees no CUDA GPU here: run this on a machine with one, or try --dry-run")
     slower = machine.get("turbo_slower_because")
     _say(f"loader turbo is {slower}" if slower else "loader turbo has its native kernel")
-    out = chosen.out or (setting.work if setting.is_dry else REPOSITORY / "docs" / "benchmarks")
-    if chosen.out and not out.is_dir():
-        raise FeedrateError(f"{out} is no folder: give --out one that is there")
     setting.work.mkdir(parents=True, exist_ok=True)
     with held(setting.work, "--work"):
         if setting.photos:

@@ -279,6 +279,15 @@ def test_bad_input_is_one_sentence(check, capsys):
         assert message in told and told.count("\n") == 1
 
 
+def test_a_folder_that_is_not_there_is_refused_before_the_machine_is_asked_what_it_is(
+    check, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(check.module, "_machine", lambda commit: pytest.fail("it was asked, which takes seconds"))
+    assert check({"good": part(GOOD)}, "--out", str(tmp_path / "missing")) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'missing'} is no folder: give --out one that is there\n"
+    assert not (tmp_path / "missing").exists()
+
+
 def test_a_real_part_runs_dry(tmp_path):
     pytest.importorskip("nvidia.dali", reason="DALI is not installed")
     ended = python(SCRIPT, "--dry-run", "--only", "smoke", "--work", str(tmp_path / "work"))
