@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 import psutil
@@ -22,8 +23,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 def python(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
     """Run `python ARGUMENTS` to its end."""
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+    return run([sys.executable, *arguments], cwd)
 
 
 def torchrun(num_ranks: int, *arguments: str) -> list[str]:
@@ -32,7 +32,12 @@ def torchrun(num_ranks: int, *arguments: str) -> list[str]:
 
 
 def run(command: list[str], cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+    """Run a command to its end. Where that takes too long, or the tests are interrupted, nothing that it started is
+    left: `subprocess.run` would end torchrun alone, and leave its ranks."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with nothing_left(subprocess.Popen(command, cwd=cwd, env=environment(), text=True, **pipes)) as process:
+        output, errors = process.communicate(timeout=TIMEOUT_S)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:
@@ -47,6 +52,23 @@ def start(command: list[str]) -> subprocess.Popen[str]:
     )
 
 
+@contextlib.contextmanager
+def started(command: list[str]) -> Generator[subprocess.Popen[str]]:
+    """The same for a block, which it does not outlive."""
+    with nothing_left(start(command)) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def nothing_left(process: subprocess.Popen[str]) -> Generator[subprocess.Popen[str]]:
+    """A process that, with all it started, does not outlive the block."""
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            kill_all(process)
+
+
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     """Return as soon as `path` exists; fail if the process ends or the time is up before."""
     deadline = time.monotonic() + TIMEOUT_S
@@ -58,7 +80,10 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:
-    """SIGKILL the process and all it started, as when a machine is taken away."""
+    """SIGKILL the process and all it started, as when a machine is taken away.
+
+    One by one: each rank of a torchrun is in a session of its own, so no group holds them all.
+    """
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for member in family:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from commands import TIMEOUT_S, TRAIN, kill_all, run, short_options, start, torchrun, wait_for
+from commands import TIMEOUT_S, TRAIN, run, short_options, started, torchrun, wait_for
 from short_runs import outcome
 
 NUM_EPOCHS = 10  # so long that a signal comes in time even where this process is held up
@@ -36,17 +36,6 @@ def ranks_of(launcher: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes that a torchrun started, in order of rank."""
     ranks = [child for child in psutil.Process(launcher.pid).children() if TRAIN in child.cmdline()]
     return sorted(ranks, key=lambda rank: int(rank.environ()["RANK"]))
-
-
-@contextlib.contextmanager
-def started(command: list[str]) -> Generator[subprocess.Popen[str]]:
-    """A process that does not outlive the block."""
-    process = start(command)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            kill_all(process)
 
 
 @contextlib.contextmanager

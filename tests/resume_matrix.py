@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import resume_program
-from commands import TRAIN, kill_all, run, short_options, start, torchrun, wait_for
+from commands import TRAIN, kill_all, run, short_options, started, torchrun, wait_for
 from short_runs import outcome
 
 STEPS_PER_EPOCH, NUM_EPOCHS = 6, 3  # of 37 samples in batches of 6, which 1, 2 and 3 ranks share
@@ -103,13 +103,13 @@ class Matrix:
             assert whole.returncode == 0, whole.stderr
             self._whole[folder] = outcome(folder / "uncut")
         command = _command(row, TRAIN, *options, "--name", name)
-        process = start(command)
-        wait_for(folder / name / "checkpoints" / f"step-{STEPS_PER_EPOCH + 2:08d}.pt", process)
-        if name == "SIGTERM":
-            process.terminate()
-            process.communicate(timeout=60)
-        else:
-            kill_all(process)
+        with started(command) as process:
+            wait_for(folder / name / "checkpoints" / f"step-{STEPS_PER_EPOCH + 2:08d}.pt", process)
+            if name == "SIGTERM":
+                process.terminate()
+                process.communicate(timeout=60)
+            else:
+                kill_all(process)
         at = outcome(folder / name)["position"]
         assert at != [epochs, 0], "it had ended before"
         again = run(command)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import TRAIN, kill_all, python, run, short_options, start, torchrun, wait_for
+from commands import TRAIN, kill_all, python, run, short_options, started, torchrun, wait_for
 from short_runs import outcome
 
 LOSSES = str(Path(__file__).with_name("ddp_losses.py"))
@@ -30,10 +30,10 @@ def test_three_ranks_killed_in_mid_epoch_end_with_the_bits_of_a_run_never_killed
     assert expected["position"] == [8, 0]
 
     command = torchrun(3, TRAIN, *short_options(image_folder, tmp_path / "killed", epochs=8))
-    process = start(command)
     checkpoints = tmp_path / "killed" / "ddp" / "checkpoints"
-    wait_for(checkpoints / "step-00000008.pt", process)  # 6 steps an epoch: in the middle of the second
-    kill_all(process)
+    with started(command) as process:
+        wait_for(checkpoints / "step-00000008.pt", process)  # 6 steps an epoch: in the middle of the second
+        kill_all(process)
     assert not (checkpoints / "step-00000048.pt").exists(), "it ended before it could be killed"
 
     again = run(command)

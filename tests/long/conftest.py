@@ -6,6 +6,7 @@ measured; it is skipped while that code stays the same. The ledger is committed.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -69,6 +70,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.long)
             if (item.nodeid, _code_of(item)) in passed:
                 item.add_marker(pytest.mark.skip(reason="passed already on this very code: see the ledger"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def sigterm_is_ctrl_c() -> Iterator[None]:
+    """Both end what a test has started; SIGTERM alone would end the tests and leave ranks that nobody waits for."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(autouse=True)

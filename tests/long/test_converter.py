@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
-from commands import REPOSITORY, environment
+from commands import REPOSITORY, environment, nothing_left
 
 from converters.encode import Wanted, encode
 from converters.presets import PRESETS
@@ -54,17 +54,16 @@ def test_killed_at_fifty_random_moments_it_always_ends_with_the_same_bytes(unpac
     while num_kills < NUM_KILLS:
         out = tmp_path / "out"
         for _ in range(draws.choice((1, 1, 2, 3))):
-            process = subprocess.Popen(
-                [*CONVERT, *source, "--out", str(out)], env=environment(), start_new_session=True
-            )
-            time.sleep(draws.uniform(0.2, 1.05) * seconds)
-            if process.poll() is None:
-                if draws.random() < 0.5:
-                    process.kill()
-                else:
-                    os.killpg(process.pid, signal.SIGKILL)
-                num_kills += 1
-            process.wait()
+            began = subprocess.Popen([*CONVERT, *source, "--out", str(out)], env=environment(), start_new_session=True)
+            with nothing_left(began) as process:
+                time.sleep(draws.uniform(0.2, 1.05) * seconds)
+                if process.poll() is None:
+                    if draws.random() < 0.5:
+                        process.kill()
+                    else:
+                        os.killpg(process.pid, signal.SIGKILL)
+                    num_kills += 1
+                process.wait()
             journal = out / "packing.partial" / "train.journal"
             state = "begun" if (out / "packing.partial").exists() else "not begun"
             state = "with checkpoints" if journal.exists() and journal.stat().st_size else state

@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from commands import TRAIN, kill_all, run, short_options, start, torchrun, wait_for
+from commands import TRAIN, kill_all, run, short_options, started, torchrun, wait_for
 from killed_writers import kill_writers
 from short_runs import outcome
 
@@ -24,15 +24,14 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_never_killed(
     moments = random.Random(num_ranks)
     kills = 0
     for _ in range(NUM_KILLS):
-        process = start(command("killed"))
-        folder = tmp_path / "killed" / "ddp" / "checkpoints"
-        reached = len(list(folder.glob("step-*.pt")))
-        wait_for(folder / f"step-{min(36, reached + 1):08d}.pt", process)
-        time.sleep(moments.uniform(0, 0.3))  # also while a checkpoint is being written
-        finished = process.poll() is not None
-        kill_all(process)
-        if finished:
-            break
+        with started(command("killed")) as process:
+            folder = tmp_path / "killed" / "ddp" / "checkpoints"
+            reached = len(list(folder.glob("step-*.pt")))
+            wait_for(folder / f"step-{min(36, reached + 1):08d}.pt", process)
+            time.sleep(moments.uniform(0, 0.3))  # also while a checkpoint is being written
+            if process.poll() is not None:
+                break
+            kill_all(process)
         kills += 1
     assert run(command("killed")).returncode == 0
     assert outcome(tmp_path / "killed" / "ddp") == expected

@@ -10,7 +10,7 @@ import time
 
 import psutil
 import pytest
-from commands import TIMEOUT_S, TRAIN, kill_all, run, short_options, wait_for
+from commands import TIMEOUT_S, TRAIN, kill_all, run, short_options, started, wait_for
 from rank_signals import (
     MID_EPOCH,
     NUM_EPOCHS,
@@ -19,7 +19,6 @@ from rank_signals import (
     kill_ranks_under_max_restarts,
     never_stopped,
     ranks_of,
-    started,
 )
 from short_runs import outcome
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import REPOSITORY
+from commands import REPOSITORY, nothing_left
 from pictures import write_image_folder
 
 from loaders.choose import choose_loader
@@ -62,12 +62,13 @@ def test_twenty_epochs_do_not_grow(packed, loader, one_processor, measured):
 
 
 def test_two_ranks_at_once_on_one_machine(packed, loader, measured):
-    ranks = [
-        subprocess.Popen(command(packed, loader, epochs=3, rank=rank, world_size=2), stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    outputs = [rank.communicate(timeout=600)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0]
+    def started(rank):
+        words = command(packed, loader, epochs=3, rank=rank, world_size=2)
+        return nothing_left(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+
+    with started(0) as one, started(1) as two:
+        outputs = [rank.communicate(timeout=600)[0] for rank in (one, two)]
+    assert [one.returncode, two.returncode] == [0, 0]
     measured["sha256"] = [json.loads(output.splitlines()[-1])["sha256"][:12] for output in outputs]
     assert len(set(measured["sha256"])) == 2
 

@@ -4,8 +4,8 @@ import signal
 import sys
 
 import pytest
-from commands import REPOSITORY, TIMEOUT_S, short_options, torchrun
-from rank_signals import command_for, kill_ranks_under_max_restarts, never_stopped, started, stop_and_go_on
+from commands import REPOSITORY, TIMEOUT_S, short_options, started, torchrun
+from rank_signals import command_for, kill_ranks_under_max_restarts, never_stopped, stop_and_go_on
 
 
 @pytest.fixture(scope="module")
