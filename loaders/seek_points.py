@@ -4,13 +4,14 @@ What `loaders.native.seek_points` notes of each sample, one after the other in t
 of each stands in the table of samples, as `seek_bytes`. Loader `turbo` reads it; to all else it is not there.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeedrateError
-from .mapped_file import MappedFile
+from .mapped_file import MappedFile, Places
 from .soundness import PACK_AGAIN, refuse_samples
 
 
@@ -45,6 +46,12 @@ class SeekPoints:
         """uint8 [size], read-only, a view of the mapped file; None where there are none. Raises LoaderError."""
         position, size = self.place(index)
         return self._file.view(position, size) if size and self._file is not None else None
+
+    def places(self, ids: NDArray[np.int64]) -> Iterator[Places]:
+        """Where those of these samples lie that have any: see `Places`."""
+        chosen = ids[self.sizes[ids] > 0]
+        if len(chosen) and self._file is not None:
+            yield self._file, self._ends[chosen] - self.sizes[chosen], self.sizes[chosen]
 
     def place(self, index: int) -> tuple[int, int]:
         """Where in the file a sample's begin, and how many bytes they take."""

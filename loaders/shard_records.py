@@ -79,6 +79,8 @@ class ShardRecords:
         for shard in np.unique(shards).tolist():
             chosen = ids[shards == shard]
             yield self._files[shard], self.positions[chosen], self.sizes[chosen]
+        if self.seek_points is not None:
+            yield from self.seek_points.places(ids)
 
     def where(self, index: int) -> str:
         """Shard, name in it and position."""

@@ -123,6 +123,8 @@ static void window_of(const Row *row, int window[4])
 static void read_stored(const Row *row, const int window[4])
 {
     ptrdiff_t stride = 3 * (ptrdiff_t)row->width;
+    if (row->seek)
+        touch_pages(row->seek, row->seek_bytes);
     if (!row->is_raw)
         touch_pages(row->data, row->size);
     else if (row->size == stride * row->height)

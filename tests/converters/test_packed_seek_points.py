@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import closing
 from io import BytesIO
 
 import numpy as np
@@ -24,6 +25,8 @@ from loaders.native import library
 from loaders.native.seek_points import seek_points
 from loaders.orders import Shuffled
 from loaders.packed_folder import open_packed
+from loaders.page_cache import WholeSet
+from loaders.page_eviction import stored_bytes
 from loaders.plan import Plan, View
 from loaders.records import open_records
 from loaders.sample_table import SampleTable
@@ -121,6 +124,17 @@ def test_turbo_asks_for_them_and_its_batches_are_the_same(image_folder, packed, 
         assert delivered and sorted(asked) == (delivered if name == "with" else [])
     for one, other in zip(batches["without"], batches["with"], strict=True):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("format", ["beton", "shards"])
+def test_they_are_read_ahead_and_kept_in_memory_with_the_samples(packed, format):
+    with closing(open_packed(packed, "train", format)) as records:
+        ids = np.arange(len(records))
+        paths = [file.path.name for file, _, _ in records.places(ids)]
+        assert paths[-1] == "train.seek" and len(paths) == 2
+        expected = int(records.sizes.sum() + records.seek_points.sizes.sum())
+        assert expected <= WholeSet([records]).num_bytes  # with the gaps between them
+        assert any(path.name == "train.seek" for path, _, _ in stored_bytes(records, ids).ranges)
 
 
 def test_manifests_of_sets_without_them_do_not_mention_them(image_folder, tmp_path, packed):

@@ -151,6 +151,13 @@ def test_the_file_gives_each_sample_its_own(tmp_path):
     assert file_of(tmp_path, [b"", b""]).of(1) is None
 
 
+def test_where_they_lie_is_told_to_whoever_reads_ahead_or_keeps_in_memory(tmp_path):
+    points = file_of(tmp_path, [b"abc", b"", b"de", b"f"])
+    ((file, positions, sizes),) = points.places(np.array([3, 1, 0]))
+    assert file.path == points.path and positions.tolist() == [5, 0] and sizes.tolist() == [1, 3]
+    assert not list(points.places(np.array([1]))) and not list(file_of(tmp_path, [b"", b""]).places(np.array([0, 1])))
+
+
 def test_a_file_that_does_not_fit_its_table_is_refused(tmp_path):
     points = file_of(tmp_path, [b"abc", b"de"])
     with pytest.raises(FeedrateError, match="has 5 bytes and train.samples.npz says 6: it is damaged"):
