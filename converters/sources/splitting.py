@@ -1,12 +1,12 @@
 """A validation split where the source has none: drawn class by class, and no image on both sides."""
 
 from collections.abc import Sequence
-from hashlib import sha256
+from hashlib import blake2b, sha256
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.counter_random import draw, stream_key
+from loaders.counter_random import stream_key
 
 from ..progress import Phase
 from ..samples import BadSample, Samples, Stored
@@ -56,10 +56,11 @@ def split_off_val(samples: Samples, val_fraction: float, seed: int, phase: Phase
 
     Each class gives round(val_fraction × its samples) to "val", though at least one of two or more, and keeps at least
     one. Byte-identical images stay together, whatever their classes, so a class may give fewer where it consists of
-    such. Which ones is a hash of the seed and the sample's number. Recorded in `notes["split"]` of both.
+    such. Which ones is a hash of the seed and the sample's name: where files are added or removed, the others stay
+    where they were, but for those that a class's share then takes in or gives up. Recorded in `notes["split"]` of both.
     """
     groups = duplicate_groups(samples, phase)
-    in_val = _choose(samples.labels, len(samples.classes), groups, val_fraction, seed)
+    in_val = _choose(samples.labels, len(samples.classes), groups, val_fraction, _keys(samples, seed))
     notes: dict[str, object] = {
         "split": {
             "val_fraction": val_fraction,
@@ -75,10 +76,23 @@ def split_off_val(samples: Samples, val_fraction: float, seed: int, phase: Phase
     }
 
 
+def _keys(samples: Samples, seed: int) -> NDArray[np.uint64]:
+    """uint64 [N], uniform: a sample's depends on the seed and its name alone, not on what lies beside it."""
+    stream = stream_key(seed, 0, "validation split").to_bytes(8, "little")
+    names = (samples.stored(index).name.encode("utf-8", "surrogateescape") for index in range(len(samples)))
+    digests = b"".join(blake2b(name, digest_size=8, key=stream).digest() for name in names)
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
+
+
 def _choose(
-    labels: NDArray[np.int64], num_classes: int, groups: list[list[int]], val_fraction: float, seed: int
+    labels: NDArray[np.int64],
+    num_classes: int,
+    groups: list[list[int]],
+    val_fraction: float,
+    keys: NDArray[np.uint64],
 ) -> NDArray[np.bool_]:
-    """bool [N]: whether a sample goes to "val". Units (an image with all its copies) are taken in a random order."""
+    """bool [N]: whether a sample goes to "val". Units, an image with all its copies, are taken in the order of `keys`,
+    each by that of its first."""
     num_of = np.bincount(labels, minlength=num_classes)
     wanted = np.floor(val_fraction * num_of + 0.5).astype(np.int64)
     wanted = np.minimum(np.maximum(wanted, 1), np.maximum(num_of - 1, 0))
@@ -87,7 +101,6 @@ def _choose(
     label_list = labels.tolist()
     unit_of = {group[0]: group for group in groups}
     copies = {index for group in groups for index in group[1:]}
-    keys = draw(stream_key(seed, 0, "validation split"), np.arange(len(labels), dtype=np.int64))
     order = [index for index in np.argsort(keys, kind="stable").tolist() if index not in copies]
     for index in order:
         unit = unit_of.get(index, [index])

@@ -60,7 +60,23 @@ def test_the_seed_decides_and_nothing_else(tmp_path):
     prints = [open_as(root, "folder", val_fraction=0.2, seed=seed)["val"].fingerprint() for seed in (0, 0, 1)]
     assert prints[0] == prints[1] != prints[2]
     # golden: another choice would let models be evaluated on what others of this seed were trained with
-    assert chosen[0][:3] == ["a/003.jpg", "a/005.jpg", "a/014.jpg"]
+    assert chosen[0][:3] == ["a/000.jpg", "a/003.jpg", "a/005.jpg"]
+
+
+@pytest.mark.parametrize("name", ["000 first.jpg", "015 middle.jpg", "zzz last.jpg"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_file_more_or_less_leaves_the_others_on_their_sides_but_for_one_at_most(tmp_path, name, seed):
+    root = write(tmp_path / "data", {"a": 30, "b": 30})
+    before = {side: set(names(of)) for side, of in open_as(root, "folder", val_fraction=0.2, seed=seed).items()}
+    (root / "a" / name).write_bytes(jpeg(1000))
+    after = {side: set(names(of)) for side, of in open_as(root, "folder", val_fraction=0.2, seed=seed).items()}
+    changed = (before["train"] & after["val"]) | (before["val"] & after["train"])
+    assert len(changed) <= 1 and all(changed_name.startswith("a/") for changed_name in changed)
+    (root / "a" / name).unlink()
+    for number in range(10):  # what another class loses changes nothing
+        (root / "b" / f"{number:03d}.jpg").unlink()
+    left = set(names(open_as(root, "folder", val_fraction=0.2, seed=seed)["val"]))
+    assert {n for n in left if n.startswith("a/")} == {n for n in before["val"] if n.startswith("a/")}
 
 
 def test_the_same_image_is_never_on_both_sides(tmp_path):
