@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -239,7 +239,6 @@ class _Pass:
 def _task(splits: Mapping[str, Samples], settings: PackSettings) -> dict[str, Any]:
     """What decides the bytes: an unfinished pass is continued only by one with the same."""
     first = next(iter(splits.values()))
-    classes = hashlib.sha256("\0".join((*first.classes, *first.class_names)).encode("utf-8", "surrogateescape"))
     encoding = asdict(settings.encoding)
     for name in ("restarts", "seek_points"):
         if not encoding[name]:
@@ -253,9 +252,14 @@ def _task(splits: Mapping[str, Samples], settings: PackSettings) -> dict[str, An
             "shard_bytes": settings.shard_bytes,
         },
         "fingerprints": {split: samples.fingerprint() for split, samples in splits.items()},
-        "classes": classes.hexdigest(),
+        "classes": classes_digest(first.classes, first.class_names),
         "versions": {name: _version(name) for name in ("feedrate", "simplejpeg", "opencv-python-headless", "pillow")},
     }
+
+
+def classes_digest(classes: Sequence[str], class_names: Sequence[str]) -> str:
+    """SHA-256 of what the classes are called, by label."""
+    return hashlib.sha256("\0".join((*classes, *class_names)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _version(package: str) -> str:

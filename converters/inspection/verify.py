@@ -10,7 +10,7 @@ from pathlib import Path
 from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, PackedFile, parse_manifest
 
 from ..folder import BAD_SAMPLES_NAME, require_packed
-from ..packing import FORMATS
+from ..packing import FORMATS, classes_digest
 from ..progress import Phase, silent_phase
 from .checksums import Checksums
 from .split_check import REMEDY, SplitCheck
@@ -32,11 +32,11 @@ class Verified:
 def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verified:
     """Compare all that a packed folder holds with its manifest and with itself.
 
-    Every file's size and SHA-256; the tables, the formats and the indices with each other; every image, decoded, with
-    the size and the label that are told of it; the same sample in several formats; the channel statistics where the
-    pixels that they were counted from are known. A folder in which files are missing or have another size is told so,
-    and no image of it is looked at. `num_workers` 0 does all in this process. Raises FeedrateError where there is no
-    manifest to compare with, or a worker died.
+    Every file's size and SHA-256; the names of the classes by theirs; the tables, the formats and the indices with each
+    other; every image, decoded, with the size and the label that are told of it; the same sample in several formats;
+    the channel statistics where the pixels that they were counted from are known. A folder in which files are missing
+    or have another size is told so, and no image of it is looked at. `num_workers` 0 does all in this process. Raises
+    FeedrateError where there is no manifest to compare with, or a worker died.
     """
     require_packed(folder)
     manifest = parse_manifest(folder)
@@ -84,6 +84,13 @@ def _manifest_findings(manifest: Manifest) -> Iterator[str]:
             )
         for unknown in sorted({*split.formats} - {*FORMATS}):
             yield f"{MANIFEST_NAME} has '{name}' as '{unknown}', known are {', '.join(FORMATS)}: {REMEDY}"
+    task = manifest.source.get("task")
+    packed_as = task.get("classes") if isinstance(task, dict) else None  # sets that others described have no task
+    if packed_as is not None and packed_as != classes_digest(manifest.classes, manifest.class_names):
+        yield (
+            f"{MANIFEST_NAME} names other classes, or in another order, than were packed (their SHA-256 is not the one"
+            f" in its source's task): undo that, or {REMEDY}"
+        )
 
 
 def _leftovers(folder: Path, manifest: Manifest) -> Iterator[str]:

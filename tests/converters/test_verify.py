@@ -140,6 +140,34 @@ def test_a_byte_between_the_samples_is_found_by_its_checksum(folder):
     assert "val.beton has SHA-256" in only(folder)
 
 
+def swap(names):
+    names[0], names[2] = names[2], names[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: swap(manifest["class_names"]),
+        lambda manifest: swap(manifest["classes"]) or swap(manifest["class_names"]),
+        lambda manifest: manifest["class_names"].__setitem__(1, "wasp"),
+    ],
+    ids=["names swapped", "classes swapped", "renamed"],
+)
+def test_classes_that_are_called_otherwise_than_when_packed_are_told(folder, change):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    assert "manifest.json names other classes" in only(folder)
+
+
+def test_a_manifest_that_does_not_tell_of_its_task_is_compared_without_it(folder):
+    path = folder / "manifest.json"
+    for source in ({}, {"task": {}}, {"task": "nothing"}):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"source": source}))
+        assert findings(folder) == []
+
+
 def test_a_file_cut_short_is_told_and_nothing_is_looked_at(folder):
     with open(folder / "train-000000.tar", "r+b") as file:
         file.truncate(1000)
