@@ -24,6 +24,7 @@ from .formats.outputs import sync
 
 BAD_SAMPLES_NAME = "bad_samples.jsonl"
 _TASK_NAME = "task.json"  # in the work folder: what is being packed, and how
+_MOST_DIFFERENCES = 4  # that are named
 _OWN = re.compile(r"(train|val)(\.beton|\.npy|\.seek|\.samples\.npz|-\d{6}\.(tar|idx))|manifest\.json")
 
 
@@ -73,9 +74,11 @@ def begin(out: Path, task: Mapping[str, Any], overwrite: bool) -> Manifest | Non
     """
     task = json.loads(json.dumps(task))
     work = out / WORK_FOLDER
+    otherwise = ""
     if (out / MANIFEST_NAME).exists():
         shutil.rmtree(work, ignore_errors=True)  # of a pass that was killed after its very last step
-        if not overwrite and (there := _same(out, task)) is not None:
+        there, otherwise = _compared(out, task)
+        if there is not None and not overwrite:
             return there
     begun = _task_of(work)
     if begun is not None and begun != task and not overwrite:
@@ -87,7 +90,8 @@ def begin(out: Path, task: Mapping[str, Any], overwrite: bool) -> Manifest | Non
         own = sorted(path for path in out.iterdir() if _OWN.fullmatch(path.name))
         if own and not overwrite:
             raise FeedrateError(
-                f"{out} already holds {own[-1].name}: give another --out, or --overwrite to replace what it holds"
+                f"{out} already holds {own[-1].name}{otherwise}: give another --out, or --overwrite to replace what it"
+                " holds"
             )
         for path in sorted(own, key=lambda path: path.name != MANIFEST_NAME):
             path.unlink()
@@ -146,13 +150,18 @@ def is_full_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def _same(out: Path, task: dict[str, Any]) -> Manifest | None:
-    """The manifest, if it is of this task and its files are there."""
+def _compared(out: Path, task: dict[str, Any]) -> tuple[Manifest | None, str]:
+    """The manifest, if it is of this task and its files are there; else None and what is otherwise, for people."""
     try:
         manifest = read_manifest(out)
-    except FeedrateError:
-        return None
-    return manifest if manifest.source.get("task") == task else None
+    except FeedrateError as error:
+        return None, f", which is not whole ({error})"
+    packed = manifest.source.get("task")
+    if packed == task:
+        return manifest, ""
+    if not isinstance(packed, dict):
+        return None, ", of which is not known how it was packed"
+    return None, f", packed otherwise ({_difference(packed, task)})"
 
 
 def _task_of(work: Path) -> dict[str, Any] | None:
@@ -165,11 +174,27 @@ def _task_of(work: Path) -> dict[str, Any] | None:
 
 
 def _difference(begun: Mapping[str, Any], task: Mapping[str, Any]) -> str:
-    """The first thing in which they differ, for people."""
-    for name in sorted({*begun, *task}):
-        before, now = begun.get(name), task.get(name)
-        if isinstance(before, dict) and isinstance(now, dict) and before != now:
-            return _difference(before, now)
-        if before != now:
-            return f"{name} was {str(before)[:40]} and is {str(now)[:40]}"
-    return "in nothing"
+    """The first things in which they differ, for people: settings as the manifest calls them, hashes in words."""
+    found = []
+    for part in ("settings", "fingerprints", "classes", "versions"):
+        before, now = begun.get(part), task.get(part)
+        if isinstance(before, dict) and isinstance(now, dict):
+            names = [name for name in (*before, *sorted(set(now) - set(before))) if before.get(name) != now.get(name)]
+            found += [_in_words(part, name, before.get(name), now.get(name)) for name in names]
+        elif before != now:
+            found.append("the classes are others" if part == "classes" else f"its {part} are others")
+    more = f", and {len(found) - _MOST_DIFFERENCES} more" if len(found) > _MOST_DIFFERENCES else ""
+    return "; ".join(found[:_MOST_DIFFERENCES]) + more or "what decides the bytes is described otherwise"
+
+
+def _in_words(part: str, name: str, before: object, now: object) -> str:
+    """One difference."""
+    if part == "fingerprints":
+        if before is None:
+            return f"there was no '{name}'"
+        if now is None:
+            return f"there is no '{name}' any more"
+        return f"the images of '{name}' have changed: files, sizes, times, or which of them --val-fraction chooses"
+    values = [", ".join(map(str, value)) if isinstance(value, list) else str(value) for value in (before, now)]
+    of = "the version of " if part == "versions" else ""
+    return f"{of}{name} was {values[0][:40]} and is {values[1][:40]}".replace(" None", " not set")

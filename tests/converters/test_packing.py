@@ -506,10 +506,48 @@ def test_an_unfinished_pass_is_not_continued_with_other_settings_or_another_sour
         pack(listed(image_folder), tmp_path, settings(limit_px=50), 0)
     splits = listed(image_folder)
     splits["val"].num_bytes += 1
-    with pytest.raises(FeedrateError, match="begun otherwise \\(val was"):
+    with pytest.raises(
+        FeedrateError, match="begun otherwise \\(the images of 'val' have changed: files, sizes, times,"
+    ):
         pack(splits, tmp_path, settings(limit_px=60), 0)
     pack(listed(image_folder), tmp_path, settings(limit_px=50), 0, Rules(overwrite=True))
     assert max(open_records(tmp_path, "train").widths) == 50 and "packing.partial" not in files(tmp_path)
+
+
+def _refused(splits, out, wanted):
+    with pytest.raises(FeedrateError) as refused:
+        pack(splits, out, wanted, 0)
+    assert str(refused.value).endswith("give another --out, or --overwrite to replace what it holds")
+    return str(refused.value)
+
+
+def test_a_finished_set_that_was_packed_otherwise_is_refused_with_what_differs(image_folder, tmp_path):
+    splits = listed(image_folder)
+    pack(splits, tmp_path, settings("beton", "raw"), 0)
+    said = _refused(splits, tmp_path, settings("beton", limit_px=50))
+    assert "packed otherwise (limit_px was not set and is 50; formats was beton, raw and is beton)" in said
+    splits["val"].num_bytes += 1
+    said = _refused(splits, tmp_path, settings("beton", "raw"))
+    assert "packed otherwise (the images of 'val' have changed" in said and "'train'" not in said
+    assert "packed otherwise (there is no 'val' any more)" in _refused(
+        {"train": splits["train"]}, tmp_path, settings("beton", "raw")
+    )
+    splits = listed(image_folder)
+    for samples in splits.values():
+        samples.class_names = tuple(f"a {name}" for name in samples.classes)
+    assert "packed otherwise (the classes are others)" in _refused(splits, tmp_path, settings("beton", "raw"))
+
+
+def test_a_finished_set_that_is_damaged_or_was_described_by_others_is_refused_as_such(image_folder, tmp_path):
+    splits = listed(image_folder)
+    pack(splits, tmp_path, settings(), 0)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"source": {}}))
+    assert "of which is not known how it was packed" in _refused(splits, tmp_path, settings())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "val.beton").unlink()
+    said = _refused(splits, tmp_path, settings())
+    assert "which is not whole" in said and "val.beton is named in manifest.json but missing" in said
 
 
 def test_the_same_command_again_finds_nothing_to_do(image_folder, tmp_path):
