@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -108,7 +108,9 @@ def _pack(chosen: argparse.Namespace) -> None:
 def _tell_of(source: Path, splits: Mapping[str, Samples]) -> None:
     """What of the source is not packed."""
     if len(splits) == 1:
-        print(f"{source} has only a '{next(iter(splits))}' split: packing that alone (--val-fraction makes one)")
+        only = next(iter(splits))
+        more = " (--val-fraction makes a 'val' split of a part of it)" if only == "train" else ""
+        print(f"{source} has only a '{only}' split: packing that alone{more}")
     left_out = next(iter(splits.values())).notes.get("left_out")  # which every split is told
     if left_out:
         names = left_out if isinstance(left_out, list) else [left_out]
@@ -172,7 +174,19 @@ def _report(out: Path, packed: Packed, seconds: float) -> None:
         print(f"{packed.num_original:,} images kept their bytes, {num_samples - packed.num_original:,} did not")
     if not packed.was_there:
         print(f"{seconds:,.1f} s, {num_samples / seconds:,.0f} img/s")
-    print(f"train with it: python engine/train.py --data.path {shlex.quote(str(out))}")
+    _tell_what_to_do(shlex.quote(str(out)), manifest.splits)
+
+
+def _tell_what_to_do(out: str, splits: Collection[str]) -> None:
+    """The command that the set is for. A training needs something to evaluate on, an evaluation nothing else."""
+    train = f"python engine/train.py --data.path {out}"
+    if "train" not in splits:
+        print(f"evaluate on it: python tools/evaluate.py RUN --data.path {out} (RUN: the folder of a run)")
+    elif "val" in splits:
+        print(f"train with it: {train}")
+    else:
+        print(f"to train with it there is no 'val' split: pack it with --val-fraction 0.1 --overwrite, then {train}")
+        print(f"or train with all of it, evaluated on the very same images: {train} --data.eval-split train")
 
 
 def _tell_of_emptied(name: str, split: PackedSplit, classes: Sequence[str]) -> None:

@@ -84,9 +84,30 @@ def test_the_default_is_to_pack_beside_the_source_and_one_split_is_enough(tmp_pa
     write_image_folder(tmp_path / "pets", {"train": {"ant": 3, "bee": 2}})
     done = python(CONVERT, "imagenet", "--source", str(tmp_path / "pets"), "--write-mode", "raw", "--max-side", "40")
     assert done.returncode == 0, done.stderr
-    assert "only a 'train' split" in done.stdout
+    assert "only a 'train' split: packing that alone (--val-fraction makes a 'val' split" in done.stdout
+    assert "train with it:" not in done.stdout and "pack it with --val-fraction 0.1 --overwrite" in done.stdout
     records = open_records(tmp_path / "pets-packed", "train")
     assert records.is_raw.all() and max(records.widths.max(), records.heights.max()) == 40
+
+
+def test_what_is_said_to_train_with_a_set_that_has_no_split_to_evaluate_on_runs(tmp_path):
+    write_image_folder(tmp_path / "pets", {"train": {"ant": 30, "bee": 30}})
+    command = [CONVERT, "folder", "--source", str(tmp_path / "pets")]
+    (line,) = [line for line in python(*command).stdout.splitlines() if "--data.eval-split" in line]
+    lighter = "--model.name cifar_resnet20 --data.size-px 32 --data.eval-size-px 32 --data.batch-size 8 --epochs 1"
+    words = [*shlex.split(line[line.index("engine/train.py") :]), *lighter.split(), "--run.folder", str(tmp_path / "r")]
+    assert python(*words).returncode == 0
+    done = python(*command, "--val-fraction", "0.1", "--overwrite")
+    assert done.returncode == 0 and "train with it: python engine/train.py" in done.stdout
+
+
+def test_a_set_of_a_split_to_evaluate_on_alone_is_told_as_that(tmp_path):
+    write_image_folder(tmp_path / "pets", {"val": {"ant": 3, "bee": 2}})
+    done = python(CONVERT, "folder", "--source", str(tmp_path / "pets"))
+    assert done.returncode == 0, done.stderr
+    assert "only a 'val' split: packing that alone\n" in done.stdout and "--val-fraction" not in done.stdout
+    assert f"python tools/evaluate.py RUN --data.path {tmp_path / 'pets-packed'} " in done.stdout
+    assert "train.py" not in done.stdout
 
 
 @pytest.mark.parametrize("name", [b"two words", b"no \xff text"])
