@@ -137,6 +137,12 @@ def _check(path: Path, splits: Mapping[str, Samples], options: SourceOptions) ->
                 f"{bad.where}{others} cannot be used ({bad.reason}): mend or remove it, or leave such out with"
                 " --on-bad skip"
             )
+        if len(samples) == 0 and samples.bad:
+            bad = samples.bad[0]
+            raise FeedrateError(
+                f"none of the {len(samples.bad):,} images in the '{split}' split of {path} can be used, the first,"
+                f" {bad.where}, since {bad.reason}: mend them, or remove the split"
+            )
         if len(samples) == 0:
             raise FeedrateError(f"{path} has no images in its '{split}' split: add some, or remove it")
         if samples.classes != splits[first].classes:

@@ -122,6 +122,13 @@ def test_a_sample_without_image_or_label_is_a_bad_one(tmp_path, files, reason):
     assert [bad.name.startswith("a.tar/x") for bad in samples.bad] == [True] and len(samples) == 1
 
 
+def test_where_all_samples_are_skipped_the_reason_of_the_first_is_told(tmp_path):
+    shard(tmp_path, x__jpg=jpeg(0), y__jpg=jpeg(1))
+    message = refused_source(tmp_path, on_bad="skip")
+    assert f"none of the 2 images in the 'train' split of {tmp_path} can be used" in message
+    assert f"{tmp_path / 'a.tar'}, x.jpg, since it has no label (.cls or .json)" in message
+
+
 def test_a_link_is_a_bad_sample(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         add_member(archive, "a.jpg", jpeg(0))

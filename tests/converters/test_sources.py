@@ -159,10 +159,13 @@ def test_splits_that_differ_in_their_classes_are_refused(tmp_path, pictures):
 
 def test_an_empty_split_is_refused(tmp_path, pictures):
     root = write_class_folders(tmp_path / "data", pictures)
-    for path in (root / "val").rglob("*.JPEG"):
+    links = sorted((root / "val").rglob("*.JPEG"))
+    for path in links:
         path.unlink()
         path.symlink_to("nowhere")
-    assert "no images in its 'val' split" in refused_source(root, on_bad="skip")
+    message = refused_source(root, on_bad="skip")
+    assert f"none of the {len(links)} images in the 'val' split of {root} can be used" in message
+    assert f"the first, {links[0]}, since it is a link to nothing" in message
 
 
 def test_bad_samples_end_it_unless_they_are_skipped(tmp_path, pictures):
