@@ -71,17 +71,18 @@ def settings_of(chosen: argparse.Namespace) -> PackSettings:
         limited = "longest" if chosen.short_side is None else "shortest"
         limit_px = chosen.max_side if chosen.short_side is None else chosen.short_side
         encoding = replace(encoding, limit_px=limit_px, limited=limited)
-    if chosen.jpeg_share is not None and chosen.write_mode != "mix":
-        raise FeedrateError(f"--jpeg-share goes with --write-mode mix, not {chosen.write_mode}")
+    write_mode = _write_mode(chosen)
+    if chosen.jpeg_share is not None and write_mode != "mix":
+        raise FeedrateError(f"--jpeg-share goes with --write-mode mix, not {write_mode}")
     encoding = replace(
         encoding,
-        write_mode=chosen.write_mode,
+        write_mode=write_mode,
         quality=chosen.quality,
         jpeg_share=0.5 if chosen.jpeg_share is None else chosen.jpeg_share,
         apply_exif=chosen.apply_exif,
         check=chosen.check,
         restarts=chosen.restart_markers,
-        seek_points=_seek_points(chosen),
+        seek_points=_seek_points(chosen, write_mode),
     )
     if encoding.restarts:
         require_kernel("--restart-markers")
@@ -89,9 +90,20 @@ def settings_of(chosen: argparse.Namespace) -> PackSettings:
     return PackSettings(encoding, tuple(chosen.to.split(",")), seed, chosen.shard_mb << 20)
 
 
-def _seek_points(chosen: argparse.Namespace) -> bool:
+def _write_mode(chosen: argparse.Namespace) -> str:
+    """The one given, or the data set's own. Raises FeedrateError where it would change nothing."""
+    if chosen.write_mode is not None and "beton" not in chosen.to.split(","):
+        more = " (raw there is pixels in any case)" if "raw" in chosen.to.split(",") else ""
+        raise FeedrateError(
+            f"--write-mode {chosen.write_mode} is of .beton, which --to {chosen.to}{more} does not write: leave it out,"
+            f" or give --to beton,{chosen.to}"
+        )
+    return str(chosen.write_mode or DATASETS[chosen.command][2])
+
+
+def _seek_points(chosen: argparse.Namespace, write_mode: str) -> bool:
     """Whether to note them: by itself where JPEGs are written, and decoded in any case, and have no restart markers."""
-    holds_jpegs = "shards" in chosen.to.split(",") or ("beton" in chosen.to.split(",") and chosen.write_mode != "raw")
+    holds_jpegs = "shards" in chosen.to.split(",") or ("beton" in chosen.to.split(",") and write_mode != "raw")
     if chosen.seek_points is None:
         wanted = holds_jpegs and chosen.check == "full" and not chosen.restart_markers
         if wanted and (reason := why_no_kernel()):
@@ -136,7 +148,7 @@ def _add_packing(commands: Any, name: str) -> list[str]:
     add("--preset", type=_one_of(*PRESETS), help=f"sizes by purpose. {presets} (full)")
     add("--max-side", type=_whole, metavar="PX", help="shrink images whose longer side exceeds this")
     add("--short-side", type=_whole, metavar="PX", help="shrink images whose shorter side exceeds this")
-    add("--write-mode", type=_one_of("jpg", "raw", "mix"), default=write_mode, help=f"in .beton ({write_mode})")
+    add("--write-mode", type=_one_of("jpg", "raw", "mix"), help=f"in .beton ({write_mode})")
     add("--jpeg-share", type=_share, help="of the images that --write-mode mix writes as JPEG (0.5)")
     add("--quality", type=_whole, default=90, help="of JPEGs that must be encoded (90)")
     add("--restart-markers", action="store_true", help="code JPEGs anew without loss, so that crops decode faster")

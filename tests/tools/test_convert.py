@@ -201,6 +201,12 @@ def test_cifar_as_a_tree_of_images_becomes_raw_pixels_with_test_as_val(tmp_path)
     assert manifest.settings["write_mode"] == "raw" and sorted(manifest.splits) == ["train", "val"]
 
 
+def test_the_write_mode_of_a_data_set_is_no_hindrance_to_formats_without_it(tmp_path):
+    root = write_image_folder(tmp_path / "cifar", {"train": {"cat": 4, "dog": 4}, "test": {"cat": 2, "dog": 2}})
+    done = python(CONVERT, "cifar10", "--source", str(root), "--to", "raw,shards")
+    assert done.returncode == 0, done.stderr
+
+
 def test_generated_photos_are_packed_and_kept_for_the_next_time(tmp_path):
     sizes = ["--num-train", "8", "--num-val", "4", "--classes", "4"]
     command = [CONVERT, "synthetic", "--out", str(tmp_path / "s"), *sizes]
@@ -242,6 +248,8 @@ def test_verify_and_show_read_what_was_packed(image_folder, tmp_path):
         (["folder", "--source", ".", "--max-side", "0"], "a limit of 0 px is outside 1"),
         (["folder", "--source", ".", "--short-side", "0"], "a limit of 0 px is outside 1"),
         (["folder", "--source", ".", "--jpeg-share", "0.5"], "--write-mode mix"),
+        (["folder", "--source", ".", "--to", "shards", "--write-mode", "raw"], "give --to beton,shards"),
+        (["cifar10", "--to", "raw", "--write-mode", "raw"], "(raw there is pixels in any case)"),
         (["folder", "--source", ".", "--val-fraction", "2"], "between 0 and 1"),
         (["folder", "--source", ".", "--workers", "0"], "1 or more"),
         (["imagenet", "--source", "nowhere"], "nowhere does not exist"),
