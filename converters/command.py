@@ -205,6 +205,8 @@ def _verify(chosen: argparse.Namespace) -> None:
     found = verify(chosen.folder, chosen.workers, shown_phase)
     for finding in found.findings:
         print(f"wrong: {finding}")
+    if not found.looked_inside:
+        print(f"{chosen.folder}: for that, no image of it was looked at")
     if found.findings:
         raise FeedrateError(
             f"{chosen.folder} is not what its manifest says ({len(found.findings)} wrong, as above):"

@@ -22,11 +22,15 @@ _NAMED_LIKE_OURS = re.compile(
 
 @dataclass(frozen=True)
 class Verified:
-    """How many samples were compared and bytes hashed, and what is wrong: one sentence each, in a fixed order."""
+    """How many samples were compared and bytes hashed, and what is wrong: one sentence each, in a fixed order.
+
+    looked_inside  False: for what is wrong with the files as a whole, no image was looked at
+    """
 
     num_samples: int
     num_bytes: int
     findings: list[str]
+    looked_inside: bool = True
 
 
 def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verified:
@@ -47,9 +51,7 @@ def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verif
     sizes = {folder / name: file.num_bytes for name, file in whole.items()}
     with Checksums(sizes) as checksums:  # in the background: one thread a file, and a set may be one file
         wrong_inside: list[str] = []
-        if unsound:
-            findings.append(f"{folder}: for that, no image of it was looked at")
-        else:
+        if not unsound:
             for split in manifest.splits:
                 check = SplitCheck(folder, split, manifest)
                 check.run(num_workers, phase)
@@ -68,7 +70,7 @@ def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verif
                 f" its bytes are not those that were packed, copy it or {REMEDY}"
             )
     findings += wrong_inside
-    return Verified(num_samples, sum(sizes.values()), list(dict.fromkeys(findings)))
+    return Verified(num_samples, sum(sizes.values()), list(dict.fromkeys(findings)), not unsound)
 
 
 def _manifest_findings(manifest: Manifest) -> Iterator[str]:

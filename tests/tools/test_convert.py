@@ -232,6 +232,10 @@ def test_verify_and_show_read_what_was_packed(image_folder, tmp_path):
     done = python(CONVERT, "verify", str(out))
     assert done.returncode == 2 and "wrong: " in done.stdout and "val.beton" in done.stdout
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    (out / "train.beton").unlink()
+    done = python(CONVERT, "verify", str(out))
+    assert done.returncode == 2 and f"{out}: for that, no image of it was looked at\n" in done.stdout
+    assert done.stdout.count("wrong: ") == 2 and "(2 wrong, as above)" in done.stderr
 
 
 @pytest.mark.parametrize(
