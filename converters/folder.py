@@ -129,7 +129,11 @@ def require_packed(folder: Path) -> None:
         return
     if (folder / WORK_FOLDER).is_dir():
         raise FeedrateError(f"{folder} was never packed to its end: give the same packing command again to go on")
-    raise FeedrateError(f"{folder} has no {MANIFEST_NAME}: give a packed folder, what --out named when packing")
+    remedy = "give a packed folder, what --out named when packing"
+    if folder.is_file():
+        remedy = f"give its folder, {folder.parent}" if (folder.parent / MANIFEST_NAME).is_file() else remedy
+        raise FeedrateError(f"{folder} is a file, and no folder with a {MANIFEST_NAME}: {remedy}")
+    raise FeedrateError(f"{folder} has no {MANIFEST_NAME}: {remedy}")
 
 
 def no_space(out: Path, num_bytes: float) -> FeedrateError:

@@ -168,6 +168,15 @@ def test_a_manifest_that_does_not_tell_of_its_task_is_compared_without_it(folder
         assert findings(folder) == []
 
 
+def test_a_file_of_a_packed_folder_is_refused_and_its_folder_named(folder, tmp_path):
+    for name in ("train.beton", "manifest.json"):
+        with pytest.raises(FeedrateError, match=f"{folder / name} is a file.*: give its folder, {folder}$"):
+            verify(folder / name, 0)
+    lone = Path(shutil.copy(folder / "train.beton", tmp_path / "lone.beton"))
+    with pytest.raises(FeedrateError, match="lone.beton is a file.*: give a packed folder, what --out named"):
+        verify(lone, 0)
+
+
 def test_a_file_cut_short_is_told_and_nothing_is_looked_at(folder):
     with open(folder / "train-000000.tar", "r+b") as file:
         file.truncate(1000)
