@@ -106,6 +106,8 @@ def check_apart(source: Path, out: Path) -> None:
 
     Raises FeedrateError.
     """
+    if out.resolve() == source.resolve():
+        raise FeedrateError(f"{out} is the source itself, which packing would write into: give another --out")
     if out.resolve().is_relative_to(source.resolve()):
         raise FeedrateError(f"{out} lies inside the source {source}: give an --out outside of it")
     if may_remove(out, source):

@@ -213,6 +213,13 @@ def test_packing_into_the_source_is_refused(tmp_path):
         check_apart(tmp_path / "a", tmp_path / "a" / "b")
 
 
+def test_packing_a_set_over_itself_is_refused_as_that(tmp_path):
+    (tmp_path / "b").mkdir()
+    for out in (tmp_path / "a", tmp_path / "b" / ".." / "a"):
+        with pytest.raises(FeedrateError, match=f"{out} is the source itself.*: give another --out"):
+            check_apart(tmp_path / "a", out)
+
+
 @pytest.mark.parametrize("name", ["train.beton", "val-000000.tar", "packing.partial/train.beton", "link.beton"])
 def test_a_source_that_packing_would_replace_is_refused(tmp_path, name):
     """Even without --overwrite, which the refusal of a folder that holds such files proposes."""
