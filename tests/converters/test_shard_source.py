@@ -197,6 +197,17 @@ def test_labels_of_both_splits_together_make_the_classes(tmp_path):
     assert [samples.classes for samples in open_as(tmp_path).values()] == [("0", "1", "2", "3", "4")] * 2
 
 
+def test_classes_without_names_stand_in_the_order_of_numbers_unlike_folders_of_these_names(tmp_path):
+    """As docs/packing.md says; labels are those in the shards."""
+    files = {f"{n}__{part}": data for n in range(12) for part, data in (("jpg", jpeg(n)), ("cls", b"%d" % n))}
+    samples = open_as(shard(tmp_path / "shards", **files), "folder")["train"]
+    assert samples.labels.tolist() == list(range(12)) and samples.classes == tuple(map(str, range(12)))
+    for n in range(12):
+        (tmp_path / "folders" / str(n)).mkdir(parents=True)
+        (tmp_path / "folders" / str(n) / "0.jpg").write_bytes(jpeg(n))
+    assert open_as(tmp_path / "folders", "folder")["train"].classes[:4] == ("0", "1", "10", "11")
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
