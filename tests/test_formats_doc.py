@@ -167,6 +167,15 @@ def test_the_program_of_bad_samples_prints_them(place):
     assert run(place, "bad") == [f"train ant/gone.jpg {reason}", f"val ant/gone.jpg {reason}"]
 
 
+def test_the_program_of_bad_samples_runs_where_there_are_none(place):
+    listed = place / "data" / "imagenet-packed" / "bad_samples.jsonl"
+    try:
+        listed.rename(place / "aside")
+        assert run(place, "bad") == []
+    finally:
+        (place / "aside").rename(listed)
+
+
 def test_programs_need_nothing_of_ours_and_fit_on_a_screen():
     for program in PROGRAMS.values():
         modules = {
