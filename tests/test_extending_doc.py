@@ -1,4 +1,4 @@
-"""docs/extending.md tells the truth: its two programs run as written, and train."""
+"""docs/extending.md tells the truth: its programs run as written, two of them in a training."""
 
 import csv
 import json
@@ -11,9 +11,9 @@ from commands import REPOSITORY, TRAIN, python
 
 from loaders.api import LoaderOptions
 from loaders.choose import choose_loader, open_loader
-from loaders.crops import RandomResizedCrop
+from loaders.crops import CenterCrop, RandomResizedCrop
 from loaders.errors import FeedrateError
-from loaders.plan import Plan, Shuffled, View
+from loaders.plan import Plan, Sequential, Shuffled, View
 from loaders.records import list_splits, open_records
 
 DOC = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -21,7 +21,7 @@ DOC = (REPOSITORY / "docs" / "extending.md").read_text(encoding="utf-8")
 
 @pytest.fixture
 def birds(image_folder, tmp_path, monkeypatch):
-    """The test's images as one flat folder with tables, and the document's two programs, where the work is done."""
+    """The test's images as one flat folder with tables, and the document's programs, where the work is done."""
     for program in re.findall(r"^```python\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL):
         (tmp_path / program.split('"""')[1]).write_text(program)
     folder = tmp_path / "birds"
@@ -56,6 +56,37 @@ def test_own_records_are_opened_and_read_by_all_loaders_alike(birds):
     (birds / records._files[5]).unlink()
     with pytest.raises(FeedrateError, match="sample 5 "):
         np.asarray(records.read(5))
+
+
+def test_own_records_have_the_classes_of_the_training_split_in_both(birds):
+    table = birds / "val.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(line for line in lines if not line.endswith(",bee")))
+    train, val = (open_records(f"my_records:CsvRecords@{birds}", split) for split in ("train", "val"))
+    assert train.classes == val.classes == ("ant", "bee", "cat") and set(val.labels.tolist()) == {0, 2}
+    table.write_text("\n".join([*lines, f"{train._files[0]},wasp"]))
+    with pytest.raises(FeedrateError, match="val.csv has the class 'wasp' and train.csv has not"):
+        open_records(f"my_records:CsvRecords@{birds}", "val")
+
+
+def test_the_loop_runs_and_gives_what_its_plan_says(birds, image_folder, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "imagenet").symlink_to(image_folder)
+    done = python("my_loop.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = open_records(str(image_folder), "train")
+    plan = Plan(records.widths, records.heights, Shuffled(32), View(RandomResizedCrop(), 64, 0.5))
+    labels = [records.labels[plan.rows(epoch, 0).ids].tolist() for epoch in (0, 1)]  # 37 samples: one batch
+    assert done.stdout.splitlines() == [f"{epoch} 0 (32, 3, 64, 64) {labels[epoch]}" for epoch in (0, 1)]
+
+
+def test_what_batches_are_evaluated_by_is_as_the_document_says(image_folder):
+    records = open_records(str(image_folder), "val")
+    plan = Plan(records.widths, records.heights, Sequential(32), View(CenterCrop(), 64))
+    loader = open_loader("turbo", records, plan, LoaderOptions(num_workers=1))
+    ids = [batch.ids[: batch.num_valid].tolist() for batch in loader.epoch(0)]
+    loader.close()
+    assert ids == [list(range(len(records)))] and len(records) < 32
 
 
 def test_training_runs_with_both(birds, tmp_path):
