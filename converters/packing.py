@@ -13,7 +13,15 @@ import numpy as np
 
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
-from loaders.manifest import WORK_FOLDER, Manifest, PackedFile, PackedSplit, write_manifest
+from loaders.manifest import (
+    SCHEMA_VERSION,
+    WITH_SEEK_POINTS,
+    WORK_FOLDER,
+    Manifest,
+    PackedFile,
+    PackedSplit,
+    write_manifest,
+)
 from loaders.sample_table import table_name, write_table
 
 from .byte_counts import disk_bytes
@@ -233,6 +241,7 @@ class _Pass:
                 "num_original": {split: int(one.rows["is_original"].sum()) for split, one in passes.items()},
             },
             versions=self._task["versions"],
+            schema_version=WITH_SEEK_POINTS if self._settings.encoding.seek_points else SCHEMA_VERSION,
         )
 
 

@@ -27,8 +27,8 @@ def with_restarts(jpeg: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     return None if rewritten is None else np.frombuffer(rewritten, np.uint8)
 
 
-def points_of(jpeg: NDArray[np.uint8]) -> bytes:
+def points_of(jpeg: NDArray[np.uint8], spacing: int = 0) -> bytes:
     """See `loaders.native.seek_points`: empty where there are none, among others where the file is damaged."""
     from loaders.native.seek_points import seek_points
 
-    return seek_points(jpeg)
+    return seek_points(jpeg, spacing)

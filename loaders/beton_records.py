@@ -5,7 +5,6 @@ conversion its reader takes the entire file for an allocation table and its deco
 """
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import beton_layout as layout
 from .errors import FeedrateError
-from .mapped_file import MappedFile, MappedRecords, Places
+from .mapped_file import MappedFile, MappedRecords
 from .records import ChannelStatistics
 from .seek_points import SeekPoints
 from .soundness import PACK_AGAIN, refuse_samples
@@ -59,8 +58,11 @@ class BetonRecords(MappedRecords):
             raise FeedrateError(f"{path} has label {highest} and only {len(self.classes)} classes: {PACK_AGAIN}")
         self._file = MappedFile(path, columns.num_bytes, modified_ns)
 
-    def _more_places(self, ids: NDArray[np.int64]) -> Iterator[Places]:
-        return iter(()) if self.seek_points is None else self.seek_points.places(ids)
+    def close(self) -> None:
+        """See `MappedRecords`."""
+        super().close()
+        if self.seek_points is not None:
+            self.seek_points.close()
 
 
 @dataclass(frozen=True)

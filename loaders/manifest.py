@@ -11,6 +11,8 @@ from .errors import FeedrateError
 MANIFEST_NAME = "manifest.json"
 WORK_FOLDER = "packing.partial"  # in a packed folder: all that packing has begun and not ended
 SCHEMA_VERSION = 2
+WITH_SEEK_POINTS = 3  # of manifests that tell of them
+_READABLE = (SCHEMA_VERSION, WITH_SEEK_POINTS)
 _REMEDY = "pack the data set again"
 
 
@@ -117,8 +119,9 @@ def parse_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(path.read_bytes())
         version = content["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise FeedrateError(f"{path} has schema version {version}, this reads {SCHEMA_VERSION}: {_REMEDY}")
+        if version not in _READABLE:
+            known = " and ".join(map(str, _READABLE))
+            raise FeedrateError(f"{path} has schema version {version}, this reads {known}: {_REMEDY}")
         return _manifest_of(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, FeedrateError):

@@ -124,11 +124,6 @@ class MappedRecords:
         if self._file is None:
             raise LoaderError(f"{self.path} cannot be read: it has been closed")
         yield self._file, self.positions[ids], self.sizes[ids]
-        yield from self._more_places(ids)
-
-    def _more_places(self, ids: NDArray[np.int64]) -> Iterator[Places]:
-        """Of what else is read with these samples."""
-        return iter(())
 
     def file_bytes(self) -> NDArray[np.uint8]:
         """uint8, read-only: the whole file, as mapped. Raises LoaderError as `read` does."""

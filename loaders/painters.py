@@ -2,6 +2,7 @@
 
 import ctypes
 import time
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -122,11 +123,11 @@ class NativePainter:
             try:
                 # the kernel reads one byte after the other; people's own records may hand out anything
                 data = np.ascontiguousarray(self._records.read(int(ids[offset])))
-                points = None if self._seek_points is None else self._seek_points.of(int(ids[offset]))
             except LoaderError:
                 continue  # reading it again says so, in its turn
             held.append(data)
             addresses[offset], sizes[offset] = address_of(data), data.size
+            points = self._points_of(int(ids[offset]))
             if points is not None:
                 held.append(points)
                 seek_addresses[offset], seek_sizes[offset] = address_of(points), points.size
@@ -140,3 +141,14 @@ class NativePainter:
         table["address"], table["num_bytes"] = addresses, sizes
         table["seek_address"], table["seek_bytes"] = seek_addresses, seek_sizes
         return table, held
+
+    def _points_of(self, index: int) -> Pixels | None:
+        """A sample's seek points; without any where their file is not there any more, which is said, once a thread."""
+        if self._seek_points is None:
+            return None
+        try:
+            return self._seek_points.of(index)
+        except LoaderError as error:
+            self._seek_points = None
+            warnings.warn(f"{error}; until then JPEGs are decoded from their start", RuntimeWarning, stacklevel=2)
+            return None

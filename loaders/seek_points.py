@@ -4,14 +4,15 @@ What `loaders.native.seek_points` notes of each sample, one after the other in t
 of each stands in the table of samples, as `seek_bytes`. Loader `turbo` reads it; to all else it is not there.
 """
 
-from collections.abc import Iterator
+import contextlib
+import mmap
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FeedrateError
-from .mapped_file import MappedFile, Places
+from .errors import FeedrateError, LoaderError
+from .mapped_file import MappedFile
 from .soundness import PACK_AGAIN, refuse_samples
 
 
@@ -29,12 +30,12 @@ class SeekPoints:
     def __init__(self, path: Path, sizes: NDArray[np.int64], table: Path) -> None:
         self.path = path
         self.sizes = sizes
-        refuse_samples(sizes < 0, table, "has seek points of less than no bytes")
-        self._ends = np.cumsum(sizes)
         try:
             status = path.stat()
         except OSError as error:
             raise FeedrateError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+        refuse_samples((sizes < 0) | (sizes > status.st_size), table, "has seek points that do not fit into their file")
+        self._ends = np.cumsum(sizes)
         num_bytes = int(self._ends[-1])
         if status.st_size != num_bytes:
             raise FeedrateError(
@@ -47,11 +48,16 @@ class SeekPoints:
         position, size = self.place(index)
         return self._file.view(position, size) if size and self._file is not None else None
 
-    def places(self, ids: NDArray[np.int64]) -> Iterator[Places]:
-        """Where those of these samples lie that have any: see `Places`."""
-        chosen = ids[self.sizes[ids] > 0]
-        if len(chosen) and self._file is not None:
-            yield self._file, self._ends[chosen] - self.sizes[chosen], self.sizes[chosen]
+    def will_be_read(self) -> None:
+        """Have the system read the file in one go: it is small beside the samples, and asking for each would double the
+        requests to the disk."""
+        if self._file is not None:
+            with contextlib.suppress(LoaderError):  # who asks for a sample's says so
+                self._file.advise(0, self._file.num_bytes, mmap.MADV_WILLNEED)
+
+    def close(self) -> None:
+        """Let go of the file; it goes away with the last view that `of` gave out. Then there are none."""
+        self._file = None
 
     def place(self, index: int) -> tuple[int, int]:
         """Where in the file a sample's begin, and how many bytes they take."""

@@ -79,8 +79,6 @@ class ShardRecords:
         for shard in np.unique(shards).tolist():
             chosen = ids[shards == shard]
             yield self._files[shard], self.positions[chosen], self.sizes[chosen]
-        if self.seek_points is not None:
-            yield from self.seek_points.places(ids)
 
     def where(self, index: int) -> str:
         """Shard, name in it and position."""
@@ -89,6 +87,8 @@ class ShardRecords:
     def close(self) -> None:
         """Let go of the mapped shards; each goes away with the last view that `read` gave out."""
         self._files = None
+        if self.seek_points is not None:
+            self.seek_points.close()
 
     def _check_headers(self) -> None:
         """Refuse shards that are not those of the table, by the headers of their first and their last image."""

@@ -42,7 +42,10 @@ class TurboLoader(EpochLoader):
         cv2.setNumThreads(1)
         if self._resize != "device":
             # compiled, if it is for the first time on this machine, before any thread waits for it
-            load(self._resize == "exact")
+            library = load(self._resize == "exact")
+            points = getattr(records, "seek_points", None)
+            if library is not None and points is not None:
+                points.will_be_read()
         self._slabs = Slabs(options.num_ahead + 1, options.device.type == "cuda")
         self._windows = RawWindows(records, options) if self._resize == "device" else None
 

@@ -15,7 +15,6 @@
 
 /* Pairs pay for being made in a file of that size, or else in the next one with the same table. */
 enum { LARGE_BYTES = 1 << 16 };
-enum { MOST_DC = 1 << 20 };
 
 /* The beginning of what libjpeg-turbo 2 and 3 have by this name, in a header that is not installed everywhere. */
 struct jpeg_entropy_decoder {
@@ -29,7 +28,7 @@ int32_t feedrate_own_codes = 1;
 uint32_t feedrate_files_taken_over = 0;
 
 /* place in the file → place in the block */
-static const uint8_t natural[DCTSIZE2] = {
+const uint8_t huffman_natural[DCTSIZE2] = {
     0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
     35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 };
@@ -84,13 +83,6 @@ static void restart(j_decompress_ptr info, Huffman *huffman)
     huffman->next_restart = (huffman->next_restart + 1) & 7;
 }
 
-static inline uint64_t big_endian(const uint8_t *bytes)
-{
-    uint64_t value;
-    memcpy(&value, bytes, sizeof value);
-    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap64(value) : value;
-}
-
 /* Afterwards there are 56 bits or more: enough for any code with its value, and to look up the next. */
 #define REFILL() (bits |= big_endian(at) >> num_bits, at += (63 - num_bits) >> 3, num_bits |= 56)
 #define TAKE(count) (bits <<= (count), num_bits -= (int)(count))
@@ -121,8 +113,8 @@ static inline __attribute__((always_inline)) int next_block(
         int second = k + second_place(pair), next = second + ((pair & PAIR_HAS_SECOND) != 0);
         if (by_pairs && __builtin_expect(!(pair & NO_PAIR) && next < DCTSIZE2, 1)) {
             if (block) {
-                block[natural[k + first_place(pair)]] = (int8_t)(pair >> 16);
-                block[natural[second]] = (int8_t)(pair >> 24);
+                block[huffman_natural[k + first_place(pair)]] = (int8_t)(pair >> 16);
+                block[huffman_natural[second]] = (int8_t)(pair >> 24);
             }
             TAKE(pair_bits(pair));
             if (pair & PAIR_ENDS)
@@ -139,7 +131,7 @@ static inline __attribute__((always_inline)) int next_block(
             if (k >= DCTSIZE2)
                 return 0;
             if (block)
-                block[natural[k]] = (JCOEF)value_of(bits << code_bits(code), value_bits(code));
+                block[huffman_natural[k]] = (JCOEF)value_of(bits << code_bits(code), value_bits(code));
             k++;
         }
         TAKE(all_bits(code));
@@ -232,10 +224,19 @@ static int make_tables(const struct jpeg_decompress_struct *info, Huffman *huffm
     return 1;
 }
 
+static int may_use_bmi2(void)
+{
+#if HAS_AVX2_CODE
+    return feedrate_own_codes != 2 && __builtin_cpu_supports("bmi2");
+#else
+    return 0;
+#endif
+}
+
 static UnitDecoder *unit_decoder(int by_pairs)
 {
 #if HAS_AVX2_CODE
-    if (by_pairs && feedrate_own_codes != 2 && __builtin_cpu_supports("bmi2"))
+    if (by_pairs && may_use_bmi2())
         return unit_by_pairs_bmi2;
 #endif
     return by_pairs ? unit_by_pairs : unit_by_codes;
@@ -260,9 +261,11 @@ int huffman_take_over(
     huffman->until_restart = info->restart_interval;
     huffman->next_restart = 0;
     memset(huffman->last_dc, 0, sizeof huffman->last_dc);
-    memset(&huffman->seek, 0, sizeof huffman->seek);
     huffman->decode_unit = unit_decoder(by_pairs);
+    memset(&huffman->seek, 0, sizeof huffman->seek);
     if (seek && seek_points_use(info, seek, seek_bytes, &huffman->seek)) {
+        huffman->decode_stretches = stretch_decoder(by_pairs, may_use_bmi2());
+        huffman->rows_ahead = 0;
         info->entropy->decode_mcu = seeking_unit;
     } else {
         take_segment(info, huffman);
@@ -275,5 +278,8 @@ int huffman_take_over(
 void huffman_free(Huffman *huffman)
 {
     buffer_free(&huffman->bytes);
+    buffer_free(&huffman->ahead);
+    for (int i = 0; i < MOST_STRETCHES; i++)
+        buffer_free(&huffman->stretch_bytes[i]);
     free(huffman->dc);
 }

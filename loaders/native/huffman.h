@@ -1,4 +1,4 @@
-/* Shared by huffman.c, huffman_table.c, seek_points.c and jpeg_reader.c. Before it come stdio.h and jpeglib.h. */
+/* Shared by the huffman files, seek_points.c and jpeg_reader.c. Before it come stdio.h and jpeglib.h. */
 #ifndef FEEDRATE_HUFFMAN_H
 #define FEEDRATE_HUFFMAN_H
 
@@ -101,6 +101,34 @@ uint32_t seek_points_check(const uint8_t *noted, size_t size, const uint8_t *sca
 /* For a file that has been started, and of which nothing has been read yet. 0 where what is noted cannot be of this file. */
 int seek_points_use(struct jpeg_decompress_struct *info, const uint8_t *noted, size_t size, SeekPoints *seek);
 
+/* ---- huffman_rows.c ---- */
+
+/* Where decoding of a stretch stands. */
+typedef struct {
+    uint64_t bits; /* to come, from the top; num_bits of them, or more */
+    const uint8_t *at;
+    int num_bits;
+    int place;    /* in its block, of the coefficient that is due */
+    JCOEF *block; /* the one under way */
+    const HuffmanTable *ac;
+} Cursor;
+
+/* Part of a row, from one seek point to some unit behind it, on the way. */
+typedef struct {
+    Cursor cursor;
+    const uint8_t *end; /* of its bytes */
+    int number;         /* in its unit, of the block that is due next */
+    int blocks_left;    /* that are due behind the one under way */
+    int last_dc[MAX_COMPS_IN_SCAN];
+} Stretch;
+
+enum { MOST_STRETCHES = 2 };
+struct Huffman;
+/* Decode the blocks that are left of one stretch or of two, into zeros. 0 where something is wrong. */
+typedef int StretchDecoder(
+    const struct jpeg_decompress_struct *info, const struct Huffman *huffman, Stretch *stretches, int count);
+StretchDecoder *stretch_decoder(int has_pairs, int may_use_bmi2);
+
 /* ---- huffman.c ---- */
 
 /* What reads a unit's blocks in libjpeg's place. */
@@ -108,9 +136,12 @@ typedef boolean UnitDecoder(j_decompress_ptr info, JBLOCKROW *blocks);
 
 /* Behind the bytes: more than the longest block takes, so that reading on into damage stays in memory. */
 enum { MOST_BLOCK_BITS = DCTSIZE2 * (16 + 15), HUFFMAN_SLACK = MOST_BLOCK_BITS / 8 + 32 };
+enum { MOST_DC = 1 << 20 };
+/* place in the file → place in the block */
+extern const uint8_t huffman_natural[DCTSIZE2];
 
 /* One reader's; memory and tables are kept from image to image. */
-typedef struct {
+typedef struct Huffman {
     Buffer bytes; /* compressed data up to the next marker, without what is stuffed into them */
     HuffmanTable *dc, *ac; /* as many as a file can have of each, in one piece of memory */
     const uint8_t *at, *end;
@@ -119,10 +150,14 @@ typedef struct {
     int last_dc[MAX_COMPS_IN_SCAN];
     unsigned until_restart, next_restart;
     JDIMENSION row, column, first_column, last_column; /* of the unit to come; from where to where pixels are wanted */
+    JDIMENSION last_row;                               /* of units, of which pixels are wanted */
     UnitDecoder *decode_unit;
+    /* with seek points: */
     SeekPoints seek;
-    const uint8_t *counted; /* up to where, of the bytes taken, what was stuffed into them has been counted */
-    size_t counted_bytes;   /* of the scan up to there */
+    StretchDecoder *decode_stretches;
+    Buffer stretch_bytes[MOST_STRETCHES];
+    Buffer ahead;                        /* coefficients of whole rows, from a point on */
+    JDIMENSION first_ahead, rows_ahead; /* which rows those are, and how many */
 } Huffman;
 
 /* Of the bytes taken; negative where more were used than there are. */
@@ -137,6 +172,13 @@ static inline void next_column(const struct jpeg_decompress_struct *info, Huffma
         huffman->column = 0;
         huffman->row++;
     }
+}
+
+static inline uint64_t big_endian(const uint8_t *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap64(value) : value;
 }
 
 /* Decode the codes of a file that has been started, and of which nothing has been read yet, if this is of the kind for

@@ -78,14 +78,14 @@ class Kernel:
         return is_done
 
 
-def noted_points(library: ctypes.CDLL, jpeg: NDArray[np.uint8]) -> bytes:
+def noted_points(library: ctypes.CDLL, jpeg: NDArray[np.uint8], spacing: int = 0) -> bytes:
     """See `seek_points.seek_points`."""
     note = library.feedrate_seek_points
     note.restype = ctypes.c_int64
-    note.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+    note.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_void_p, ctypes.c_int64)
     data = np.ascontiguousarray(jpeg)
     out = np.empty(data.size // _MOST_SHARE, dtype=np.uint8)
-    return out[: note(address_of(data), data.size, address_of(out), out.size)].tobytes()
+    return out[: note(address_of(data), data.size, spacing, address_of(out), out.size)].tobytes()
 
 
 def address_of(data: NDArray[np.uint8]) -> int:

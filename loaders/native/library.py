@@ -54,6 +54,13 @@ def num_files_decoded(library: ctypes.CDLL) -> int:
     return ctypes.c_uint32.in_dll(library, "feedrate_files_taken_over").value
 
 
+def num_windows_sought(library: ctypes.CDLL) -> tuple[int, int]:
+    """How many windows this process has decoded from seek points on, and of how many it had to give them up."""
+    names = "feedrate_files_sought", "feedrate_points_given_up"
+    done, given_up = (ctypes.c_uint32.in_dll(library, name).value for name in names)
+    return done, given_up
+
+
 def why_not(exact: bool = False) -> str:
     """One sentence on why there is no kernel, or none for mode `exact`; empty if there is one."""
     if os.environ.get("FEEDRATE_NATIVE") == "0":

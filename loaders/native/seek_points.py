@@ -7,8 +7,10 @@ from . import library
 from .kernel import noted_points
 
 
-def seek_points(jpeg: NDArray[np.uint8]) -> bytes:
+def seek_points(jpeg: NDArray[np.uint8], spacing: int = 0) -> bytes:
     """What `loaders/native/seek_points.c` notes of a JPEG, uint8 [size]; empty where there is nothing to note.
+
+    spacing  units from one point of a row to the next; 0: as many as make 128 px
 
     That is the case for all but baseline files without restart markers, for files damaged anywhere (to note the points,
     every code is decoded), and where the points would take more than an eighth of the file. Raises FeedrateError where
@@ -17,4 +19,4 @@ def seek_points(jpeg: NDArray[np.uint8]) -> bytes:
     kernel = library.load()
     if kernel is None:
         raise library.NotAvailable(library.why_not())
-    return noted_points(kernel, jpeg)
+    return noted_points(kernel, jpeg, spacing)

@@ -25,8 +25,6 @@ from loaders.native import library
 from loaders.native.seek_points import seek_points
 from loaders.orders import Shuffled
 from loaders.packed_folder import open_packed
-from loaders.page_cache import WholeSet
-from loaders.page_eviction import stored_bytes
 from loaders.plan import Plan, View
 from loaders.records import open_records
 from loaders.sample_table import SampleTable
@@ -118,23 +116,27 @@ def test_turbo_asks_for_them_and_its_batches_are_the_same(image_folder, packed, 
         records = open_records(tmp_path / name, "train")
         plan = Plan(records.widths, records.heights, Shuffled(8), View(RandomResizedCrop(), 48, 0.5), seed=1)
         loader = open_loader("turbo", records, plan, LoaderOptions())
+        before = library.num_windows_sought(library.load())[0]
         batches[name] = [(batch.images.clone(), batch.ids.clone()) for batch in loader.epoch(0)]
         loader.close()
+        sought = library.num_windows_sought(library.load())[0] - before
         delivered = torch.cat([ids for _, ids in batches[name]]).sort().values.tolist()
         assert delivered and sorted(asked) == (delivered if name == "with" else [])
+        assert sought == (sum(records.seek_points.sizes[delivered] > 0) if name == "with" else 0)
     for one, other in zip(batches["without"], batches["with"], strict=True):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 
-@pytest.mark.parametrize("format", ["beton", "shards"])
-def test_they_are_read_ahead_and_kept_in_memory_with_the_samples(packed, format):
-    with closing(open_packed(packed, "train", format)) as records:
-        ids = np.arange(len(records))
-        paths = [file.path.name for file, _, _ in records.places(ids)]
-        assert paths[-1] == "train.seek" and len(paths) == 2
-        expected = int(records.sizes.sum() + records.seek_points.sizes.sum())
-        assert expected <= WholeSet([records]).num_bytes  # with the gaps between them
-        assert any(path.name == "train.seek" for path, _, _ in stored_bytes(records, ids).ranges)
+def test_where_their_file_goes_away_images_are_decoded_from_their_start_and_that_is_said(packed, tmp_path):
+    folder = shutil.copytree(packed, tmp_path / "packed")
+    records = open_records(folder, "train")
+    plan = Plan(records.widths, records.heights, Shuffled(8), View(RandomResizedCrop(), 48, 0.5), seed=1)
+    records.seek_points.path.unlink()
+    with closing(open_loader("turbo", records, plan, LoaderOptions(num_workers=1))) as loader:
+        before = library.num_files_decoded(library.load())
+        with pytest.warns(RuntimeWarning, match="train.seek cannot be read"):
+            num = sum(int((batch.ids >= 0).sum()) for batch in loader.epoch(0))
+        assert library.num_files_decoded(library.load()) - before == num > 0  # by the kernel, as ever
 
 
 def test_manifests_of_sets_without_them_do_not_mention_them(image_folder, tmp_path, packed):

@@ -125,8 +125,9 @@ def test_several_processes_may_build_at_once(cache):
         ("jpeg_window.c", "MARGIN = 2", "MARGIN = 0", "simplejpeg"),
         ("jpeg_reader.c", "JDCT_ISLOW", "JDCT_IFAST", "simplejpeg"),
         ("huffman.c", "left / unit_width", "left / unit_width + 1", "simplejpeg"),
-        ("huffman.c", "block[natural[second]]", "block[second]", "simplejpeg"),
-        ("seek_points.c", "huffman->last_dc[i] = from->dc[i]", "huffman->last_dc[i] = 0", "simplejpeg"),
+        ("huffman.c", "block[huffman_natural[second]]", "block[second]", "simplejpeg"),
+        ("seek_points.c", "stretch->last_dc[i] = from->dc[i]", "stretch->last_dc[i] = 0", "simplejpeg"),
+        ("huffman_rows.c", "block[huffman_natural[second]]", "block[second]", "simplejpeg"),
         ("huffman_table.c", "(run == 15 ? 16", "(run == 15 ? 15", "simplejpeg"),
     ],
 )

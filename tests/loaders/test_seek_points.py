@@ -38,6 +38,18 @@ def painted(data: np.ndarray, noted: bytes, size: tuple[int, int], rects) -> tup
     return out, Kernel(library.load(), SIDE_PX, (0, 0, 0))(table, out)
 
 
+class Sought:
+    """How many windows are decoded from seek points on within the block, and of how many they are given up."""
+
+    def __enter__(self):
+        self._before = library.num_windows_sought(library.load())
+        return self
+
+    def __exit__(self, *error):
+        after = library.num_windows_sought(library.load())
+        self.done, self.given_up = (new - old for new, old in zip(after, self._before, strict=True))
+
+
 def windows(size: tuple[int, int], count: int) -> list[tuple[int, int, int, int]]:
     rng = np.random.default_rng(count)
     return [(*(int(rng.integers(side - SIDE_PX + 1)) for side in size), SIDE_PX, SIDE_PX) for _ in range(count)]
@@ -52,8 +64,9 @@ def test_any_window_has_the_bits_of_a_whole_decode(form, size):
         assert bool(noted) == (form not in WITHOUT)
     whole = simplejpeg.decode_jpeg(data, "RGB")
     rects = [*windows(size, 40), (0, 0, SIDE_PX, SIDE_PX), (size[0] - SIDE_PX, size[1] - SIDE_PX, SIDE_PX, SIDE_PX)]
-    images, is_done = painted(data, noted, size, rects)
-    assert is_done.all()
+    with Sought() as sought:
+        images, is_done = painted(data, noted, size, rects)
+    assert is_done.all() and (sought.done, sought.given_up) == (len(rects) if noted else 0, 0)
     for image, (left, top, width, height) in zip(images, rects, strict=True):
         assert np.array_equal(image, whole[top : top + height, left : left + width]), (left, top)
 
@@ -89,8 +102,9 @@ def test_points_that_are_damaged_are_not_used():
     for at in range(len(noted)):
         wrong = bytearray(noted)
         wrong[at] ^= 1 << int(rng.integers(8))
-        images, is_done = painted(data, bytes(wrong), size, rects)
-        assert is_done.all() and np.array_equal(images, expected), at
+        with Sought() as sought:
+            images, is_done = painted(data, bytes(wrong), size, rects)
+        assert is_done.all() and np.array_equal(images, expected) and not sought.done and not sought.given_up, at
     for cut in (0, 1, 13, 14, 15, len(noted) - 1, len(noted) - 10):
         images, is_done = painted(data, noted[:cut], size, rects)
         assert is_done.all() and np.array_equal(images, expected), cut
@@ -101,26 +115,52 @@ def test_points_of_another_file_are_not_used():
     data, other = (jpeg(textured(*size, seed=seed), quality=90) for seed in (1, 2))
     rects = windows(size, 20)
     expected, _ = painted(data, b"", size, rects)
-    images, is_done = painted(data, seek_points(other), size, rects)
-    assert is_done.all() and np.array_equal(images, expected)
+    with Sought() as sought:
+        images, is_done = painted(data, seek_points(other), size, rects)
+    assert is_done.all() and np.array_equal(images, expected) and not sought.done
 
 
-def test_a_stretch_that_does_not_end_where_the_next_point_is_gives_the_points_up():
-    size = 600, 400
-    data = jpeg(textured(*size), quality=95)
-    noted = seek_points(data)
+def signed(noted: bytearray, data: np.ndarray) -> bytes:
+    """With the checksum that these points need, as docs/formats.md has it."""
+    start = bytes(data).index(b"\xff\xda")
+    scan = bytes(data)[start + 2 + int.from_bytes(data[start + 2 : start + 4].tobytes(), "big") :]
+    scan = scan[: int.from_bytes(noted[2:6], "little")]
+    total = 1
+    for part in (noted[:10], noted[14:], scan[:256], scan[-256:]):
+        for at in range(0, len(part), 8):
+            total = (total ^ int.from_bytes(part[at : at + 8], "little")) * 0x9E3779B97F4A7C15 % (1 << 64)
+            total ^= total >> 32
+    noted[10:14] = (total % (1 << 32)).to_bytes(4, "little")
+    return bytes(noted)
+
+
+@pytest.mark.parametrize("field", ["position", "coefficient"])
+def test_a_stretch_that_does_not_end_where_the_next_point_is_gives_the_points_up(field, monkeypatch):
+    size, side = (600, 400), 200
+    monkeypatch.setattr(f"{__name__}.SIDE_PX", side)
+    data = jpeg(textured(*size), quality=95, subsampling="4:4:4")
+    noted = bytearray(seek_points(data))
+    assert signed(noted, data) == seek_points(data)
     whole = simplejpeg.decode_jpeg(data, "RGB")
-    middle = data.copy()  # what follows the window's first bytes is of another place of the file, codes and all
-    at = data.size // 2
-    middle[at : at + 400] = data[at + 400 : at + 800]
-    rects = [(left, top, SIDE_PX, SIDE_PX) for left in range(0, 570, 64) for top in range(0, 376, 16)]
-    alone, done_alone = painted(middle, b"", size, rects)
-    images, is_done = painted(middle, noted, size, rects)
-    for i, (left, top, width, height) in enumerate(rects):
-        if is_done[i] and not (done_alone[i] and np.array_equal(images[i], alone[i])):
-            cut = whole[top : top + height, left : left + width]
-            rows = [y for y in range(height) if not np.array_equal(images[i][y], cut[y])]
-            assert len(rows) <= 2 * 16 + 2  # of the damaged stretch alone
+    rect = (200, 100, side, side)  # passes the points at 256 and 384 px; rows of 8 px, five points a row
+    noted[14 + 10 * (5 * 20 + 3) + (0 if field == "position" else 4)] ^= 1
+    with Sought() as sought:
+        images, is_done = painted(data, signed(noted, data), size, [rect])
+    assert is_done[0] and (sought.done, sought.given_up) == (0, 1)
+    assert np.array_equal(images[0], whole[100 : 100 + side, 200 : 200 + side])
+
+
+def test_a_file_whose_data_end_in_a_stuffed_byte_keeps_its_points():
+    size, found = (160, 120), 0
+    for seed in range(400):
+        data = jpeg(textured(*size, seed=seed), quality=90)
+        if bytes(data[-4:]) != b"\xff\x00\xff\xd9":
+            continue
+        found += 1
+        with Sought() as sought:
+            painted(data, seek_points(data), size, [(size[0] - SIDE_PX, size[1] - SIDE_PX, SIDE_PX, SIDE_PX)])
+        assert (sought.done, sought.given_up) == (1, 0), seed
+    assert found
 
 
 def test_files_that_are_damaged_have_none():
@@ -151,19 +191,23 @@ def test_the_file_gives_each_sample_its_own(tmp_path):
     assert file_of(tmp_path, [b"", b""]).of(1) is None
 
 
-def test_where_they_lie_is_told_to_whoever_reads_ahead_or_keeps_in_memory(tmp_path):
-    points = file_of(tmp_path, [b"abc", b"", b"de", b"f"])
-    ((file, positions, sizes),) = points.places(np.array([3, 1, 0]))
-    assert file.path == points.path and positions.tolist() == [5, 0] and sizes.tolist() == [1, 3]
-    assert not list(points.places(np.array([1]))) and not list(file_of(tmp_path, [b"", b""]).places(np.array([0, 1])))
+def test_the_file_can_be_read_ahead_and_let_go_of(tmp_path):
+    points = file_of(tmp_path, [b"abc", b"", b"de"])
+    points.will_be_read()
+    assert points.of(2).tobytes() == b"de"
+    points.close()
+    assert points.of(2) is None
+    points.will_be_read()
 
 
 def test_a_file_that_does_not_fit_its_table_is_refused(tmp_path):
     points = file_of(tmp_path, [b"abc", b"de"])
     with pytest.raises(FeedrateError, match="has 5 bytes and train.samples.npz says 6: it is damaged"):
         SeekPoints(points.path, np.array([3, 3]), tmp_path / "train.samples.npz")
-    with pytest.raises(FeedrateError, match="seek points of less than no bytes"):
+    with pytest.raises(FeedrateError, match="seek points that do not fit into their file"):
         SeekPoints(points.path, np.array([6, -1]), tmp_path / "train.samples.npz")
+    with pytest.raises(FeedrateError, match="seek points that do not fit into their file"):
+        SeekPoints(points.path, np.array([1 << 62, 1 << 62, 1 << 62, (1 << 62) + 5]), tmp_path / "train.samples.npz")
     points.path.write_bytes(b"changed since")
     with pytest.raises(LoaderError, match="has changed since it was opened"):
         points.of(0)

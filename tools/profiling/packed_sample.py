@@ -113,7 +113,11 @@ def packed_samples(
             )
             packed = {_NOW: pack_some(some, folder / _NOW, now, config)}
             packed |= {name: pack_some(some, folder / name, _as_packed(name), config) for name in known}
-            same = [name for name in known if packed[name] == packed[_NOW] and not gains_points]
+            same = [
+                name
+                for name in known
+                if packed[name] == packed[_NOW] and not (gains_points and _has_points(folder / name, config))
+            ]
             refused += [f"{FORMATS[name].text}: the images are stored so already" for name in same]
             formats = {
                 name: FormatSample(str(folder / name), FORMATS[name].text, FORMATS[name].how, packed[name])
@@ -132,6 +136,12 @@ def some_of(records: Records, count: int) -> SomeOf:
     ids = np.arange(len(records), dtype=np.int64)
     keys = draw(stream_key(0, 0, "packed to be tried"), ids)
     return SomeOf(records, np.sort(ids[np.argsort(keys, kind="stable")[:count]]))
+
+
+def _has_points(packed: Path, config: Config) -> bool:
+    with closing(open_records(packed, config.data.train_split)) as records:
+        points = getattr(records, "seek_points", None)
+        return points is not None and bool(points.sizes.any())
 
 
 def _as_packed(name: str) -> Encoding:
