@@ -32,7 +32,7 @@ class DataConfig(SamplingConfig):
     path: str = "data/imagenet"
     """Packed folder, .beton file, CIFAR archive or folder of images; see prefer_packed."""
     prefer_packed: bool = True
-    """Read PATH-packed, where the converters left it, in place of PATH."""
+    """Read PATH-packed, where the converters left what they packed from PATH, in place of PATH."""
     train_split: str = "train"
     eval_split: str = "val"
     expected_classes: int = 0

@@ -15,7 +15,7 @@ from loaders.stage_times import StageTimes
 
 from .channels import channels_of, told_of
 from .config import Config, DataConfig
-from .data_path import data_path_to_open, existing_path
+from .data_path import data_path_to_open, existing_path, told_of_path
 from .dist import Ranks
 from .sampling import evaluation_sampling, training_order, training_sampling
 
@@ -212,8 +212,8 @@ def _where_stored(config: Config, say: Say) -> str | None:
         say(f"{path} does not exist: synthetic samples stand in for it")
         return None
     existing_path(config.data)  # refuses where what packs it is known
-    if path != config.data.path:
-        say(f"reading {path}, packed from {config.data.path}")
+    for line in told_of_path(config.data):
+        say(line)
     return path
 
 

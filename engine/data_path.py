@@ -7,18 +7,41 @@ from pathlib import Path
 from typing import Any
 
 from loaders.errors import FeedrateError
+from loaders.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from loaders.named import is_named
+from loaders.records import class_folders
 
 from .config import DataConfig
 
 _PACKED = "-packed"
+_MOST_NAMED = 3
 _SIZED = re.compile(r"imagenet-(full|500|400|256)")  # and the converters' preset of that name
 
 
 def data_path_to_open(data: DataConfig) -> str:
-    """The path of `data`, or the packed set that the converters left beside it, where that is preferred."""
-    packed = Path(_packed_beside(data.path))
-    return str(packed) if data.prefer_packed and (packed / "manifest.json").is_file() else data.path
+    """The path of `data`, or the packed set that the converters left beside it, where that is preferred.
+
+    A name alone makes none: a set whose manifest names another source, which is still there, is not taken for it.
+    """
+    packed = _packed_beside(data.path)
+    preferred = data.prefer_packed and _is_packed(packed) and not _is_of_another(_source_of(packed), data.path)
+    return packed if preferred else data.path
+
+
+def told_of_path(data: DataConfig) -> list[str]:
+    """What is to be said of `data_path_to_open`, a line each: which of two sets is read, why, and whether it is old."""
+    packed = _packed_beside(data.path)
+    if not data.prefer_packed or not _is_packed(packed):
+        return []
+    source = _source_of(packed)
+    if _is_of_another(source, data.path):
+        return [f"reading {data.path}, not {packed}: that was packed from {source} (--data.path {packed} reads it)"]
+    if source is None:
+        return [f"reading {packed}, packed from {data.path} as its name says (its manifest names no source)"]
+    if not _exists(data.path):
+        return [f"reading {packed}, packed from {source}"]
+    origin = data.path if _exists(source) else f"what was {source}"
+    return [f"reading {packed}, packed from {origin}", *_warning_of_classes(data.path, packed)]
 
 
 def existing_path(data: DataConfig) -> str:
@@ -76,6 +99,58 @@ def data_then_and_now(config_file: Path, data: DataConfig) -> str:
 
 def _packed_beside(path: str) -> str:
     return f"{path.rstrip('/')}{_PACKED}"
+
+
+def _is_packed(path: str) -> bool:
+    return (Path(path) / MANIFEST_NAME).is_file()
+
+
+def _source_of(packed: str) -> str | None:
+    """What the manifest says the set was packed from; None where it says nothing, or is not sound."""
+    manifest = _manifest_of(packed)
+    path = manifest.source.get("path") if manifest else None
+    return path if isinstance(path, str) else None
+
+
+def _is_of_another(source: str | None, path: str) -> bool:
+    """Whether both are there and are not the same. Where a folder and its packed set were moved, the source is not."""
+    if source is None or not _exists(source) or not _exists(path):
+        return False
+    return not Path(source).samefile(path)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # it lies where nobody may look
+        return False
+
+
+def _manifest_of(packed: str) -> Manifest | None:
+    try:
+        return parse_manifest(Path(packed))
+    except FeedrateError:
+        return None  # who opens the set says what is wrong with it
+
+
+def _warning_of_classes(path: str, packed: str) -> list[str]:
+    """A warning where the folder's classes are not those that were packed."""
+    manifest, now = _manifest_of(packed), class_folders(path)
+    if manifest is None or now is None or set(now) == set(manifest.classes):
+        return []
+    found = ((path, set(now) - set(manifest.classes)), (packed, set(manifest.classes) - set(now)))
+    alone = " and ".join(f"{where} alone has {_few(names)}" for where, names in found if names)
+    command = shlex.join(["python", "tools/convert.py", "folder", "--source", path, "--out", packed, "--overwrite"])
+    return [
+        f"warning: {path} has other classes than when {packed} was packed ({alone}), and the packed set is read:"
+        f" pack it again by '{command}' and the options it was packed with, or read {path} itself by"
+        " --data.no-prefer-packed"
+    ]
+
+
+def _few(names: set[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(repr(name) for name in sorted(names)[:_MOST_NAMED]) + more
 
 
 def _in_words(normalize: Any) -> str:

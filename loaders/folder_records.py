@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeedrateError, LoaderError
-from .folder_scan import FileTable, measured, walk_class
+from .folder_scan import FileTable, is_image_name, measured, walk_class
 from .records import ChannelStatistics, ScanProgress
 
 # the words of each split, in any capitals; of several folders the one with the first counts
@@ -52,6 +52,22 @@ def open_split(path: Path, split: str, progress: ScanProgress | None) -> "Folder
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.repeat([label_of[name] for name in names], [len(table) for table in per_class])
     return FolderRecords(folder, tuple(classes), labels.astype(np.int64), table)
+
+
+def class_folders(path: Path) -> tuple[str, ...] | None:
+    """The names of the classes, sorted; None where no image lies in such a folder itself, so it may be another form.
+
+    Kaggle's `ILSVRC/` or folders of shards are no classes. Raises OSError, FeedrateError.
+    """
+    folders = split_folders(path)
+    folder = folders.get("train") or folders["val"]
+    names = tuple(sorted(subfolders(folder)))
+    return names if any(_holds_an_image(folder / name) for name in names) else None
+
+
+def _holds_an_image(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(is_image_name(entry.name) for entry in entries)
 
 
 class FolderRecords:

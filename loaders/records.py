@@ -101,6 +101,19 @@ def open_records(path: str | Path, split: str, progress: ScanProgress | None = N
     return opener.open_split(path, split, progress)
 
 
+def class_folders(path: str | Path) -> tuple[str, ...] | None:
+    """The names of the class folders at `path`, without looking at their images; None where it is of another form."""
+    from . import folder_records
+
+    if _own(path):
+        return None
+    try:
+        folder = _existing(path)
+        return folder_records.class_folders(folder) if _format_of(folder) is folder_records else None
+    except (FeedrateError, OSError):  # said by who opens it, if anybody does
+        return None
+
+
 class _Format(Protocol):
     """What `packed_folder`, `cifar_records` and `folder_records` offer."""
 

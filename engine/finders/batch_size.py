@@ -19,7 +19,7 @@ from ..augment import IMAGENET_CHANNELS
 from ..build import build_step
 from ..compiled import forget_compiled
 from ..config import Config
-from ..data_path import existing_path
+from ..data_path import existing_path, told_of_path
 from ..dist import Ranks
 from ..model import image_sizes
 from ..optimisation.average import Averages
@@ -45,8 +45,10 @@ def find_batch_size(config: Config, ranks: Ranks, limit_bytes: int | None, multi
 
     On a GPU a batch does not fit where its memory does not suffice; on a CPU, and on a GPU where a limit is given,
     where the most it took is above `limit_bytes`: there, each trial is a process of its own, whose resident memory is
-    read. What a loader holds ready comes on top. `tell` hears of each trial.
+    read. What a loader holds ready comes on top. `tell` hears of each trial, and first which of two sets is read.
     """
+    for line in told_of_path(config.data):
+        tell(line)
     records = open_records(existing_path(config.data), config.data.train_split)
     most, num_classes = len(records), len(records.classes)
     if most < multiple:

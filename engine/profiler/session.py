@@ -18,7 +18,7 @@ from ..build import build_step
 from ..channels import channels_of
 from ..config import Config
 from ..data import keep_in_memory, loader_options, one_rank_first, plan_of
-from ..data_path import data_path_to_open, existing_path
+from ..data_path import data_path_to_open, existing_path, told_of_path
 from ..dist import Ranks
 from ..optimisation.average import Averages
 from ..step import TrainStep
@@ -236,6 +236,8 @@ def open_source(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Source]:
     """What `config` trains on and the name of its loader, open as long as the block lasts."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     path = existing_path(config.data)
+    for line in told_of_path(config.data):
+        tell(line)
     with closing(_records(path, config, ranks)) as records:
         tell(f"data: {path}, {len(records):,} samples")
         keep_in_memory([records], config.data, ranks, tell)
