@@ -17,7 +17,7 @@ from .channels import channels_of, told_of
 from .config import Config, DataConfig
 from .data_path import data_path_to_open, existing_path, told_of_path
 from .dist import Ranks
-from .sampling import evaluation_sampling, training_order, training_sampling
+from .sampling import evaluation_sampling, told_of_weights, training_order, training_sampling
 
 Say = Callable[[str], None]
 MakeStageTimes = Callable[[int], StageTimes | None]  # from how many write them
@@ -68,6 +68,8 @@ def open_data(
     num_classes = len(train_records.classes)
     say(f"data: {_chosen(train_plan)} to train on, {_chosen(eval_plan)} to evaluate, {num_classes} classes")
     _say_of_order_and_classes(config.data, train_plan, ranks, say)
+    for line in told_of_weights(train_records, config.data):
+        say(line)
     keep_in_memory([train_records, eval_records], config.data, ranks, say)
     options = loader_options(config.data, ranks)
     stage_times = make_stage_times(1 + (options.num_workers or ranks.cpus))

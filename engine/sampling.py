@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from loaders.api import FeedrateError
 from loaders.plan import BlockShuffled, Order, Sampling, Shuffled
 from loaders.records import Records
+from loaders.sample_table import InSource
 from loaders.subsets import balanced_weights, choose_samples, labels_of, refuse_bad_subset
 
 from .bounds import at_least, between
@@ -40,7 +41,8 @@ class SamplingConfig:
     """uniform: each training sample once. balanced and weighted: draws with replacement, as many as there are samples,
     each class as likely as any other, or as --data.weights say."""
     weights: str = ""
-    """A .npy file, or text with one number a line: a weight for each class or for each training sample."""
+    """A .npy file, or text with one number a line: a weight for each class, or for each training sample in the order of
+    the folder of images, also where a set packed from it is read."""
     repeats: int = 1
     """Repeated augmentation: each sample this often in an epoch of unchanged length, cut differently each time."""
     views: int = 1
@@ -100,8 +102,53 @@ def evaluation_sampling(records: Records, settings: SamplingConfig) -> Sampling:
     return Sampling(choose_samples(records.labels, labels_wanted, settings.eval_subset, settings.subset_seed))
 
 
+def told_of_weights(records: Records, settings: SamplingConfig) -> list[str]:
+    """In which order weights are taken, a line, where there is one a sample."""
+    if settings.sampling != "weighted":
+        return []
+    num_weights, in_source = len(_numbers_in(Path(settings.weights))), _in_source(records)
+    if not _is_one_a_sample(num_weights, records, in_source):
+        return []
+    order = "in which they are stored"
+    if in_source is not None:
+        order = f"of the source that they were packed from{f', {in_source.place}' if in_source.place else ''}"
+    return [f"weights: {num_weights:,} of {settings.weights}, one a training sample in the order {order}"]
+
+
+def _in_source(records: Records) -> InSource | None:
+    return getattr(records, "in_source", None)
+
+
+def _is_one_a_sample(num_weights: int, records: Records, in_source: InSource | None) -> bool:
+    """Whether so many are one for each sample of the source; as many samples as classes: they are."""
+    if in_source is None:
+        return num_weights == len(records)
+    # how many of the bad ones, which packing left out, had a number in the source is not known
+    return int(in_source.numbers().max()) < num_weights <= in_source.most
+
+
 def _read_weights(path: Path, records: Records) -> NDArray[np.float64]:
-    """float64 [N], from a file with one weight a sample or one a class; as many samples as classes: a sample."""
+    """float64 [N], from a file with one weight a class, or one a sample in the order of the source of what is packed.
+
+    So a file means the same images for a folder and for the set packed from it.
+    """
+    weights, in_source = _numbers_in(path), _in_source(records)
+    if weights.ndim == 1 and _is_one_a_sample(len(weights), records, in_source):
+        return weights if in_source is None else weights[in_source.numbers()]
+    if weights.shape == (len(records.classes),):
+        per_sample: NDArray[np.float64] = weights[records.labels]
+        return per_sample
+    needed = f"{len(records):,}, one a training sample"
+    if in_source is not None and in_source.most > len(records):
+        needed = f"{in_source.most:,}, one a training sample of the source, with those that packing left out"
+    raise FeedrateError(
+        f"{path} holds weights of shape {list(weights.shape)}: {len(records.classes)} are needed, one a class,"
+        f" or {needed}"
+    )
+
+
+def _numbers_in(path: Path) -> NDArray[np.float64]:
+    """float64, what the file holds: finite, 0 and above. Raises FeedrateError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a text without numbers: told below
@@ -115,12 +162,4 @@ def _read_weights(path: Path, records: Records) -> NDArray[np.float64]:
     weights = stored.astype(np.float64)
     if not np.isfinite(weights).all() or bool((weights < 0).any()):
         raise FeedrateError(f"{path} holds weights that are negative, infinite or no numbers: 0 and above are needed")
-    if weights.shape == (len(records),):
-        return weights
-    if weights.shape == (len(records.classes),):
-        per_sample: NDArray[np.float64] = weights[records.labels]
-        return per_sample
-    raise FeedrateError(
-        f"{path} holds weights of shape {list(weights.shape)}: {len(records.classes)} are needed, one a class,"
-        f" or {len(records):,}, one a training sample"
-    )
+    return weights

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import LoaderError
+from .sample_table import InSource
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -101,12 +102,14 @@ class MappedRecords:
     """What records in one mapped file have in common: the samples are ranges of its bytes.
 
     Those that inherit set `path`, `labels`, and where in the file each sample lies: `positions`, `sizes`, int64 [N].
+    Who opens them may set `in_source`, what the samples are in the source they were packed from.
     """
 
     path: Path
     labels: NDArray[np.int64]
     positions: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    in_source: InSource | None = None
     _file: MappedFile | None
 
     def __len__(self) -> int:

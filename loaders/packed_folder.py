@@ -9,7 +9,7 @@ from .errors import FeedrateError
 from .manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, PackedSplit, read_manifest
 from .raw_records import RawRecords
 from .records import SPLITS, ChannelStatistics, Records, ScanProgress
-from .sample_table import SampleTable
+from .sample_table import InSource, SampleTable
 from .seek_points import SeekPoints
 from .shard_records import ShardRecords
 from .soundness import PACK_AGAIN
@@ -76,13 +76,15 @@ def _open(folder: Path, split: str, format: str, manifest: Manifest) -> Records:
     table = SampleTable(folder / packed.samples.name, packed.num_samples)
     points = packed.seek_points
     seek_points = None if points is None else SeekPoints(folder / points.name, table.column("seek_bytes"), table.path)
-    records: Records
+    records: BetonRecords | RawRecords | ShardRecords
     if format == "beton":
         records = BetonRecords(paths[0], classes, channels, seek_points)
     elif format == "raw":
         records = RawRecords(paths[0], table, classes, channels)
     else:
         records = ShardRecords(paths, table, classes, channels, seek_points)
+    place = manifest.source.get("path")
+    records.in_source = InSource(table, packed.num_samples + packed.num_bad, place if isinstance(place, str) else None)
     _check_counts(records, packed, paths[0] if format == "beton" else table.path)
     return records
 

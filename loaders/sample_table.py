@@ -15,6 +15,7 @@ An uncompressed NumPy archive, so `numpy.load` reads it without us, and only tho
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -107,3 +108,27 @@ class SampleTable:
         except Exception as error:  # zipfile, zlib and NumPy raise many kinds of errors on damaged files
             raise FeedrateError(f"{self.path} has no column '{name}' ({one_line(error)}): {PACK_AGAIN}") from error
         return column
+
+
+@dataclass(frozen=True)
+class InSource:
+    """What the samples of a packed split are in the split's source. Can be pickled; nothing is read before it is asked.
+
+    most   samples the source may have: those packed and the bad ones that were left out
+    place  where the source lay, None where nobody noted it
+    """
+
+    table: SampleTable
+    most: int
+    place: str | None = None
+
+    def numbers(self) -> NDArray[np.int64]:
+        """int64 [N]: the number of each in the source's own order, below `most`. Raises FeedrateError."""
+        numbers: NDArray[np.int64] = self.table.column("source_index")
+        outside = (numbers < 0) | (numbers >= self.most)
+        refuse_samples(outside, self.table.path, f"has a number in its source that is not 0 … {self.most - 1}")
+        return numbers
+
+    def names(self) -> list[str]:
+        """What the source calls each, [N]. Raises FeedrateError."""
+        return self.table.names()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .errors import FeedrateError, LoaderError
 from .mapped_file import MappedFile, Places
 from .records import ChannelStatistics
-from .sample_table import SampleTable
+from .sample_table import InSource, SampleTable
 from .seek_points import SeekPoints
 from .soundness import PACK_AGAIN, refuse_samples
 
@@ -31,6 +31,8 @@ class ShardRecords:
 
     `shards` (int32 [N]) says in which of `paths` a sample lies, `positions` and `sizes` (int64 [N]) where in there.
     """
+
+    in_source: InSource | None = None
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from short_runs import ONE_RANK, run_to_end, short_config, start_from
 sys.path.append(str(Path(__file__).resolve().parent.parent / "loaders"))
 from packed_by_hand import samples_of, write_packed
 
+from converters.command import main as convert
 from engine.augment import Normalize
 from engine.channels import channels_of
 from engine.command_line import load_preset
@@ -124,6 +125,53 @@ def test_weights_are_read_from_a_file_a_class_or_a_sample_each(packed, opened, t
     data, _ = opened(packed, sampling="weighted", weights=str(path))
     seen = ids_of(data.train)
     assert len(seen) == 35 and set(labels[seen].tolist()) == {1}
+
+
+@pytest.mark.parametrize("to", ["beton", "raw", "shards"])
+def test_a_weight_means_the_same_image_for_a_folder_and_its_packed_set(image_folder, opened, tmp_path, to, capsys):
+    out = tmp_path / "out"
+    assert (
+        convert(["folder", "--source", str(image_folder), "--out", str(out), "--to", to, "--workers", "1"], "", None)
+        == 0
+    )
+    capsys.readouterr()
+    folder, packed = open_records(image_folder, "train"), open_records(out, "train")
+    names = packed.in_source.names()
+    wanted = [5, 17]  # of the folder
+    weights = np.zeros(37)
+    weights[wanted] = 1
+    np.save(tmp_path / "w.npy", weights)
+    settings = {"sampling": "weighted", "weights": str(tmp_path / "w.npy")}
+    data, said = opened(image_folder, **settings)
+    assert set(ids_of(data.train)) == set(wanted)
+    assert "w.npy, one a training sample in the order in which they are stored" in said
+    data, said = opened(out, **settings)
+    seen = set(ids_of(data.train))
+    expected = [str(Path(folder.where(index)).relative_to(image_folder / "train")) for index in wanted]
+    assert sorted(names[index] for index in seen) == expected and seen != set(wanted)
+    told = "one a training sample in the order of the source that they were packed from"
+    assert f"weights: 37 of {tmp_path / 'w.npy'}, {told}, {image_folder}" in said
+    assert "weights:" not in opened(out, sampling="balanced")[1]
+
+
+def test_bad_samples_that_packing_left_out_keep_their_weights(image_folder, opened, tmp_path, capsys):
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    shutil.copytree(image_folder, plain)
+    broken = sorted((plain / "train" / "ant").iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:300])
+    words = ["folder", "--source", str(plain), "--out", str(out), "--on-bad", "skip", "--workers", "1"]
+    assert convert(words, "", None) == 0
+    capsys.readouterr()
+    names = open_records(out, "train").in_source.names()
+    weights = np.zeros(37)
+    weights[2] = 1
+    np.save(tmp_path / "w.npy", weights)
+    data, _ = opened(out, sampling="weighted", weights=str(tmp_path / "w.npy"))
+    third = sorted((image_folder / "train" / "ant").iterdir())[2]
+    assert {names[index] for index in ids_of(data.train)} == {f"ant/{third.name}"}
+    np.save(tmp_path / "w.npy", weights[:36])  # as many as were packed
+    with pytest.raises(FeedrateError, match="or 37, one a training sample of the source, with those that packing left"):
+        opened(out, sampling="weighted", weights=str(tmp_path / "w.npy"))
 
 
 def test_balanced_draws_repeats_and_views_reach_the_loader(packed, opened):

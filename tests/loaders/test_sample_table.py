@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from loaders.errors import FeedrateError
-from loaders.sample_table import COLUMNS, SampleTable, table_name, write_table
+from loaders.sample_table import COLUMNS, InSource, SampleTable, table_name, write_table
 
 NAMES = ["ant/a.jpg", "", "bee/ü 日本.jpg", os.fsdecode(b"cat/\xff\xfe.jpg"), "x"]
 ALL = {name: np.arange(5, dtype=kind) + 1 for name, kind in COLUMNS.items() if name != "name_ends"}
@@ -29,6 +29,13 @@ def test_columns_and_names_come_back_as_they_were_written(path):
     assert table.names() == NAMES
     assert table.labels(6).tolist() == [1, 2, 3, 4, 5]
     assert [sides.tolist() for sides in table.sides()] == [[1, 2, 3, 4, 5]] * 2
+
+
+def test_numbers_that_the_source_cannot_have_are_refused(path):
+    table = SampleTable(path, 5)
+    assert InSource(table, 6).numbers().tolist() == [1, 2, 3, 4, 5] and InSource(table, 6).names() == NAMES
+    with pytest.raises(FeedrateError, match=r"sample 4 has a number in its source that is not 0 … 4 \(1 such\)"):
+        InSource(table, 5).numbers()
 
 
 def test_numpy_reads_it_without_us(path):
