@@ -1,8 +1,13 @@
 """Stored bytes to RGB pixels, and a rectangle of them to a square: cut, resize, flip, in this order in every loader."""
 
 import io
-from collections.abc import Iterator, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,17 +26,40 @@ _JPEG_START = b"\xff\xd8\xff"
 _FAST_COLOURS = ("YCbCr", "Gray", "RGB")  # what simplejpeg turns into RGB exactly as Pillow does
 
 
-def decode_image(data: Pixels) -> Image.Image:
+Where = Callable[[], str]  # where an image is stored, for people
+
+
+def _taken_once() -> Any:
+    """A lock that who warns first takes for good, of all threads and of the processes that are forked later."""
+    try:
+        return get_context("fork").Lock()
+    except OSError:  # no room in /dev/shm: then each process has its own
+        return threading.Lock()
+
+
+_clipping_is_said = _taken_once()
+
+
+def decode_image(data: Pixels, where: Where | None = None) -> Image.Image:
     """An encoded image as an RGB image of Pillow's, exactly as torchvision's `ImageFolder` loads it.
 
-    Pillow decides what is readable: bytes cut short raise OSError. EXIF rotation is ignored.
+    Pillow decides what is readable: bytes cut short raise OSError. EXIF rotation is ignored. Grey of more than 8 bits
+    is clipped at 255: the first of such images is warned of, by its place.
     """
-    return Image.open(io.BytesIO(data.data)).convert("RGB")
+    image = Image.open(io.BytesIO(data.data))
+    if image.mode.startswith(("I", "F")) and _clipping_is_said.acquire(block=False):
+        warnings.warn(
+            f"{where() if where else 'an image'} is grey of more than 8 bits, whose values above 255 all become white"
+            " here, as torchvision has it, and so do those of others like it: pack the set (python tools/convert.py),"
+            " which scales 16 bits to 8",
+            stacklevel=2,
+        )
+    return image.convert("RGB")
 
 
-def decode_rgb(data: Pixels) -> Pixels:
+def decode_rgb(data: Pixels, where: Where | None = None) -> Pixels:
     """`decode_image` as uint8 [H, W, 3]: the plain reference for `Decoder`."""
-    return np.asarray(decode_image(data))
+    return np.asarray(decode_image(data, where))
 
 
 class Decoder:
@@ -43,10 +71,10 @@ class Decoder:
     def __init__(self) -> None:
         self._scratch = np.empty(0, dtype=np.uint8)
 
-    def __call__(self, data: Pixels) -> Pixels:
+    def __call__(self, data: Pixels, where: Where | None = None) -> Pixels:
         """uint8 [H, W, 3], valid until the next call."""
         if data[:3].tobytes() != _JPEG_START:
-            return decode_rgb(data)
+            return decode_rgb(data, where)
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
             num_bytes = 3 * height * width
@@ -79,7 +107,7 @@ def load_rgb(
         if records.is_raw[index]:
             return _raw_rgb(records, index, data)
         with times.stage("decode"):
-            pixels = decode(data)
+            pixels = decode(data, partial(records.where, index))
             _check_size(records, index, pixels.shape[1], pixels.shape[0])
             return pixels
 
@@ -93,7 +121,7 @@ def load_image(
         if records.is_raw[index]:
             return Image.fromarray(_raw_rgb(records, index, data))
         with times.stage("decode"):
-            image = decode_image(data)
+            image = decode_image(data, partial(records.where, index))
             _check_size(records, index, *image.size)
             return image
 
