@@ -193,6 +193,12 @@ def _say_of_order_and_classes(data: DataConfig, train: Plan, ranks: Ranks, say: 
             say(f"{ranks.world_size} ranks do not divide {order.lanes} lanes: some read the same blocks")
 
 
+def preferred_format(config: Config) -> str | None:
+    """The format that must be read of a packed set that holds several; None: any."""
+    resizes_there = config.data.resize == "device" and config.loader in ("auto", "turbo")
+    return "raw" if resizes_there else None  # such a loader only copies, so what is encoded is of no use to it
+
+
 def _open_both(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | None) -> tuple[Records, Records]:
     path = _where_stored(config, say)
     if path is None:
@@ -231,7 +237,7 @@ def one_rank_first(ranks: Ranks, open_: Callable[[bool], T]) -> T:
 
 
 def _open_splits(path: str, config: Config, progress: ScanProgress | None) -> tuple[Records, Records]:
-    train = open_records(path, config.data.train_split, progress)
+    train = open_records(path, config.data.train_split, progress, preferred_format(config))
     try:
         return train, _open_eval_split(path, config, progress)
     except FeedrateError:
@@ -242,7 +248,7 @@ def _open_splits(path: str, config: Config, progress: ScanProgress | None) -> tu
 
 def _open_eval_split(path: str, config: Config, progress: ScanProgress | None) -> Records:
     try:
-        return open_records(path, config.data.eval_split, progress)
+        return open_records(path, config.data.eval_split, progress, preferred_format(config))
     except FeedrateError as error:
         raise FeedrateError(f"{error}; --data.eval-split names the split to evaluate on") from error
 

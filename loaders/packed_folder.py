@@ -33,10 +33,14 @@ def list_splits(path: Path) -> tuple[str, ...]:
     return (_split_of_file(path),)
 
 
-def open_split(path: Path, split: str, progress: ScanProgress | None = None) -> Records:
-    """Open one split; `progress` is never called, since sizes are stored. Raises FeedrateError on anything unsound."""
+def open_split(path: Path, split: str, progress: ScanProgress | None = None, prefers: str | None = None) -> Records:
+    """Open one split; `progress` is never called, since sizes are stored. Raises FeedrateError on anything unsound.
+
+    prefers  the format to take of a folder that holds it, in place of the first of FORMATS
+    """
     if path.is_dir():
-        return open_packed(path, split)
+        packed = _manifest_of(path).splits.get(split)
+        return open_packed(path, split, prefers if packed and prefers in packed.formats else None)
     found = _manifest_beside(path)
     return BetonRecords(path) if found is None else _open(path.parent, found[0], "beton", found[1])
 

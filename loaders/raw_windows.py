@@ -70,7 +70,7 @@ class RawWindows:
             num_encoded = len(records) - int(records.is_raw.sum())
             raise FeedrateError(
                 f"resizing on the device needs raw samples, and {num_encoded:,} of {len(records):,} are encoded: pack"
-                " with --to raw, or use another --data.resize"
+                " the set anew with --to raw, or with --write-mode raw, or use another --data.resize"
             )
         self._records = records
         self._device = options.device

@@ -82,23 +82,30 @@ def list_splits(path: str | Path) -> tuple[str, ...]:
     return _format_of(path).list_splits(path)
 
 
-def open_records(path: str | Path, split: str, progress: ScanProgress | None = None) -> Records:
+def open_records(
+    path: str | Path, split: str, progress: ScanProgress | None = None, prefers: str | None = None
+) -> Records:
     """Open one split of whatever is stored at `path`.
 
     `path` is a packed folder (see docs/formats.md), a .beton file, a folder with one of CIFAR's archives, or
     a folder of images: `train/<class>/…` and `val/<class>/…` (also `training`; `valid`, `validation`, `test`,
     `testing`; in any capitals), or just `<class>/…`.
     `module:name@path` is a user's own: what `name` returns for (path, split). `progress` hears about the one-time scan
-    of image sizes. Raises FeedrateError with one sentence on anything else.
+    of image sizes. `prefers` names the format ("beton", "raw", "shards") to take of a packed folder that has it.
+    Raises FeedrateError with one sentence on anything else.
     """
     if own := _own(path):
         records: Records = own[0](own[1], split)
         return records
+    from . import packed_folder
+
     path = _existing(path)
     opener = _format_of(path)
     splits = opener.list_splits(path)
     if split not in splits:
         raise FeedrateError(f"{path} has no '{split}' split: it holds {' and '.join(splits)}")
+    if prefers is not None and opener is packed_folder:
+        return packed_folder.open_split(path, split, progress, prefers)
     return opener.open_split(path, split, progress)
 
 

@@ -17,7 +17,7 @@ from loaders.records import Records, open_records
 from ..build import build_step
 from ..channels import channels_of
 from ..config import Config
-from ..data import keep_in_memory, loader_options, one_rank_first, plan_of
+from ..data import keep_in_memory, loader_options, one_rank_first, plan_of, preferred_format
 from ..data_path import data_path_to_open, existing_path, told_of_path
 from ..dist import Ranks
 from ..optimisation.average import Averages
@@ -296,4 +296,5 @@ def opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Bench]:
 
 def _records(path: str, config: Config, ranks: Ranks) -> Records:
     """Those of training."""
-    return one_rank_first(ranks, lambda is_first: open_records(path, config.data.train_split))
+    split, prefers = config.data.train_split, preferred_format(config)
+    return one_rank_first(ranks, lambda is_first: open_records(path, split, prefers=prefers))

@@ -1,5 +1,6 @@
 """From settings to loaders: which samples they give, in what order, and what is said about it."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -26,13 +27,17 @@ from engine.data import (
     loader_options,
     open_data,
     plan_of,
+    preferred_format,
     refuse_classes,
 )
 from engine.data_path import data_path_to_open, data_then_and_now
+from engine.profiler.session import open_source
 from engine.safeguards.watchdog import Watchdog
 from loaders.api import FeedrateError
+from loaders.beton_records import BetonRecords
 from loaders.page_cache import WholeSet
 from loaders.plan import BlockShuffled
+from loaders.raw_records import RawRecords
 from loaders.records import open_records
 
 
@@ -172,6 +177,29 @@ def test_bad_samples_that_packing_left_out_keep_their_weights(image_folder, open
     np.save(tmp_path / "w.npy", weights[:36])  # as many as were packed
     with pytest.raises(FeedrateError, match="or 37, one a training sample of the source, with those that packing left"):
         opened(out, sampling="weighted", weights=str(tmp_path / "w.npy"))
+
+
+def test_where_turbo_resizes_on_the_device_it_takes_the_raw_pixels_that_are_there(image_folder, opened, tmp_path):
+    splits = {split: samples_of(image_folder, split) for split in ("train", "val")}
+    both = write_packed(tmp_path / "both", splits, ("beton", "raw"))
+    raw = write_packed(tmp_path / "raw", splits, ("raw",))
+    expected, _ = opened(raw, resize="device")
+    for loader in ("turbo", "auto"):
+        config = config_of(both, tmp_path, resize="device")
+        config = dataclasses.replace(config, loader=loader)
+        with contextlib.closing(open_data(config, ONE_RANK, lambda text: None)) as data:
+            assert data.train.name == data.evaluation.name == "turbo"
+            for loader_here, loader_there in ((data.train, expected.train), (data.evaluation, expected.evaluation)):
+                for batch, other in zip(loader_here.epoch(0), loader_there.epoch(0), strict=True):
+                    assert torch.equal(batch.images, other.images)
+        with open_source(config, ONE_RANK, lambda text: None) as source:
+            assert source.records.is_raw.all()
+    assert not preferred_format(config_of(both, tmp_path)) and not open_records(both, "train").is_raw.all()
+    for kind, format in ((RawRecords, "raw"), (BetonRecords, "beton"), (BetonRecords, "shards")):
+        assert isinstance(open_records(both, "train", prefers=format), kind)
+    assert len(open_records(image_folder, "train", prefers="raw")) == 37
+    with pytest.raises(FeedrateError, match="anew with --to raw, or with --write-mode raw"):
+        opened(image_folder, resize="device")
 
 
 def test_balanced_draws_repeats_and_views_reach_the_loader(packed, opened):

@@ -39,7 +39,7 @@ def host_batches(loader, epoch=0):
 
 
 def test_encoded_samples_are_refused(folder, open_one):
-    with pytest.raises(FeedrateError, match=r"37 of 37 are encoded: pack with --to raw"):
+    with pytest.raises(FeedrateError, match=r"37 of 37 are encoded: pack the set anew with --to raw, or"):
         open_one(folder, "turbo", "device")
 
 

@@ -17,6 +17,7 @@ from converters.presets import PRESETS
 from converters.restarts import why_no_kernel
 from converters.sources.records_source import RecordSamples
 from engine.config import Config
+from engine.data import preferred_format
 from engine.data_path import data_path_to_open
 from engine.profiler.calibration import FormatSample, FormatSamples
 from engine.profiler.decode_model import StoredImages
@@ -96,7 +97,8 @@ def packed_samples(
 
     None where there are none at all. All is gone behind the block, however it is left.
     """
-    with closing(open_records(data_path_to_open(config.data), config.data.train_split)) as records:
+    path, prefers = data_path_to_open(config.data), preferred_format(config)
+    with closing(open_records(path, config.data.train_split, prefers=prefers)) as records:
         pool = training_sampling(records, config.data).pool
         chosen = records if pool is None else SomeOf(records, pool)
         some = some_of(chosen, count)
