@@ -65,9 +65,18 @@ def class_folders(path: Path) -> tuple[str, ...] | None:
     return names if any(_holds_an_image(folder / name) for name in names) else None
 
 
+def refuse_flat(path: Path) -> None:
+    """Raise FeedrateError where images lie in this folder itself, which has no folders: nothing tells their classes."""
+    if path.is_dir() and not recognises(path) and _holds_an_image(path):
+        raise FeedrateError(
+            f"{path} holds images and no class folders, so nothing tells what is on them: sort them into"
+            f" {path}/<class>/, a folder for each class"
+        )
+
+
 def _holds_an_image(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(is_image_name(entry.name) for entry in entries)
+        return any(is_image_name(entry.name) and not entry.name.startswith(".") for entry in entries)
 
 
 class FolderRecords:

@@ -149,6 +149,7 @@ def _format_of(path: Path) -> _Format:
     for module in (packed_folder, cifar_records, folder_records):
         if module.recognises(path):
             return module
+    folder_records.refuse_flat(path)
     raise FeedrateError(
         f"{path} holds nothing this reads: expected manifest.json, a .beton file, one of CIFAR's archives,"
         " or a folder with one folder of images a class"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from loaders.errors import FeedrateError
+from loaders.folder_records import refuse_flat
 
 from ..folder import may_remove
 from ..progress import Phase
@@ -126,6 +127,7 @@ def _recognised(dataset: str, path: Path) -> _Form:
                 f" python tools/convert.py {found} --source {shlex.quote(str(path))}"
             )
         return form
+    refuse_flat(path)
     raise FeedrateError(f"{path} holds nothing this reads: {_REMEDIES[dataset]}")
 
 

@@ -164,6 +164,11 @@ def test_images_of_a_split_with_capitals_are_not_left_out_either(root):
     assert f"{root / 'Training'} holds images and no class folders" in refused_source(root, "folder")
 
 
+def test_images_without_any_folder_are_refused_as_that(root):
+    told = f"{root / 'train' / 'ant'} holds images and no class folders, so nothing tells what is on them"
+    assert told in refused_source(root / "train" / "ant", "folder")
+
+
 def test_folders_of_classes_alone_are_a_training_split(root):
     assert list(open_as(root / "train", "folder")) == ["train"]
 

@@ -143,6 +143,12 @@ def test_a_class_without_images_is_refused(root):
 def test_empty_and_misplaced_folders_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "holds nothing this reads" in refused(tmp_path / "empty")
+    add(tmp_path / "flat" / ".0.jpg")
+    assert "holds nothing this reads" in refused(tmp_path / "flat")
+    add(tmp_path / "flat" / "0.jpg")
+    flat = tmp_path / "flat"
+    told = f"{flat} holds images and no class folders, so nothing tells what is on them: sort them into {flat}/<class>/"
+    assert told in refused(flat)
     assert "does not exist" in refused(tmp_path / "nowhere")
     for name in ("train", "Training"):
         add(tmp_path / name / name / "0.jpg")
