@@ -7,6 +7,7 @@ import torch
 
 from loaders.api import FeedrateError
 from loaders.records import ChannelStatistics, Records
+from loaders.sample_table import InSource
 
 from .augment import Normalize
 from .build import choose_kernels
@@ -27,10 +28,11 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Answered:
-    """What one sample was taken for, and where it is stored."""
+    """What one sample was taken for, where it is stored, and what the source of a packed set calls it (else "")."""
 
     prediction: Prediction
     where: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,15 @@ def score(config: Config, ranks: Ranks, finished: Finished, keeps_answers: bool,
         evaluation = evaluate(model, data.loader, normalize, precision, ranks, answer, watch)
         (seconds,) = ranks.largest([time.perf_counter() - started])
         kept = predictions.read(ranks) if predictions else []
-        answers = [Answered(prediction, records.where(prediction.id)) for prediction in kept]
-        return Score(evaluation, records.classes, seconds, answers)
+        return Score(evaluation, records.classes, seconds, _answered(records, kept))
     finally:
         data.close()
+
+
+def _answered(records: Records, predictions: list[Prediction]) -> list[Answered]:
+    in_source: InSource | None = getattr(records, "in_source", None)
+    names = in_source.names() if in_source is not None and predictions else []
+    return [Answered(one, records.where(one.id), names[one.id] if names else "") for one in predictions]
 
 
 def _refuse_other_model(config: Config, finished: Finished, say: Say) -> None:

@@ -119,6 +119,7 @@ def _rows(answers: list[Answered], classes: tuple[str, ...]) -> list[dict[str, A
         {
             "id": answer.prediction.id,
             "where": answer.where,
+            "name": answer.name,
             "label": classes[answer.prediction.label],
             "predicted": classes[answer.prediction.predicted],
             "probability": f"{answer.prediction.probability:.6g}",

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from short_runs import ONE_RANK, run_to_end, short_config
 
+from converters.command import main as convert
 from engine import scoring
 from engine.checkpointing.finished import WEIGHTS_OF_RUN, Finished, find_weights, read_finished
 from engine.checkpointing.weights import save_weights
@@ -119,6 +120,28 @@ def test_it_says_the_figures_and_writes_both_tables_and_leaves_the_run_alone(fin
     assert all(Path(row["where"]).parent.name == row["label"] for row in rows)
     assert sum(row["label"] == row["predicted"] for row in rows) == num_right
     assert all(1 / 3 <= float(row["probability"]) <= 1 for row in rows)
+
+
+@pytest.mark.parametrize("to", ["beton", "shards"])
+def test_answers_of_a_packed_set_name_the_files_that_were_packed(finished, tmp_path, to, capsys):
+    plain = tmp_path / "plain.csv"
+    assert evaluate.main([str(finished), "--predictions", str(plain)]) == 0
+    rows = list(csv.DictReader(plain.open()))
+    assert not any(row["name"] for row in rows)
+    source = Path(rows[0]["where"]).parents[2]
+    words = ["folder", "--source", str(source), "--out", str(tmp_path / "out"), "--to", to, "--workers", "1"]
+    assert convert(words, "", None) == 0
+    answers = tmp_path / "packed.csv"
+    path = str(tmp_path / "out")
+    assert evaluate.main([str(finished), "--data.path", path, "--predictions", str(answers)]) == 0
+    capsys.readouterr()
+    packed = list(csv.DictReader(answers.open()))
+    names = [row["name"] for row in packed]
+    assert sorted(names) == sorted(str(Path(row["where"]).relative_to(source / "val")) for row in rows)
+    assert names != sorted(names)  # they are stored in another order, so each name stands by its own image
+    assert all(Path(row["name"]).parent.name == row["label"] for row in packed)
+    taken_for = {str(Path(row["where"]).relative_to(source / "val")): row["predicted"] for row in rows}
+    assert {row["name"]: row["predicted"] for row in packed} == taken_for
 
 
 def test_two_ranks_count_and_answer_what_one_does(finished, tmp_path):
