@@ -1,6 +1,6 @@
 """What would help, and how much at most: the loop's rate once a stage takes no time, which is then the next ceiling."""
 
-from .record import COMPUTE_STAGES, LOADER_STAGES, Advice, Profile
+from .record import COMPUTE_STAGES, LOADER_STAGES, UNSEEN, Advice, Profile
 from .remedies import remedies
 from .resampling import SURE, chance_clearly_above
 from .stage_costs import computing_without, loading_without
@@ -45,8 +45,9 @@ def advise(profile: Profile, stages: list[str], shared: bool, loop: float) -> tu
         # nothing is logged or saved while a profile is taken: that is not what is left of its loop
         known = _OF_THE_REST if stage == "other" else remedies(stage, profile.subject.loader, profile.config)
         text = f"{stage}: {', or '.join(known) or 'nothing that is known'}"
-        advice.append(Advice(text, gain if 1 < gain < float("inf") else None))
-    if not shared and any(stage in LOADER_STAGES for stage in stages):
+        # of what is not seen nobody knows how long it takes
+        advice.append(Advice(text, gain if 1 < gain < float("inf") and stage != UNSEEN else None))
+    if not shared and any(stage in (*LOADER_STAGES, UNSEEN) for stage in stages):
         advice += _of_workers(profile, loop)
     return tuple(sorted(advice, key=lambda item: -(item.gain or 0.0)))
 

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from .meter import Reading
+from .record import UNSEEN
 from .remedies import remedies
+from .unseen_work import unseen
 
 SHARE = 0.2  # of an interval's time: without waiting, the run would be 1.25 times as fast
 NUM_INTERVALS = 3  # of logging, one after the other
@@ -17,10 +19,18 @@ class DataBound:
 
     wait_share  of the time of the intervals in which it was noticed
     loader_s    what the loader's stages took in them; empty where it shows none
+    wait_s      how long it waited in them
     """
 
     wait_share: float
     loader_s: dict[str, float]
+    wait_s: float = 0.0
+
+    @property
+    def is_mostly_unseen(self) -> bool:
+        """Whether its stages, which it shows, cannot have taken most of that."""
+        seen_s = sum(self.loader_s.values())
+        return seen_s > 0 and unseen(self.wait_s, seen_s) > 0
 
     @property
     def stage(self) -> str | None:
@@ -38,6 +48,7 @@ class DataBoundWatch:
 
     def __init__(self) -> None:
         self._shares: list[float] = []
+        self._wait_s = 0.0
         self._loader_before: dict[str, float] = {}
         self._has_spoken = False
 
@@ -50,15 +61,16 @@ class DataBoundWatch:
         if self._has_spoken or share is None:
             return None
         if share < SHARE:
-            self._shares = []
+            self._shares, self._wait_s = [], 0.0
             self._loader_before = loader_s
             return None
         self._shares.append(share)
+        self._wait_s += share * (recent.seconds - recent.first_batch_s - recent.first_step_s)
         if len(self._shares) < NUM_INTERVALS:
             return None
         self._has_spoken = True
         meanwhile = {stage: taken - self._loader_before.get(stage, 0.0) for stage, taken in loader_s.items()}
-        return DataBound(sum(self._shares) / len(self._shares), meanwhile)
+        return DataBound(sum(self._shares) / len(self._shares), meanwhile, self._wait_s)
 
 
 @dataclass(frozen=True)
@@ -78,11 +90,17 @@ def warning(found: DataBound, loading: Loading) -> str:
             f"{bound}; loader '{loading.loader}' shows no stages, so which of them it is cannot be told here:"
             " tools/profile.py measures what would help"
         )
-    worth_trying = remedies(found.stage, loading.loader)
+    worth_trying = remedies(UNSEEN if found.is_mostly_unseen else found.stage, loading.loader)
     idle = 1 - loading.cpu_share
     if idle >= _IDLE and found.stage != "copy":
         workers = f"more --data.workers than {loading.num_workers}, since {idle:.0%} of the processors are idle"
         worth_trying.insert(0, workers)
     advice = f"; try {', or '.join(worth_trying)}" if worth_trying else ""
     costliest = f"of what loader '{loading.loader}' does, {found.stage} takes most ({found.stage_share:.0%})"
+    if found.is_mostly_unseen:
+        shown = ", ".join(stage for stage, taken in found.loader_s.items() if taken > 0)
+        costliest = (
+            f"the only stages that loader '{loading.loader}' shows ({shown}) took {sum(found.loader_s.values()):.1f} s"
+            f" while it waited {found.wait_s:.1f} s, so what it waits for cannot be told here"
+        )
     return f"{bound}; {costliest}{advice}; tools/profile.py predicts what each would bring"

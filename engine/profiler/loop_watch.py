@@ -29,6 +29,7 @@ class WatchedTurn:
     loader    what the loader's stages took;  step  what the step's did, quantiles of the loop's steps alone
     used      processors, memory and storage
     peak_bytes  the most memory of a GPU that was allocated at once
+    seen_s    what each of them took of the time of all who work at once; None where nobody noted it
     """
 
     seconds: float
@@ -41,6 +42,7 @@ class WatchedTurn:
     step: dict[str, StageSpan]
     used: Used
     peak_bytes: int | None = None
+    seen_s: dict[str, float] | None = None
 
     @property
     def lost_s(self) -> float:
@@ -85,6 +87,7 @@ class LoopWatch(Watch):
 
     def begin(self) -> None:
         self._loader_before = self._feed.stage_times.read()
+        self._seen_before_s = self._feed.stage_times.elapsed_s()
         if not self.turns:
             # the step's own times every experiment, and its quantiles are of all of them together
             self._loops_clock = step_clock(self._device.type)
@@ -117,6 +120,7 @@ class LoopWatch(Watch):
     def end(self, seconds: float) -> None:
         self._step.clock = self._clock
         readings, step = self._feed.stage_times.read(), self._loops_clock.read()
+        seen_s, before_s = self._feed.stage_times.elapsed_s(), self._seen_before_s
         loader = {name: reading.since(self._loader_before.get(name)) for name, reading in readings.items()}
         self.turns.append(
             WatchedTurn(
@@ -130,6 +134,7 @@ class LoopWatch(Watch):
                 {name: span.since(self._step_before.get(name)) for name, span in step.items()},
                 self._family.end(),
                 torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else None,
+                {name: taken - before_s.get(name, 0.0) for name, taken in seen_s.items()},
             )
         )
 

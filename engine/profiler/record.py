@@ -16,6 +16,8 @@ SCHEMA_VERSION = 2
 # one vocabulary, in the order an image meets them, wherever stages are named
 COMPUTE_STAGES = ("prepare", "forward", "backward", "sync", "clip", "optimizer")
 STAGES = (*LOADER_STAGES, *COMPUTE_STAGES, "other")
+UNSEEN = "unseen"  # no stage, but has a row behind the loader's: what it does that none of them shows
+ROWS = (*LOADER_STAGES, UNSEEN, *COMPUTE_STAGES, "other")
 INCONCLUSIVE = "inconclusive"
 
 Where = Literal["worker", "loop", "device"]
@@ -181,8 +183,10 @@ class RankRecord:
 
     own_us   microseconds an image that it needs without the others: its waiting for data and its compute, with no
              gradients exchanged. Ranks wait for the one with the most
-    stages   in the order of STAGES
+    stages   in the order of ROWS: all of STAGES, and UNSEEN where there is any
     own_rounds_us  own_us, one number a round
+    seen_us  microseconds an image that the loader's stages took of the time of all who work at once: of workers their
+             mean. None where that was not noted
     """
 
     rank: int
@@ -193,6 +197,7 @@ class RankRecord:
     queue: QueueRecord
     resources: ResourceRecord
     own_rounds_us: tuple[float, ...] = ()
+    seen_us: float | None = None
 
     def stage(self, name: str) -> StageRecord | None:
         """The stage of this name, if it is told."""

@@ -14,6 +14,7 @@ _AREA, _ON_DEVICE = "--data.resize area", "--data.resize device"
 _FEWER_AUGMENTATIONS = "fewer augmentations on the device (such as --augment.policy none)"
 _NO_CLIPPING = "no clipping of gradients (--optim.clip-norm 0)"
 _NO_CUTTING = "no cutting of their numbers (--optim.clip-value 0)"
+_NOTED = "noting what it does in the loader's stages (docs/extending.md)"
 _SGD = "a cheaper optimizer (--optim.name sgd)"
 
 _REMEDIES = {
@@ -24,6 +25,7 @@ _REMEDIES = {
     "hand-off": (_TURBO, "more --data.batches-ahead"),
     "pin": (_TURBO,),
     "copy": ("a smaller --data.size-px", "--loader resident, if the set fits on the device"),
+    "unseen": (f"{_TURBO}, whose stages are all seen", _NOTED),
     "prepare": (_FEWER_AUGMENTATIONS,),
     "forward": (_LOWER_PRECISION, _COMPILE, "a smaller model"),
     "backward": (_LOWER_PRECISION, _COMPILE, "a smaller model"),
@@ -60,7 +62,9 @@ def remedies(stage: str, loader: str, config: Mapping[str, Any] | None = None) -
     return [
         remedy
         for remedy in _REMEDIES[stage]
-        if not remedy.startswith(f"--loader {loader}") and not _is_had(remedy, config or {})
+        if not remedy.startswith(f"--loader {loader}")
+        and not _is_had(remedy, config or {})
+        and (remedy != _NOTED or ":" in loader)  # only somebody's own
     ]
 
 

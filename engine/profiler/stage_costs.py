@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord, StageRecord
 from .resampling import SURE, chance_clearly_above
+from .unseen_work import why_unnamed
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ def _who(stage: StageRecord) -> str:
 
 def heaviest_of_loading(profile: Profile) -> Choice:
     """Workers go through their stages one after the other, and so does the loop's thread through its own; both at
-    the same time. Of the slower group the stage that takes longest."""
+    the same time. Of the slower group the stage that takes longest; none where most of the loader's work is unseen."""
+    if why_unnamed(profile):
+        return Choice(None, "", 0.0)
     groups: dict[str, list[tuple[StageRecord, float]]] = {}
     for stage, cost in loading_costs_us(profile):
         groups.setdefault(_who(stage), []).append((stage, cost))

@@ -16,7 +16,7 @@ from .loop_watch import WatchedTurn
 from .record import (
     COMPUTE_STAGES,
     LOADER_STAGES,
-    STAGES,
+    ROWS,
     ProcessRecord,
     QueueRecord,
     RankRecord,
@@ -24,6 +24,7 @@ from .record import (
     StageRecord,
     Where,
 )
+from .unseen_work import unseen, unseen_stage
 
 IN_WORKERS = frozenset({"read", "decode", "augment"})  # of most loaders
 _MOST_READY = 2000  # asks that a record keeps
@@ -77,7 +78,21 @@ def rank_record(
         _queue(setting, own, stages),
         _resources(setting, loop, cold, stages),
         tuple(_us_per_image([turn]) for turn in own),
+        _seen_us(own),
     )
+
+
+def _seen_us(turns: Sequence[WatchedTurn]) -> float | None:
+    """What an image takes the loader's stages; each has its own number of images, since it may be batches ahead."""
+    if any(turn.seen_s is None for turn in turns):
+        return None
+    sums: dict[str, list[float]] = {}
+    for turn in turns:
+        for name, taken_s in (turn.seen_s or {}).items():
+            taken = sums.setdefault(name, [0.0, 0.0])
+            taken[0] += taken_s
+            taken[1] += turn.loader[name].count if name in turn.loader else 0
+    return sum(1e6 * taken_s / count for taken_s, count in sums.values() if count)
 
 
 def _us_per_image(turns: Sequence[WatchedTurn]) -> float:
@@ -95,14 +110,18 @@ def _stages(setting: Setting, turns: Sequence[WatchedTurn], of_loop: float) -> l
     loaded = [_loader_stage(setting, name, turns) for name in LOADER_STAGES]
     costs = {stage.name: 1 / stage.ceiling for stage in loaded if stage.ceiling}
     total = sum(costs.values())
+    seen = [sum(turn.seen_s.values()) for turn in turns if turn.seen_s is not None]
+    lost = unseen(wait, sum(seen) / seconds * of_loop) if total and seen else 0.0
     loaded = [
-        replace(stage, critical_share=wait * costs[stage.name] / total) if stage.name in costs else stage
+        replace(stage, critical_share=(wait - lost) * costs[stage.name] / total) if stage.name in costs else stage
         for stage in loaded
     ]
     left = max(0.0, of_loop - busy - (wait if total else 0.0))
     note = "" if total or not wait else "with waiting for a loader that shows no stages"
     other = StageRecord("other", "loop", critical_share=left, note=note or "the rest of the loop")
-    if setting.device.type == "cpu" and total:
+    if lost:  # what of the processor time is the loader's cannot be told then
+        loaded.append(unseen_stage(lost, loaded))
+    elif setting.device.type == "cpu" and total:
         computed = _with_cpu(computed, loaded, turns)
     return [*loaded, *computed, other]
 
@@ -134,7 +153,7 @@ def _with_sync(stages: list[StageRecord], own_us: float, loop_us: float, world_s
         sync = StageRecord(
             "sync", "device", sync_us, ceiling=1e6 * world_size / sync_us, critical_share=sync_us / loop_us, note=note
         )
-    return sorted([*stages, sync], key=lambda stage: STAGES.index(stage.name))
+    return sorted([*stages, sync], key=lambda stage: ROWS.index(stage.name))
 
 
 def _loader_stage(setting: Setting, name: str, turns: Sequence[WatchedTurn]) -> StageRecord:

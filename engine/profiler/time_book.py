@@ -11,11 +11,13 @@ from loaders.stage_times import StageTimes
 from .meter import Meter, lost_by_waiting_s
 from .record import COMPUTE_STAGES, LOADER_STAGES
 from .step_clock import StepClock
+from .unseen_work import unseen
 
 Around = Literal["warm-up", "evaluation", "checkpoint"]
 AROUND: tuple[Around, ...] = ("warm-up", "evaluation", "checkpoint")
 UNDIVIDED = "data-wait"
-# of what all wall time consists; waiting for data is either shared out over the loader's stages, or undivided
+# of what all wall time consists; waiting for data is shared out over the loader's stages, or undivided where these
+# cannot have taken it
 PARTS = (*LOADER_STAGES, UNDIVIDED, *COMPUTE_STAGES, *AROUND, "other")
 
 
@@ -65,15 +67,16 @@ class TimeSpent:
     def shares(self) -> dict[str, float | None]:
         """Of each of PARTS, in order; together 1. None is what was not seen, or does not stand for itself.
 
-        What waiting cost is shared out over the loader's stages as these took time; exchanging gradients is a part of
-        backward.
+        What waiting cost is shared out over the loader's stages as these took time, but for what they cannot have
+        taken; exchanging gradients is a part of backward.
         """
         waited_s, loader_s = self.lost_by_waiting_s, sum(self.loader_s.values())
         parts = {**self.step_s, **self.around_s}
+        unseen_s = unseen(waited_s, loader_s) if loader_s > 0 else waited_s
         if loader_s > 0:
-            parts |= {stage: waited_s * taken / loader_s for stage, taken in self.loader_s.items()}
-        else:
-            parts[UNDIVIDED] = waited_s
+            parts |= {stage: (waited_s - unseen_s) * taken / loader_s for stage, taken in self.loader_s.items()}
+        if unseen_s or not loader_s:
+            parts[UNDIVIDED] = unseen_s
         parts["other"] = max(0.0, self.wall_s - sum(parts.values()))
         # more than the wall time only where a GPU works on steps while the host is at something else
         total_s = sum(parts.values())

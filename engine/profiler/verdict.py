@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .advice import advise, rate_without
 from .explanation import BUSY, explained, own_use
-from .record import INCONCLUSIVE, LOADER_STAGES, Advice, Profile, Rate, Side, Verdict
+from .record import INCONCLUSIVE, LOADER_STAGES, UNSEEN, Advice, Profile, Rate, Side, Verdict
 from .remedies import remedies
 from .reports.number_text import bytes_text, rate_text
 from .resampling import CLOSE, SURE, chance_above, chance_clearly_above
@@ -16,6 +16,7 @@ from .stage_costs import (
     heaviest_of_loading,
     heaviest_on_processors,
 )
+from .unseen_work import why_unnamed
 from .verdict_words import bound, first_epoch, named, share_of_loop, told
 
 _LOSS = 0.15  # a share the loop may fall below what is expected of it before something else holds it up
@@ -79,9 +80,10 @@ def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -
         f" {rate_text(second.rate.median)}"
     )
     if choice.stage is None:
-        why = "its two heaviest stages weigh alike" if choice.next_one else "its stages cannot be seen"
+        hidden = why_unnamed(profile) if first.name == "data" else ""
+        why = hidden or ("its two heaviest stages weigh alike" if choice.next_one else "its stages cannot be seen")
         sentence = f"{bound(first.name)}: {facts}; the loop reaches {rate_text(loop)}. No stage is named, since {why}."
-        advice = advise(profile, [choice.next_one] if choice.next_one else [], False, loop)
+        advice = advise(profile, [UNSEEN] if hidden else [choice.next_one] if choice.next_one else [], False, loop)
         return Verdict(
             INCONCLUSIVE, first.name, first.rate.median, margin, confidence, choice.next_one, None, sentence, advice
         )

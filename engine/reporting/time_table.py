@@ -72,12 +72,16 @@ def _notes(spent: TimeSpent, world_size: int) -> list[str]:
         notes.append("stages of loading: n/a, this loader shows none")
     elif missing := [stage for stage in LOADER_STAGES if stage not in spent.loader_s]:
         notes.append(f"{', '.join(missing)}: n/a, this loader has no such stages or does not show them")
+    if spent.loader_s and spent.shares()[UNDIVIDED]:
+        notes.append("unseen: waiting that the stages this loader shows cannot have taken")
     if not spent.step_s:
         notes.append("stages of the step: n/a, they cannot be told apart on this device; they are in other")
     return notes
 
 
 def _label(part: str, world_size: int) -> str:
+    if part == UNDIVIDED:  # beside stages it is what these leave
+        return "unseen"
     return "backward + sync" if part == "backward" and world_size > 1 else part
 
 
@@ -93,7 +97,7 @@ def _table(head: str, shares: dict[str, int], wall_s: float, world_size: int) ->
         for part in parts:
             if part in shares:
                 bar = "█" * round(shares[part] / 1000 * _BAR_CHARACTERS)
-                label = "" if part == group else _label(part, world_size)
+                label = "" if name == part else _label(part, world_size)
                 table.add_row(name, label, f"{shares[part] / 1000 * wall_s:,.1f} s", f"{shares[part] / 10:.1f}%", bar)
                 name = ""
     return table

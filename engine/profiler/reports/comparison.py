@@ -11,7 +11,7 @@ import numpy as np
 from loaders.api import FeedrateError
 
 from ...nesting import flat
-from ..record import STAGES, Profile, Rate
+from ..record import ROWS, Profile, Rate
 from ..record_json import read_profile
 from .number_text import NOT_SEEN, plain, rate_text, share_text, time_text
 from .report_rows import seen
@@ -168,7 +168,7 @@ def _stage_rows(a: Profile, b: Profile) -> tuple[StageRow, ...]:
         loop_us = 1e6 / profile.ceilings.loop.median
         known = {stage.name: stage for stage in seen(profile.told.stages)}
         sides.append((loop_us, known))
-    names = [name for name in STAGES if any(name in known for _, known in sides)]
+    names = [name for name in ROWS if any(name in known for _, known in sides)]
     rows = []
     for name in names:
         found = [known.get(name) for _, known in sides]

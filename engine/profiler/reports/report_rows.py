@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ..record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord, Rate, StageRecord, Subject, Verdict, WhatIf
+from ..record import (
+    COMPUTE_STAGES,
+    LOADER_STAGES,
+    UNSEEN,
+    Profile,
+    RankRecord,
+    Rate,
+    StageRecord,
+    Subject,
+    Verdict,
+    WhatIf,
+)
 from ..timeline import WAITING
 from .number_text import NOT_SEEN, bytes_text, plain, rate_text, seconds_text, share_text, time_text
 
@@ -27,7 +38,7 @@ def group_of(stage: str) -> Group:
     """The side a stage belongs to, or a timeline's waiting for data; what has no such name is other."""
     if stage == "copy":
         return "copy"
-    if stage == WAITING or stage in LOADER_STAGES:
+    if stage in (WAITING, UNSEEN, *LOADER_STAGES):
         return "data"
     return "compute" if stage in COMPUTE_STAGES else "other"
 

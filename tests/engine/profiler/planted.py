@@ -13,15 +13,18 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[3]), str(Path(__file__).resolve().parents[2])]
 
+import torch
 from short_runs import short_config
 
 from engine.dist import end_process, start_ranks
 from engine.profiler import session
 from engine.profiler.session import Budget
+from loaders.epochs import EpochLoader
 from loaders.folder_records import open_split
 
 SLOW_READ_S = 0.06
 SLOW_STEP_S = 0.4
+SLOW_BATCH_S = 0.3
 BUDGET = Budget(minutes=0.1, rounds=3)
 
 
@@ -36,6 +39,19 @@ def slow_records(path, split):
 
     records.read = slowly
     return records
+
+
+class SlowLoader(EpochLoader):
+    """A loader as somebody might write it: it sleeps for its pixels, and notes nothing but how it assembles a batch."""
+
+    name = "planted:SlowLoader"
+    resize_modes = ("area",)
+
+    def _batches(self, epoch, start):
+        for number in range(start, len(self)):
+            time.sleep(SLOW_BATCH_S)
+            rows = self._rows(epoch, number)
+            yield self._batch(torch.zeros(len(rows), rows.size_px, rows.size_px, 3, dtype=torch.uint8), rows)
 
 
 def slow_forward(build_step):

@@ -90,3 +90,15 @@ def test_what_the_warning_proposes_are_options_that_there_are():
 def test_a_loader_without_stages_is_said_to_show_none():
     text = warning(DataBound(0.5, {}), Loading("mine", 2, 0.1))
     assert "loader 'mine' shows no stages" in text and "tools/profile.py" in text
+
+
+def test_where_the_stages_shown_cannot_have_taken_the_waiting_none_is_blamed():
+    watch = DataBoundWatch()
+    watch.note(FINE, {"collate": 1.0})
+    for _ in range(NUM_INTERVALS):
+        found = watch.note(WAITING, {"collate": 1.25})
+    assert found.wait_s == pytest.approx(9.0)
+    text = warning(found, Loading("mine:Mine", 2, 0.9))
+    assert "(collate) took 0.2 s while it waited 9.0 s" in text and "takes most" not in text
+    assert "--loader turbo" in text and "noting what it does" in text
+    assert "noting" not in warning(found, Loading("dali", 2, 0.9))

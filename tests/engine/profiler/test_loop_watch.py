@@ -21,7 +21,7 @@ class Watched:
 
     def __init__(self, device=CPU, clock=None, readings=({}, {}), resizes_on_device=False):
         self.step = SimpleNamespace(clock=clock or HostClock(), normalize=SimpleNamespace(device=device))
-        times = SimpleNamespace(read=iter(readings * 10).__next__)
+        times = SimpleNamespace(read=iter(readings * 10).__next__, elapsed_s=dict)
         self.feed = SimpleNamespace(
             loader=object(), stage_times=times, first_batch_s=[0.5], resizes_on_device=resizes_on_device
         )

@@ -44,6 +44,16 @@ def test_records_that_sleep_make_it_wait_for_reading(image_folder, tmp_path, mon
     assert [stage.name for stage in told.stages] == list(STAGES)
 
 
+def test_what_a_loader_of_ones_own_does_not_show_is_blamed_on_no_stage(image_folder, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(planted.__file__).parent))
+    measured = profile_of(config_of(image_folder, tmp_path, loader="planted:SlowLoader"))
+    verdict, told = measured.verdict, measured.told
+    assert (verdict.bottleneck, verdict.side) == ("inconclusive", "data"), verdict.sentence
+    assert "the only stages which this loader shows (collate) are" in verdict.sentence
+    assert verdict.advice[0].text.startswith("unseen: --loader turbo") and "docs/extending.md" in verdict.advice[0].text
+    assert told.stage("collate").critical_share < 0.1 and told.stage("unseen").critical_share > 0.5
+
+
 @pytest.mark.parametrize("stage", ["forward"])
 def test_of_two_ranks_the_slow_one_is_named_by_its_own_stage(stage, image_folder, tmp_path):
     program = str(Path(planted.__file__))

@@ -9,7 +9,7 @@ import torch
 
 from engine.profiler.family import Used
 from engine.profiler.loop_watch import WatchedTurn
-from engine.profiler.record import STAGES, ProcessRecord
+from engine.profiler.record import ROWS, STAGES, ProcessRecord
 from engine.profiler.stage_table import IN_WORKERS, Setting, rank_record, stages_in_workers
 from engine.profiler.step_clock import StageSpan
 from loaders.stage_times import StageReading
@@ -75,6 +75,24 @@ def test_waiting_for_a_loader_that_shows_nothing_is_other_and_said():
     other = rank.stage("other")
     assert other.critical_share == pytest.approx(0.4) and "shows no stages" in other.note
     assert rank.stage("forward").cpu_us is None  # the loader's processor time cannot be taken off
+
+
+def test_waiting_that_the_stages_shown_cannot_have_taken_is_no_stages():
+    """A loader that sleeps for what it does not show, and notes how it assembles a batch."""
+    hidden = replace(turn(), loader={"collate": reading(100, 0.01, 0.01)}, seen_s={"collate": 0.01})
+    rank = record(hidden, hidden)
+    unseen, collate = rank.stage("unseen"), rank.stage("collate")
+    assert (unseen.critical_share, collate.critical_share) == pytest.approx((0.29, 0.01))
+    assert unseen.wall_us is None and "(collate)" in unseen.note
+    assert [stage.name for stage in rank.stages] == list(ROWS)
+    assert sum(stage.critical_share or 0 for stage in rank.stages) == pytest.approx(1)
+    assert rank.stage("forward").cpu_us is None  # the loader's processor time cannot be taken off
+    assert rank.seen_us == pytest.approx(100)
+    # such as a worker that was ahead, and read only half of the images while the clock ran
+    ahead = {"read": reading(50, 0.2, 0.1), "collate": reading(100, 0.01, 0.01)}
+    assert record(replace(turn(), loader=ahead, seen_s={"read": 0.1, "collate": 0.01})).seen_us == pytest.approx(2100)
+    # two workers at 1.11 s each of 2 make all that is waited for: nothing is unseen, whatever else they do
+    assert record(replace(turn(), seen_s={"read": 0.1, "decode": 0.45, "collate": 0.01})).stage("unseen") is None
 
 
 def test_quantiles_of_what_happens_once_for_several_batches_are_of_an_image_of_all_of_them():

@@ -42,6 +42,13 @@ def test_where_the_loader_shows_no_stages_waiting_stands_undivided():
     assert sum(share for share in shares.values() if share is not None) == pytest.approx(1)
 
 
+def test_waiting_that_the_stages_shown_cannot_have_taken_stands_undivided_beside_them():
+    shares = spent(loader_s={"collate": 0.2}).shares()
+    assert (shares["collate"], shares["data-wait"]) == pytest.approx((0.01, 0.19))
+    assert sum(share for share in shares.values() if share is not None) == pytest.approx(1)
+    assert spent(loader_s={"collate": 3.0}).shares()["data-wait"] is None  # starting, and handing over
+
+
 def test_waiting_while_a_gpu_computes_costs_nothing():
     # of 16 s it computed 15: at most 1 can have been lost, however long the host waited
     shares = spent(wait_s=12.0, step_s={"forward": 15.0}).shares()

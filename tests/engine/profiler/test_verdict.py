@@ -63,6 +63,22 @@ def test_a_stage_that_is_slow_beyond_the_slack_is_named(name):
     assert "\n" not in verdict.sentence
 
 
+@pytest.mark.parametrize(("seen_share", "named"), [(0.9, "collate"), (0.4, "collate"), (0.3, "inconclusive")])
+def test_the_heaviest_of_what_a_loader_shows_is_named_only_where_that_is_most_of_what_it_does(seen_share, named):
+    (collate,) = [row for row in stages(collate=1000.0) if row.name == "collate"]
+    rows = [collate, *(row for row in stages() if row.name in COMPUTED)]
+    alone = seen_share * 1e6 / 1000
+    measured = profile(ceilings(computing(rows), alone, alone), replace(rank(stages=rows), seen_us=1000.0))
+    verdict = judge(measured)
+    assert (verdict.bottleneck, verdict.side) == (named, "data")
+    assert ("shows (collate) are 30% of its time" in verdict.sentence) == (named == "inconclusive")
+    # and where the step limits, the loader's next one is not known either
+    slow = [replace(row, wall_us=9000.0, rounds_us=()) if row.name == "forward" else row for row in rows]
+    other = judge(replace(measured, ceilings=ceilings(computing(slow), alone, computing(slow)), ranks=(
+        replace(measured.told, stages=tuple(slow)),)))  # fmt: skip
+    assert other.bottleneck == "forward" and other.runner_up == ("collate" if named == "collate" else "")
+
+
 @pytest.mark.parametrize("name", sorted({**IN_WORKERS, **IN_LOOP}))
 def test_a_delay_that_hides_behind_the_step_changes_nothing(name):
     usual = stages(forward=300.0)  # the step takes 377 µs, the loader 95

@@ -53,6 +53,12 @@ def test_what_cannot_be_seen_is_said_and_no_0():
     assert "stages of the step: n/a" in text
 
 
+def test_waiting_that_no_stage_shown_explains_has_a_row_of_its_own():
+    few = spent({"collate": 0.3})
+    assert "  data-wait 14.2% = collate 1.4%, unseen 12.8%\n" in shown(few) and "unseen: waiting that" in shown(few)
+    assert re.search(r"^data-wait +collate +0\.3 s .*\n +unseen +2\.7 s", shown(few, is_terminal=True), re.MULTILINE)
+
+
 def test_the_table_of_a_terminal_has_a_row_a_part_and_fits_a_screen():
     text = shown(spent({"read": 1.0, "decode": 2.0}), is_terminal=True)
     assert re.search(r"data-wait +read +1\.0 s +4\.8%", text) and re.search(r"forward +3\.0 s +14\.3% +████", text)
