@@ -17,6 +17,8 @@ from .channels import channels_of, told_of
 from .config import Config, DataConfig
 from .data_path import data_path_to_open, existing_path, told_of_path
 from .dist import Ranks
+from .profiler.record import StoredAs
+from .profiler.remedies import stored_form
 from .sampling import evaluation_sampling, told_of_weights, training_order, training_sampling
 
 Say = Callable[[str], None]
@@ -30,13 +32,16 @@ _SYNTHETIC_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Data:
-    """Both loaders, and what the model must know of the set. `stage_times` are what the training loader notes."""
+    """Both loaders, and what the model must know of the set. `stage_times` are what the training loader notes,
+    `stored_form` how its samples are stored (`profiler.remedies.stored_form`).
+    """
 
     train: Loader
     evaluation: Loader
     classes: tuple[str, ...]
     channels: ChannelStatistics
     stage_times: StageTimes | None = None
+    stored_form: tuple[StoredAs | None, bool | None] = (None, None)
 
     @property
     def num_classes(self) -> int:
@@ -82,7 +87,8 @@ def open_data(
         raise
     for line in told_of(channels, train_records):
         say(line)
-    return Data(train, evaluation, train_records.classes, channels, stage_times)
+    form = stored_form(train_records, data_path_to_open(config.data))
+    return Data(train, evaluation, train_records.classes, channels, stage_times, form)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from .dist import Ranks
 from .evaluate import Evaluation, answer_of, evaluate
 from .optimisation.average import Averages
 from .optimisation.plateau import RateWatch
+from .profiler import remedies
 from .profiler.data_bound import DataBoundWatch, Loading, warning
 from .profiler.meter import Meter, Reading
 from .profiler.resources import ResourceMeter
@@ -202,8 +203,15 @@ def _warn_if_data_bound(run: Run, recent: Reading, resources: ResourceMeter) -> 
     found = run.data_bound.note(recent, run.time.loader_s())
     if found is not None:
         num_workers = run.config.data.workers or run.ranks.cpus
-        loading = Loading(run.data.train.name, num_workers, resources.read().cpu_share)
+        loading = Loading(_abilities(run), num_workers, resources.read().cpu_share)
         run.display.say(warning(found, loading))
+
+
+def _abilities(run: Run) -> remedies.Run:
+    """What decides which remedies this run could take."""
+    loader, (stored_as, is_raw) = run.data.train, run.data.stored_form
+    modes = getattr(loader, "resize_modes", None)
+    return remedies.Run(loader.name, asdict(run.config), stored_as, is_raw, modes)
 
 
 def _log_step(run: Run, loss: torch.Tensor, step: int, recent: Reading) -> dict[str, Any]:

@@ -1,11 +1,17 @@
 """What would help, and how much at most: the loop's rate once a stage takes no time, which is then the next ceiling."""
 
 from .record import COMPUTE_STAGES, LOADER_STAGES, UNSEEN, Advice, Profile
-from .remedies import remedies
+from .remedies import Run, remedies
 from .resampling import SURE, chance_clearly_above
 from .stage_costs import computing_without, loading_without
 
 _OF_THE_REST = ["keeping averages of the weights less often (--average.ema-every-updates), where there are any"]
+
+
+def run_of(profile: Profile) -> Run:
+    """What decides which remedies the profiled run could take."""
+    subject = profile.subject
+    return Run(subject.loader, profile.config, subject.stored_as, subject.is_raw, subject.resize_modes)
 
 
 def fed_limit(profile: Profile) -> float:
@@ -43,7 +49,7 @@ def advise(profile: Profile, stages: list[str], shared: bool, loop: float) -> tu
         limit = (rate_without_on_shared if shared else rate_without)(profile, stage)
         gain = limit / loop
         # nothing is logged or saved while a profile is taken: that is not what is left of its loop
-        known = _OF_THE_REST if stage == "other" else remedies(stage, profile.subject.loader, profile.config)
+        known = _OF_THE_REST if stage == "other" else remedies(stage, run_of(profile))
         text = f"{stage}: {', or '.join(known) or 'nothing that is known'}"
         # of what is not seen nobody knows how long it takes
         advice.append(Advice(text, gain if 1 < gain < float("inf") and stage != UNSEEN else None))

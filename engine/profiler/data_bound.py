@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .meter import Reading
 from .record import UNSEEN
-from .remedies import remedies
+from .remedies import Run, remedies
 from .unseen_work import unseen
 
 SHARE = 0.2  # of an interval's time: without waiting, the run would be 1.25 times as fast
@@ -75,11 +75,17 @@ class DataBoundWatch:
 
 @dataclass(frozen=True)
 class Loading:
-    """How a run loads: with which loader and how many workers, and what share of the processors all of it uses."""
+    """How a run loads: with which loader and how many workers, and what share of the processors all of it uses.
+    `run` decides what to propose.
+    """
 
-    loader: str
+    run: Run
     num_workers: int
     cpu_share: float
+
+    @property
+    def loader(self) -> str:
+        return self.run.loader
 
 
 def warning(found: DataBound, loading: Loading) -> str:
@@ -90,7 +96,7 @@ def warning(found: DataBound, loading: Loading) -> str:
             f"{bound}; loader '{loading.loader}' shows no stages, so which of them it is cannot be told here:"
             " tools/profile.py measures what would help"
         )
-    worth_trying = remedies(UNSEEN if found.is_mostly_unseen else found.stage, loading.loader)
+    worth_trying = remedies(UNSEEN if found.is_mostly_unseen else found.stage, loading.run)
     idle = 1 - loading.cpu_share
     if idle >= _IDLE and found.stage != "copy":
         workers = f"more --data.workers than {loading.num_workers}, since {idle:.0%} of the processors are idle"

@@ -13,16 +13,33 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from loaders.api import Batch
+from loaders.api import Batch, FeedrateError
 
 from ..dist import Ranks
 from .record import Rate
 
 _FIRST_COUNT = 2  # batches of the turn that finds out how long they take
 _MOST_BATCHES = 100_000
+_MOST_MINUTES, _MOST_ROUNDS = 7 * 24 * 60, 10_000
 _GROWTH = 10  # a turn takes at most so many times the batches of the one before, whatever that lets expect
 
 Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to measure: all rounds of everything in about `minutes`."""
+
+    minutes: float = 2.0
+    rounds: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.minutes <= _MOST_MINUTES:
+            raise FeedrateError(
+                f"--minutes is {self.minutes:g}: it must be above 0, and {_MOST_MINUTES:,} at most, a week"
+            )
+        if not 1 <= self.rounds <= _MOST_ROUNDS:
+            raise FeedrateError(f"--rounds is {self.rounds}: it must be 1 or more, and {_MOST_ROUNDS:,} at most")
 
 
 class Watch:

@@ -20,6 +20,8 @@ UNSEEN = "unseen"  # no stage, but has a row behind the loader's: what it does t
 ROWS = (*LOADER_STAGES, UNSEEN, *COMPUTE_STAGES, "other")
 INCONCLUSIVE = "inconclusive"
 
+# see `Subject`; an archive in memory; records of somebody's own
+StoredAs = Literal["packed", "folder", "memory", "own"]
 Where = Literal["worker", "loop", "device"]
 Side = Literal["data", "copy", "compute", "shared processors"]
 
@@ -29,6 +31,8 @@ class Subject:
     """What was profiled. `path` is the data's, `batch_size` global, `workers` those of one rank.
 
     num_samples   that take part in an epoch: a chosen part of the split
+    stored_as     the form of the set: a folder is one of images;  is_raw  whether all samples are stored raw
+    resize_modes  that the loader knows
     stored_bytes  of all of these;  memory_bytes  what this machine had free for them, page cache included
     """
 
@@ -46,6 +50,9 @@ class Subject:
     world_size: int
     stored_bytes: int | None = None
     memory_bytes: int | None = None
+    stored_as: StoredAs | None = None
+    is_raw: bool | None = None
+    resize_modes: tuple[str, ...] | None = None
 
     @property
     def fits_in_memory(self) -> bool:

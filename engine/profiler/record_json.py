@@ -11,13 +11,14 @@ from typing import Any
 from loaders.api import FeedrateError
 from loaders.atomic import atomic_file
 
-from .record import SCHEMA_VERSION, Profile, QueueRecord, RankRecord
+from .record import SCHEMA_VERSION, Profile, QueueRecord, RankRecord, Subject
 
 # fields that files of this version may have from before, and nobody reads any more; and those they may still lack
 _FORMER: dict[Any, frozenset[str]] = {Profile: frozenset({"overhead"})}
 _LATER: dict[Any, frozenset[str]] = {
     QueueRecord: frozenset({"put_block_share"}),
     RankRecord: frozenset({"seen_us"}),
+    Subject: frozenset({"stored_as", "is_raw", "resize_modes"}),
 }
 
 

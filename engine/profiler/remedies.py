@@ -1,7 +1,13 @@
 """What to try where a stage holds a run back, in the words of the command line."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from loaders.named import is_named
+from loaders.records import Records
+
+from .record import StoredAs
 
 _TURBO = "--loader turbo"
 _SMALLER = "packing smaller images (tools/convert.py --preset 256)"
@@ -9,6 +15,12 @@ _LOWER_PRECISION = "mixed precision (--execution.precision bf16)"
 _COMPILE = "--execution.compile"
 _FEWER_UPDATES = "fewer updates (--optim.accumulate)"
 _IN_MEMORY = "keeping the packed set in memory (--data.page-cache memory)"
+_PACKED = "packing the set (python tools/convert.py …), which is then read in long runs"
+_PACKED_WITH_SEEK_POINTS = (
+    "packing the set (python tools/convert.py …), which notes seek points: turbo then decodes little more than what a"
+    " crop needs"
+)
+_RAW = "packing raw ones, which need no decoding (--write-mode raw)"
 _BLOCKS = "reading it in long runs (--data.order block)"
 _AREA, _ON_DEVICE = "--data.resize area", "--data.resize device"
 _FEWER_AUGMENTATIONS = "fewer augmentations on the device (such as --augment.policy none)"
@@ -18,8 +30,8 @@ _NOTED = "noting what it does in the loader's stages (docs/extending.md)"
 _SGD = "a cheaper optimizer (--optim.name sgd)"
 
 _REMEDIES = {
-    "read": (_IN_MEMORY, _BLOCKS, "a faster disk"),
-    "decode": (_TURBO, _SMALLER, "packing raw ones, which need no decoding (--write-mode raw)"),
+    "read": (_PACKED, _IN_MEMORY, _BLOCKS, "a faster disk"),
+    "decode": (_PACKED_WITH_SEEK_POINTS, _TURBO, _SMALLER, _RAW),
     "augment": (_TURBO, _SMALLER, _AREA, _ON_DEVICE),
     "collate": (_TURBO,),
     "hand-off": (_TURBO, "more --data.batches-ahead"),
@@ -56,16 +68,61 @@ _HAD: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
 }
 
 
-def remedies(stage: str, loader: str, config: Mapping[str, Any] | None = None) -> list[str]:
-    """For one of the record's stages, the most promising first; none that the run has already: `loader`, and what its
-    `config` says, as plain data by section and name, where that is known."""
+@dataclass(frozen=True)
+class Run:
+    """What decides which of them a run could take; what is None is not known, and refuses nothing.
+
+    config  its settings, as plain data by section and name;  resize_modes  of its loader
+    stored_as, is_raw  see `Subject`
+    """
+
+    loader: str
+    config: Mapping[str, Any] | None = None
+    stored_as: StoredAs | None = None
+    is_raw: bool | None = None
+    resize_modes: tuple[str, ...] | None = None
+
+
+def stored_form(records: Records, path: str) -> tuple[StoredAs, bool]:
+    """Of what is stored at `path`: in which form, and whether all samples are raw."""
+    is_raw = bool(records.is_raw.all())
+    if is_named(path):
+        return "own", is_raw
+    if getattr(records, "sizes", None) is not None:
+        return "packed", is_raw
+    return ("memory" if is_raw else "folder"), is_raw
+
+
+def remedies(stage: str, run: Run) -> list[str]:
+    """For one of the record's stages, or what is unseen of the loader, the most promising first; none that the run has
+    already, or would refuse."""
     return [
         remedy
         for remedy in _REMEDIES[stage]
-        if not remedy.startswith(f"--loader {loader}")
-        and not _is_had(remedy, config or {})
-        and (remedy != _NOTED or ":" in loader)  # only somebody's own
+        if not remedy.startswith(f"--loader {run.loader}")
+        and not _is_had(remedy, run.config or {})
+        and _is_possible(remedy, run)
     ]
+
+
+def _is_possible(remedy: str, run: Run) -> bool:
+    if remedy in (_PACKED, _PACKED_WITH_SEEK_POINTS):
+        return run.stored_as == "folder"
+    if remedy in (_SMALLER, _RAW):  # what is somebody's own no converter reads
+        return run.stored_as != "own" and not (remedy == _RAW and run.is_raw)
+    if remedy in (_IN_MEMORY, _BLOCKS):
+        return run.stored_as in (None, "packed") and not (remedy == _BLOCKS and _repeats(run.config or {}))
+    if remedy in (_AREA, _ON_DEVICE):
+        mode = remedy.split()[-1]
+        knows = run.resize_modes is None or mode in run.resize_modes
+        return knows and not (remedy == _ON_DEVICE and run.is_raw is False)
+    return remedy != _NOTED or is_named(run.loader)
+
+
+def _repeats(config: Mapping[str, Any]) -> bool:
+    """Whether samples may stand in an epoch again, which the order by blocks does not know."""
+    data = config.get("data", {})
+    return bool(data.get("sampling", "uniform") != "uniform" or data.get("repeats", 1) > 1)
 
 
 def _is_had(remedy: str, config: Mapping[str, Any]) -> bool:

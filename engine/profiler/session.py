@@ -3,13 +3,13 @@
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from loaders.api import Batch, FeedrateError, Loader
+from loaders.api import Batch, Loader
 from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.memory_limit import available_memory_bytes
 from loaders.records import Records, open_records
@@ -25,31 +25,16 @@ from ..step import TrainStep
 from .family import Family
 from .feeds import RealFeed, Source, fed_from_the_host, on_the_device
 from .loop_watch import LoopWatch
+from .measure import Budget as Budget
 from .measure import Counted, Experiment, Tell, measure
 from .record import SCHEMA_VERSION, Ceilings, Profile, RankRecord, Rate, Subject, Verdict
+from .remedies import stored_form
 from .stage_table import Setting, rank_record, stages_in_workers
 from .stored_batches import StoredBatches
 from .verdict import judge
 
-_MOST_MINUTES, _MOST_ROUNDS = 7 * 24 * 60, 10_000
 _FEW_BURSTS = 3  # that a turn must have at least, to be taken without a remark
 _UNJUDGED = Verdict("inconclusive", None, None, None, 0.0, "", None, "")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to measure: all rounds of everything in about `minutes`."""
-
-    minutes: float = 2.0
-    rounds: int = 5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.minutes <= _MOST_MINUTES:
-            raise FeedrateError(
-                f"--minutes is {self.minutes:g}: it must be above 0, and {_MOST_MINUTES:,} at most, a week"
-            )
-        if not 1 <= self.rounds <= _MOST_ROUNDS:
-            raise FeedrateError(f"--rounds is {self.rounds}: it must be 1 or more, and {_MOST_ROUNDS:,} at most")
 
 
 def profile(config: Config, ranks: Ranks, budget: Budget, environment: dict[str, Any], tell: Tell) -> Profile:
@@ -228,6 +213,8 @@ class Bench:
             self._ranks.world_size,
             self._stored.set_bytes if self.feed.has_workers else None,
             available_memory_bytes(),
+            *stored_form(self._source.records, data_path_to_open(config.data)),
+            tuple(modes) if (modes := getattr(self.feed.loader, "resize_modes", None)) is not None else None,
         )
 
 

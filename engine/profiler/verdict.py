@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .advice import advise, rate_without
+from .advice import advise, rate_without, run_of
 from .explanation import BUSY, explained, own_use
 from .record import INCONCLUSIVE, LOADER_STAGES, UNSEEN, Advice, Profile, Rate, Side, Verdict
 from .remedies import remedies
@@ -210,9 +210,7 @@ def _of_storage(profile: Profile, confidence: float) -> Verdict:
         f" loop reaches {rate_text(cold)} img/s; from memory it is {rate_text(warm)}."
     )
     # memory does not hold it, and the sweep of workers was measured where nothing is read
-    worth_trying = [
-        remedy for remedy in remedies("read", subject.loader, profile.config) if "--data.page-cache" not in remedy
-    ]
+    worth_trying = [remedy for remedy in remedies("read", run_of(profile)) if "--data.page-cache" not in remedy]
     advice = (Advice(f"read: {', or '.join([*worth_trying, 'more memory'])}", warm / cold),)
     first = min(_sides(profile), key=lambda side: side.rate.median)
     runner_up = _stage_of(profile, first.name)

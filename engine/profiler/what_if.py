@@ -239,7 +239,8 @@ def plain_changes(profile: Profile) -> tuple[list[Change], list[str]]:
         if not subject.fits_in_memory:
             missing = bytes_text(subject.stored_bytes - (subject.memory_bytes or 0))
             text = f"all of the set in memory ({missing} more than are free)"
-            changes.append(Change(text, {"data.page_cache": "memory"}, in_memory=1.0, adds_memory=True))
+            settings = {"data.page_cache": "memory"} if subject.stored_as in (None, "packed") else {}
+            changes.append(Change(text, settings, in_memory=1.0, adds_memory=True))
     if subject.device == "cpu":
         refused.append("GPU decode: there is no GPU here")
     return changes, refused
