@@ -20,7 +20,6 @@ UNSEEN = "unseen"  # no stage, but has a row behind the loader's: what it does t
 ROWS = (*LOADER_STAGES, UNSEEN, *COMPUTE_STAGES, "other")
 INCONCLUSIVE = "inconclusive"
 
-# see `Subject`; an archive in memory; records of somebody's own
 StoredAs = Literal["packed", "folder", "memory", "own"]
 Where = Literal["worker", "loop", "device"]
 Side = Literal["data", "copy", "compute", "shared processors"]
@@ -31,8 +30,7 @@ class Subject:
     """What was profiled. `path` is the data's, `batch_size` global, `workers` those of one rank.
 
     num_samples   that take part in an epoch: a chosen part of the split
-    stored_as     the form of the set: a folder is one of images;  is_raw  whether all samples are stored raw
-    resize_modes  that the loader knows
+    stored_as     a folder of images, an archive in memory …;  is_raw  all samples;  resize_modes  that the loader knows
     stored_bytes  of all of these;  memory_bytes  what this machine had free for them, page cache included
     """
 
@@ -279,7 +277,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Profile:
-    """Everything that a report shows. `stages`, `queue` and `resources` are in `ranks`, one for each."""
+    """Everything that a report shows. `stages`, `queue` and `resources` are in `ranks`, one for each.
+
+    others_cpus  processors that other programs took from this one, on the machine where that is most; None: not seen
+    """
 
     schema_version: int
     subject: Subject
@@ -290,6 +291,7 @@ class Profile:
     timeline: tuple[Span, ...]
     config: dict[str, Any]
     environment: dict[str, Any]
+    others_cpus: float | None = None
 
     @property
     def told(self) -> RankRecord:

@@ -18,6 +18,7 @@ _FORMER: dict[Any, frozenset[str]] = {Profile: frozenset({"overhead"})}
 _LATER: dict[Any, frozenset[str]] = {
     QueueRecord: frozenset({"put_block_share"}),
     RankRecord: frozenset({"seen_us"}),
+    Profile: frozenset({"others_cpus"}),
     Subject: frozenset({"stored_as", "is_raw", "resize_modes"}),
 }
 

@@ -22,6 +22,7 @@ from ..data_path import data_path_to_open, existing_path, told_of_path
 from ..dist import Ranks
 from ..optimisation.average import Averages
 from ..step import TrainStep
+from .bystander import Bystander
 from .family import Family
 from .feeds import RealFeed, Source, fed_from_the_host, on_the_device
 from .loop_watch import LoopWatch
@@ -40,7 +41,9 @@ _UNJUDGED = Verdict("inconclusive", None, None, None, 0.0, "", None, "")
 def profile(config: Config, ranks: Ranks, budget: Budget, environment: dict[str, Any], tell: Tell) -> Profile:
     """Measure and judge `config`, the same answer on every rank; no evaluation, nothing saved."""
     with opened(config, ranks, tell) as bench:
-        return bench.judged(measure(bench.experiments(), ranks, 60 * budget.minutes, budget.rounds, tell), environment)
+        bystander = Bystander(ranks)
+        rates = measure(bench.experiments(), ranks, 60 * budget.minutes, budget.rounds, tell)
+        return bench.judged(rates, environment, bystander.taken_cpus())
 
 
 class Bench:
@@ -103,7 +106,7 @@ class Bench:
         for counted in self._loading.values():
             counted.turns.clear()
 
-    def judged(self, rates: dict[str, Rate], environment: dict[str, Any]) -> Profile:
+    def judged(self, rates: dict[str, Rate], environment: dict[str, Any], others_cpus: float | None = None) -> Profile:
         """The profile that rates of the experiments and what was watched meanwhile make, the same on every rank.
 
         Needed are those of the step, the loop and the loader with the configured workers, and on several ranks of
@@ -135,6 +138,7 @@ class Bench:
             timeline=spans,
             config=asdict(self._config),
             environment=environment,
+            others_cpus=others_cpus,
         )
         return replace(measured, verdict=judge(measured))
 

@@ -17,7 +17,7 @@ from .stage_costs import (
     heaviest_on_processors,
 )
 from .unseen_work import why_unnamed
-from .verdict_words import bound, first_epoch, named, share_of_loop, told
+from .verdict_words import bound, first_epoch, named, share_of_loop, told, unsure_beside_others
 
 _LOSS = 0.15  # a share the loop may fall below what is expected of it before something else holds it up
 
@@ -35,6 +35,11 @@ def judge(profile: Profile) -> Verdict:
 
     Where the set does not fit into memory the cold loop counts, which is what training then does; else the warm one.
     """
+    return unsure_beside_others(_undisturbed(profile), profile)
+
+
+def _undisturbed(profile: Profile) -> Verdict:
+    """As if nobody else had used the processors."""
     slow = find_slow_rank(profile)
     if slow is not None:
         return _of_slow_rank(profile, slow) if slow.confidence >= SURE else _of_doubtful_rank(profile, slow)

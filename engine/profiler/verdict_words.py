@@ -1,6 +1,8 @@
 """What the sentences of different verdicts have in common."""
 
-from .record import Profile, Rate, Side
+from dataclasses import replace
+
+from .record import Profile, Rate, Side, Verdict
 from .reports.number_text import rate_text
 from .resampling import SURE, chance_clearly_above
 
@@ -32,6 +34,28 @@ def share_of_loop(profile: Profile, name: str) -> str:
     shares = {stage.name: stage.critical_share for stage in profile.told.stages if stage.critical_share is not None}
     is_most = name in shares and shares[name] == max(shares.values())
     return f", {name} is {shares[name]:.0%} of its time" if is_most else ""
+
+
+_MENTIONED, _UNSURE = 0.05, 0.25  # shares of the processors
+
+
+def used_by_others(profile: Profile) -> str:
+    """What other programs used meanwhile; "" where that is next to nothing, or nobody looked."""
+    others, cpus = profile.others_cpus, profile.told.resources.cpus_available
+    if others is None or others < _MENTIONED * cpus:
+        return ""
+    return f"other programs used {others:.1f} of {cpus} processors meanwhile"
+
+
+def unsure_beside_others(verdict: Verdict, profile: Profile) -> Verdict:
+    """`verdict`, with less confidence and a word of it where others used much of the processors."""
+    share = (profile.others_cpus or 0.0) / profile.told.resources.cpus_available
+    if share < _UNSURE:
+        return verdict
+    sentence = (
+        f"{verdict.sentence} Uncertain: {used_by_others(profile)}; measure again with nothing else on this machine."
+    )
+    return replace(verdict, confidence=verdict.confidence * max(0.0, 1 - share), sentence=sentence)
 
 
 def first_epoch(profile: Profile) -> str:

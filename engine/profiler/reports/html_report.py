@@ -85,7 +85,7 @@ def _ceilings(profile: Profile) -> str:
         "Images a second: what each part reaches without the others, and the loop with all of them. The line at a bar's"
         " end is the median's 95% interval, a tick above it one round."
     )
-    notes = "".join(f'<p class="soft">{safe(note)}</p>' for note in profile.ceilings.notes)
+    notes = "".join(f'<p class="soft">{safe(note)}</p>' for note in rows.notes(profile))
     return _section("Ceilings", text, _plot(ceilings_plot, profile, "ceilings") + notes)
 
 

@@ -16,6 +16,7 @@ from ..record import (
     WhatIf,
 )
 from ..timeline import WAITING
+from ..verdict_words import used_by_others
 from .number_text import NOT_SEEN, bytes_text, plain, rate_text, seconds_text, share_text, time_text
 
 Group = Literal["data", "copy", "compute", "other", "loop"]
@@ -74,6 +75,13 @@ def ceiling_rows(profile: Profile) -> list[CeilingRow]:
     if subject.world_size > 1 or ceilings.no_sync is not None:
         rows.append(CeilingRow("loop without exchange", ceilings.no_sync, "loop", "not measured"))
     return rows
+
+
+def notes(profile: Profile) -> list[str]:
+    """What whoever reads the rates must know."""
+    others = used_by_others(profile)
+    is_told = not others or others in profile.verdict.sentence
+    return [*([] if is_told else [others]), *profile.ceilings.notes]
 
 
 def verdict_facts(verdict: Verdict) -> list[Fact]:

@@ -64,7 +64,7 @@ def _above(profile: Profile, width: int, smallest: float, most_of_a_note: int) -
         Text(rows.subject_text(profile.subject), style="dim"),
         _ceilings(profile, width),
         *_reasons(NOT_SEEN, rows.unseen_ceilings(profile)),
-        *_notes(profile.ceilings.notes, most_of_a_note),
+        *_notes(rows.notes(profile), most_of_a_note),
         *_stages(profile, width, smallest),
         *_reasons(NOT_SEEN, _why_not_seen(profile, width)),
         _facts("Queue", rows.queue_facts(profile.told), profile.told.queue.note),

@@ -9,11 +9,11 @@ from loaders.stage_writer import LOADER_STAGES, Delay
 
 from ...config import Config
 from ...dist import Ranks
+from ..bystander import Bystander
 from ..measure import Tell, measure
 from ..planted_delays import CLOCKED_STAGES, delayed_clock
 from ..record import Profile, StageRecord
 from ..session import Bench, opened
-from .bystander import Bystander
 from .cells import IN_SLOW_RANK, MOST_FOR_OTHERS, NOTHING, SLOW_RANK, Baseline, Cell, Outcome, delay_of
 from .slack import Costs, costs_of, hands, longer, loop_us, slack_us, slow_rank_slack_us
 
@@ -153,7 +153,7 @@ class _Planter:
         seconds = (rounds + 0.5) * len(experiments) * turn_s
         rates = measure(experiments, self._ranks, seconds, rounds, lambda text: None)
         self._plant({})
-        return bench.judged(rates, {}), bystander.others_cpus()
+        return bench.judged(rates, {}), bystander.others_cpus() or 0.0
 
     def _plant(self, delays: Mapping[str, Delay]) -> None:
         for stage in LOADER_STAGES:

@@ -9,6 +9,7 @@ from made_profiles import SUBJECT, ceilings, profile, rank, rate, stage
 from engine.augment.augment_config import AugmentConfig
 from engine.config import Config, DataConfig, ExecutionConfig, ModelConfig, OptimConfig
 from engine.profiler.record import COMPUTE_STAGES, STAGES, Rate
+from engine.profiler.reports.report_rows import notes
 from engine.profiler.resampling import chance_above
 from engine.profiler.verdict import judge
 
@@ -461,6 +462,21 @@ def test_of_a_set_larger_than_memory_reading_by_blocks_is_not_advised_where_it_i
     assert "--data.order block" in judge(measured).advice[0].text
     by_blocks = replace(measured, config=asdict(Config(data=DataConfig(order="block"))))
     assert "--data.order block" not in judge(by_blocks).advice[0].text
+
+
+@pytest.mark.parametrize(("others", "says"), [(None, ""), (0.05, ""), (0.4, "note"), (1.3, "uncertain")])
+def test_what_other_programs_used_is_said_and_much_of_it_lowers_the_confidence(others, says):
+    measured = on_gpu(stages(decode=900.0))
+    alone = judge(measured)
+    beside = replace(measured, others_cpus=others)
+    beside = replace(beside, verdict=judge(beside))
+    verdict = beside.verdict
+    assert verdict.bottleneck == alone.bottleneck == "decode"
+    told = f"other programs used {others} of 2 processors meanwhile"
+    assert (told in notes(beside)) == (says == "note")
+    assert (f"Uncertain: {told}" in verdict.sentence) == (says == "uncertain")
+    left = 0.35 if says == "uncertain" else 1
+    assert verdict.confidence == pytest.approx(alone.confidence * left)
 
 
 def test_more_workers_are_not_advised_where_they_bring_nothing():

@@ -2,11 +2,14 @@
 
 import contextlib
 import os
+import platform
 import time
 
 import psutil
 
-from ...dist import Ranks
+from loaders.cpus import available_cpus
+
+from ..dist import Ranks
 
 _IDLE = ("idle", "iowait")
 
@@ -20,18 +23,26 @@ class Bystander:
         self._busy_s = _busy_s()
         self._started = time.perf_counter()
 
-    def others_cpus(self) -> float:
-        """Processors that others used since, on average: the same answer on all ranks, who must all ask.
+    def others_cpus(self) -> float | None:
+        """Processors that others used since, on average, of the machine where that is most: the same answer on all
+        ranks, who must all ask.
 
-        What a hypervisor took counts too. Where this machine's counters cannot be read it is 0.
+        What a hypervisor took counts too. None where the counters of no machine can be read.
         """
         seconds = max(1e-9, time.perf_counter() - self._started)
         busy_s = _busy_s()
-        own_s = sum(self._ranks.gather(_own_s() - self._own_s))
-        if busy_s is None or self._busy_s is None:
-            return 0.0
-        (most,) = self._ranks.largest([(busy_s - self._busy_s - own_s) / seconds])
-        return max(0.0, most)
+        host = platform.node()
+        own_s = sum(own_s for node, own_s in self._ranks.gather((host, _own_s() - self._own_s)) if node == host)
+        is_seen = busy_s is not None and self._busy_s is not None
+        others = ((busy_s or 0.0) - (self._busy_s or 0.0) - own_s) / seconds if is_seen else None
+        known = [used for used in self._ranks.gather(others) if used is not None]
+        return max(0.0, *known) if known else None
+
+    def taken_cpus(self) -> float | None:
+        """The same, without what others may have used beside all that affinity and cgroup grant this program."""
+        others = self.others_cpus()
+        beside = max(0, len(os.sched_getaffinity(0)) - available_cpus()) if others is not None else 0
+        return None if others is None else max(0.0, others - beside)
 
 
 def _own_s() -> float:
