@@ -27,7 +27,7 @@ Side = Literal["data", "copy", "compute", "shared processors"]
 
 @dataclass(frozen=True)
 class Subject:
-    """What was profiled. `path` is the data's, `batch_size` global, `workers` those of one rank.
+    """What was profiled. `path` is the data's, `resize` the mode taken, `batch_size` global, `workers` a rank's.
 
     num_samples   that take part in an epoch: a chosen part of the split
     stored_as     a folder of images, an archive in memory …;  is_raw  all samples;  resize_modes  that the loader knows

@@ -202,12 +202,13 @@ class Bench:
 
     def _subject(self) -> Subject:
         config = self._config
+        modes: tuple[str, ...] | None = getattr(self.feed.loader, "resize_modes", None)
         return Subject(
             config.data.path,
             config.data.train_split,
             self._source.plan.num_chosen,
             self._source.name,
-            config.data.resize,
+            modes[0] if modes and config.data.resize == "auto" else config.data.resize,
             self._workers,
             config.data.batch_size,
             config.data.train_view().size_at(0),
@@ -218,7 +219,7 @@ class Bench:
             self._stored.set_bytes if self.feed.has_workers else None,
             available_memory_bytes(),
             *stored_form(self._source.records, data_path_to_open(config.data)),
-            tuple(modes) if (modes := getattr(self.feed.loader, "resize_modes", None)) is not None else None,
+            None if modes is None else tuple(modes),
         )
 
 

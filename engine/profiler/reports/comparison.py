@@ -217,6 +217,7 @@ def _settings(profile: Profile) -> dict[str, Any]:
     measured = {
         "loader": subject.loader,
         "data.workers": subject.workers,
+        "data.resize": subject.resize,
         "execution.device": None,  # told by `_ran_on`
         "set's images": subject.num_samples,
         "set's stored bytes": subject.stored_bytes,

@@ -128,3 +128,14 @@ def test_what_is_tried_is_measured_as_a_profile_measures_it(loader, every, image
             tried = _experiment(Trial("it", config, kind), ELSEWHERE, train_by_batch, stack)
             assert tried.every == every
             assert {batch.images.device.type for batch in tried.batches(2)} == {device}
+
+
+@pytest.mark.parametrize(
+    ("loader", "asked", "taken"),
+    [("turbo", "auto", "area"), ("torchvision", "auto", "exact"), ("turbo", "exact", "exact")],
+)
+def test_what_was_profiled_names_the_mode_of_resizing_that_was_taken(loader, asked, taken, image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path, loader=loader)
+    config = replace(config, data=replace(config.data, resize=asked))
+    with opened(config, ONE_RANK, quiet) as bench:
+        assert bench.subject.resize == taken
