@@ -66,7 +66,8 @@ def main(arguments: list[str]) -> int:
     rank = int(os.environ.get("RANK", "0"))
     default = Budget()
     own = OwnOptions(__doc__)
-    own.add_argument("--minutes", type=float, default=default.minutes, help=f"for all (default {default.minutes:g})")
+    text = "to measure for, and half of it more for full predictions; where whole batches take longer, it says so"
+    own.add_argument("--minutes", type=float, default=default.minutes, help=f"{text} (default {default.minutes:g})")
     own.add_argument("--rounds", type=int, default=default.rounds, help=f"of everything (default {default.rounds})")
     what_if.add_options(own)
     console = Console(highlight=False, soft_wrap=True, quiet=rank != 0)
@@ -82,6 +83,7 @@ def main(arguments: list[str]) -> int:
         config = _with_data(config, ranks, console)
         with console.status("profiling") as status:
             tell = _teller(console, status)
+            tell(what_if.how_long(budget, wishes))
             measured = profile(config, ranks, budget, environment(), tell)
             folder = Path(config.run.folder) / config.name / "profile"
             if rank == 0:  # what comes now takes minutes, and may fail

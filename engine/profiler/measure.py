@@ -21,6 +21,7 @@ from .record import Rate
 _FIRST_COUNT = 2  # batches of the turn that finds out how long they take
 _MOST_BATCHES = 100_000
 _MOST_MINUTES, _MOST_ROUNDS = 7 * 24 * 60, 10_000
+_LONGER = 1.25  # from so many times the wanted time on, that is said
 _GROWTH = 10  # a turn takes at most so many times the batches of the one before, whatever that lets expect
 
 Tell = Callable[[str], None]
@@ -103,7 +104,8 @@ def measure(
     """The rate of every experiment, `rounds` numbers each, in about `seconds` altogether.
 
     A first turn of each is not counted: it meets what only happens once, and tells how many batches fit into the time.
-    All take at least a batch a turn, or `every` or `least`, however long that takes.
+    All take at least a batch a turn, or `every` or `least`, however long that takes: where it is more than was wanted,
+    `tell` hears that before the rounds.
     """
     started = time.perf_counter()
     turns = {}
@@ -114,6 +116,12 @@ def measure(
         turns[experiment.name] = replace(first, s_per_batch=first.s_with_start)
     (spent,) = ranks.largest([time.perf_counter() - started])
     share_s = max(0.0, seconds - spent) / (rounds * len(experiments))
+    least_s = spent + rounds * sum(max(share_s, _least_s(each, turns[each.name])) for each in experiments)
+    if least_s > _LONGER * seconds:
+        tell(
+            f"this takes about {least_s / 60:.2g} minutes in place of {seconds / 60:.2g}: there are {rounds} rounds of"
+            f" {len(experiments)} turns, each of a whole batch at least; fewer --rounds take less"
+        )
     rates: dict[str, list[float]] = {experiment.name: [] for experiment in experiments}
     for number in range(rounds):
         for experiment in experiments:
@@ -136,6 +144,12 @@ class _Turn:
     count: int
     s_per_batch: float
     s_with_start: float
+
+
+def _least_s(experiment: Experiment, before: _Turn) -> float:
+    """What the shortest turn of it takes."""
+    count = min(experiment.warm_up, experiment.least) + max(experiment.every, experiment.least)
+    return min(experiment.most, count) * before.s_per_batch
 
 
 def _turn(experiment: Experiment, count: int, warm_up: int, ranks: Ranks, watch: Watch) -> _Turn:

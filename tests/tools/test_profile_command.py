@@ -196,8 +196,9 @@ def test_off_a_terminal_a_round_is_one_line_and_lines_of_the_report_are_not_wrap
     monkeypatch.setattr(command.what_if, "with_predictions", lambda measured, *_: measured)
     assert command.main(["--run.folder", str(tmp_path), "--name", "a", "--data.path", str(tmp_path)]) == 0
     lines = capfd.readouterr().out.splitlines()
-    assert lines[:3] == ["once, uncounted", "round 1 of 2", "round 2 of 2"]
-    assert not any(line.startswith(("once", "round")) for line in lines[3:])
+    assert lines[0] == "to measure, about 2 minutes; to predict, 1 more; opening and packing come on top"
+    assert lines[1:4] == ["once, uncounted", "round 1 of 2", "round 2 of 2"]
+    assert not any(line.startswith(("once", "round")) for line in lines[4:])
     assert len(full().verdict.sentence) > 80 and full().verdict.sentence in lines
 
 

@@ -310,3 +310,13 @@ def test_no_room_for_packing_is_said(image_folder, monkeypatch):
 
 class _Usage:
     free = 10
+
+
+def test_how_long_all_takes_is_said_beforehand():
+    def said(**wishes):
+        return what_if.how_long(Budget(0.5), what_if.Wishes(**wishes))
+
+    full = "to measure, about 0.5 minutes; to predict, 0.25 more"
+    assert said() == f"{full}; opening and packing come on top"
+    assert said(is_applied=True) == f"{full}; to try two of the predictions, 0.5 more; opening and packing come on top"
+    assert said(level="none") == "to measure, about 0.5 minutes; opening and packing come on top"

@@ -67,6 +67,16 @@ def wishes_of(chosen: argparse.Namespace, world_size: int) -> Wishes:
     return wishes
 
 
+def how_long(budget: Budget, wishes: Wishes) -> str:
+    """What is to be done and how long each takes, where whole batches do not take longer."""
+    parts = [f"to measure, about {budget.minutes:.2g} minutes"]
+    if wishes.level == "full":
+        parts.append(f"to predict, {_CALIBRATION_SHARE * budget.minutes:.2g} more")
+    if wishes.is_applied:
+        parts.append(f"to try two of the predictions, {budget.minutes:.2g} more")
+    return f"{'; '.join(parts)}; opening and packing come on top"
+
+
 def with_predictions(
     measured: Profile, config: Config, ranks: Ranks, budget: Budget, wishes: Wishes, tell: Tell
 ) -> Profile:

@@ -56,8 +56,22 @@ def clock(monkeypatch):
     return own
 
 
-def run(experiments, seconds=0.0, rounds=2):
-    return measure(experiments, ONE_RANK, seconds, rounds, lambda text: None)
+def run(experiments, seconds=0.0, rounds=2, tell=lambda text: None):
+    return measure(experiments, ONE_RANK, seconds, rounds, tell)
+
+
+def test_what_takes_longer_than_was_wanted_is_said_before_the_rounds(clock):
+    slow = Experiment("slow", "slow", Feed("slow", [], 30.0, clock), None, 1, every=2)
+    said = []
+    started = clock.now
+    run([slow], seconds=60.0, rounds=3, tell=said.append)
+    (text,) = [line for line in said if not line.startswith(("once", "round"))]
+    assert said.index(text) == 1
+    # 3 batches first, and then each round one that no clock sees and two
+    assert (clock.now - started) / 60 == 6 and text.startswith("this takes about 6 minutes in place of 1: there are 3")
+    said.clear()
+    run([slow], seconds=600.0, rounds=3, tell=said.append)
+    assert all(line.startswith(("once", "round")) for line in said)
 
 
 def test_experiments_take_turns_and_all_is_closed():
