@@ -49,6 +49,7 @@ from engine.profiler.session import Budget, profile
 from engine.reporting.run_folder import environment
 from engine.safeguards.exit_status import exit_status
 from loaders.api import FeedrateError
+from loaders.errors import did_you_mean
 from tools.profiling import what_if
 
 # what is not measuring: a word before the options, and the module whose `run` takes the words after it; imported when
@@ -75,6 +76,9 @@ def main(arguments: list[str]) -> int:
 
     def measure() -> int:
         nonlocal kept
+        if arguments and not arguments[0].startswith("-"):
+            known = f"{did_you_mean(arguments[0], COMMANDS)}known are {' and '.join(COMMANDS)}"
+            raise FeedrateError(f"'{arguments[0]}' is no command of profile.py: {known}, and without one it measures")
         chosen, read_config = own.split(arguments)
         budget = Budget(chosen.minutes, chosen.rounds)
         wishes = what_if.wishes_of(chosen, int(os.environ.get("WORLD_SIZE", "1")))

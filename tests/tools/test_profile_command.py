@@ -115,6 +115,14 @@ def test_without_imagenet_every_preset_of_it_is_profiled_on_generated_images(pre
     ("words", "message"),
     [
         (["--round", "2"], "unknown option --round: did you mean --rounds"),
+        (
+            ["sefl-test", "--quick"],
+            "'sefl-test' is no command of profile.py: did you mean self-test? known are compare and",
+        ),
+        (
+            ["runs/a"],
+            "'runs/a' is no command of profile.py: known are compare and self-test, and without one it measures",
+        ),
         (["--rounds", "0"], "--rounds is 0: it must be 1 or more"),
         (["--rounds", "9" * 400], "10,000 at most"),
         (["--minutes", "soon"], "'soon'"),
