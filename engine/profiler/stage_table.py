@@ -111,7 +111,9 @@ def _stages(setting: Setting, turns: Sequence[WatchedTurn], of_loop: float) -> l
     costs = {stage.name: 1 / stage.ceiling for stage in loaded if stage.ceiling}
     total = sum(costs.values())
     seen = [sum(turn.seen_s.values()) for turn in turns if turn.seen_s is not None]
-    lost = unseen(wait, sum(seen) / seconds * of_loop) if total and seen else 0.0
+    # an epoch's first batch takes starting, too; a turn's first epoch began before its clock
+    starting = sum(sum(turn.first_batches_s[1:]) for turn in turns) / seconds * of_loop
+    lost = unseen(wait, sum(seen) / seconds * of_loop, starting) if total and seen else 0.0
     loaded = [
         replace(stage, critical_share=(wait - lost) * costs[stage.name] / total) if stage.name in costs else stage
         for stage in loaded

@@ -72,7 +72,7 @@ class TimeSpent:
         """
         waited_s, loader_s = self.lost_by_waiting_s, sum(self.loader_s.values())
         parts = {**self.step_s, **self.around_s}
-        unseen_s = unseen(waited_s, loader_s) if loader_s > 0 else waited_s
+        unseen_s = unseen(waited_s, loader_s, self.first_batch_s) if loader_s > 0 else waited_s
         if loader_s > 0:
             parts |= {stage: (waited_s - unseen_s) * taken / loader_s for stage, taken in self.loader_s.items()}
         if unseen_s or not loader_s:

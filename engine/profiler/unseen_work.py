@@ -5,13 +5,14 @@ from .record import LOADER_STAGES, UNSEEN, Profile, StageRecord
 _EXPLAINED = 1 / 3  # stages that may have taken at least this share of the waiting are taken to be all there are
 
 
-def unseen(waited: float, seen: float) -> float:
+def unseen(waited: float, seen: float, starting: float = 0.0) -> float:
     """Of `waited`, what nobody saw; `seen` is what the loader's stages took of the time of all who work at once, in
-    the same unit.
+    the same unit, and `starting` what of the waiting was for the first batches of epochs.
 
-    Workers start and hand over, too, which no stage shows either: 0, unless most of the waiting is something else.
+    Workers start and hand over, too, which no stage shows either: 0, unless most of the other waiting is more than
+    that.
     """
-    return waited - seen if seen < _EXPLAINED * waited else 0.0
+    return waited - seen if seen < _EXPLAINED * (waited - starting) else 0.0
 
 
 def unseen_stage(share: float, loaded: list[StageRecord]) -> StageRecord:

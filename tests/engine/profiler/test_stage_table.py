@@ -91,6 +91,8 @@ def test_waiting_that_the_stages_shown_cannot_have_taken_is_no_stages():
     # such as a worker that was ahead, and read only half of the images while the clock ran
     ahead = {"read": reading(50, 0.2, 0.1), "collate": reading(100, 0.01, 0.01)}
     assert record(replace(turn(), loader=ahead, seen_s={"read": 0.1, "collate": 0.01})).seen_us == pytest.approx(2100)
+    # epochs that start within the turn: what their first batches wait for is workers that start
+    assert record(replace(hidden, first_batches_s=(0.5, 0.28))).stage("unseen") is None
     # two workers at 1.11 s each of 2 make all that is waited for: nothing is unseen, whatever else they do
     assert record(replace(turn(), seen_s={"read": 0.1, "decode": 0.45, "collate": 0.01})).stage("unseen") is None
 

@@ -46,7 +46,8 @@ def test_waiting_that_the_stages_shown_cannot_have_taken_stands_undivided_beside
     shares = spent(loader_s={"collate": 0.2}).shares()
     assert (shares["collate"], shares["data-wait"]) == pytest.approx((0.01, 0.19))
     assert sum(share for share in shares.values() if share is not None) == pytest.approx(1)
-    assert spent(loader_s={"collate": 3.0}).shares()["data-wait"] is None  # starting, and handing over
+    assert spent(loader_s={"collate": 3.0}).shares()["data-wait"] is None  # handing over
+    assert spent(loader_s={"decode": 0.2}, first_batch_s=3.5).shares()["data-wait"] is None  # starting workers
 
 
 def test_waiting_while_a_gpu_computes_costs_nothing():
