@@ -168,6 +168,19 @@ def _compared(out: Path, task: dict[str, Any]) -> tuple[Manifest | None, str]:
     return None, f", packed otherwise ({_difference(packed, task)})"
 
 
+def settings_there(out: Path) -> dict[str, Any] | None:
+    """What was packed into the folder with, or is being; None where nothing tells."""
+    try:
+        if (out / MANIFEST_NAME).exists():
+            task = json.loads((out / MANIFEST_NAME).read_bytes())["source"]["task"]
+        else:
+            task = _task_of(out / WORK_FOLDER) or {}
+        settings = task.get("settings")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
 def _task_of(work: Path) -> dict[str, Any] | None:
     """What an unfinished pass packs; None where there is none, or it had hardly begun."""
     try:

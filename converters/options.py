@@ -10,6 +10,7 @@ from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError, did_you_mean
 
 from .encode import Encoding
+from .folder import settings_there
 from .packing import FORMATS, PackSettings
 from .presets import PRESETS
 from .restarts import require_kernel, why_no_kernel
@@ -102,10 +103,19 @@ def _write_mode(chosen: argparse.Namespace) -> str:
 
 
 def _seek_points(chosen: argparse.Namespace, write_mode: str) -> bool:
-    """Whether to note them: by itself where JPEGs are written, and decoded in any case, and have no restart markers."""
+    """Whether to note them: by itself where JPEGs are written, and decoded in any case, and have no restart markers.
+
+    What was packed to `--out` before, in whole or in part, decides for the same command: it may have been given on
+    another machine, or to a version that noted none.
+    """
     holds_jpegs = "shards" in chosen.to.split(",") or ("beton" in chosen.to.split(",") and write_mode != "raw")
     if chosen.seek_points is None:
         wanted = holds_jpegs and chosen.check == "full" and not chosen.restart_markers
+        there = None if chosen.overwrite or not wanted else settings_there(chosen.out)
+        if there is not None:
+            if there.get("seek_points"):
+                require_kernel(f"{chosen.out}, which has seek points,")
+            return bool(there.get("seek_points"))
         if wanted and (reason := why_no_kernel()):
             print(f"no seek points, with which crops would decode faster: {reason}")
         return wanted and not why_no_kernel()

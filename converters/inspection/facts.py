@@ -8,6 +8,7 @@ from typing import Any
 
 from loaders.manifest import Manifest
 
+from ..byte_counts import readable_bytes
 from ..folder import BAD_SAMPLES_NAME
 
 Fact = tuple[str, str]  # (what it is about, or "" where it goes on; the words)
@@ -17,6 +18,10 @@ def facts(folder: Path, manifest: Manifest) -> Iterator[Fact]:
     """What it was packed from, what became of it, the settings, and the channel statistics."""
     yield from _origin(folder, manifest)
     yield from _how_packed(manifest.settings)
+    for name, split in manifest.splits.items():
+        if split.seek_points is not None:
+            size = readable_bytes(split.seek_points.num_bytes)
+            yield f"seek points, {name}", f"{size}: a crop decodes little more of a JPEG than it needs"
     yield from _statistics(manifest)
 
 
@@ -69,12 +74,10 @@ def _how_packed(settings: Mapping[str, Any]) -> Iterator[Fact]:
             yield "quality", f"{settings['quality']}, where a JPEG had to be made"
             if settings.get("restarts"):
                 yield "restarts", "JPEGs coded anew without loss, with markers: a crop decodes only what it needs"
-            if settings.get("seek_points"):
-                yield "seek points", "where a JPEG's decoding can begin: a crop decodes little more than it needs"
     if "apply_exif" in settings:
         yield "EXIF", "turned upright as it says" if settings["apply_exif"] else "not applied, as torchvision does"
     if "check" in settings:
-        looks = {"full": "every image was decoded once", "structure": "kept images by their markers alone"}
+        looks = {"full": "the data of every image were decoded once", "structure": "kept images by their markers alone"}
         yield "checked", looks.get(settings["check"], str(settings["check"]))
     if "order" in settings:
         shuffled = f"shuffled with seed {settings.get('seed')}"

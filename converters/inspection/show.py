@@ -13,7 +13,7 @@ from loaders.errors import FeedrateError
 from loaders.manifest import Manifest, read_manifest
 from loaders.packed_folder import FORMATS, open_packed
 
-from ..byte_counts import readable_bytes
+from ..byte_counts import disk_bytes, readable_bytes
 from ..folder import require_packed
 from .contact_sheet import TRAINING_VIEW, draw_sheet, first_rows, write_sheet
 from .facts import facts, printable
@@ -80,6 +80,7 @@ def sheet_path(folder: Path) -> Path:
 
 def _parts(folder: Path, manifest: Manifest, splits: list[SplitSummary], width: int) -> Iterator[RenderableType]:
     num_bytes = sum(form.disk_bytes for split in splits for form in split.formats)
+    num_bytes += disk_bytes(folder / points.name for one in manifest.splits.values() if (points := one.seek_points))
     counts = ", ".join(f"{split.name} {split.num_samples:,}" for split in splits)
     yield Text.assemble(
         (printable(str(folder)), "bold"),

@@ -187,3 +187,22 @@ def test_without_the_kernel_there_are_none_and_that_is_said(image_folder, tmp_pa
     assert packing(image_folder, tmp_path / "out") == 0
     assert "no seek points, with which crops would decode faster: there is no C compiler" in capsys.readouterr().out
     assert not (tmp_path / "out" / "train.seek").exists()
+
+
+def test_the_same_command_goes_by_what_was_packed_before(image_folder, tmp_path, monkeypatch, capsys):
+    for name, option in (("old", "--no-seek-points"), ("new", "--seek-points")):
+        assert packing(image_folder, tmp_path / name, option) == 0
+        capsys.readouterr()
+        assert packing(image_folder, tmp_path / name) == 0
+        assert "nothing to do" in capsys.readouterr().out
+    assert packing(image_folder, tmp_path / "old", "--overwrite") == 0 and (tmp_path / "old" / "train.seek").exists()
+    monkeypatch.setattr(library, "load", lambda exact=False: None)
+    monkeypatch.setattr(library, "why_not", lambda exact=False: "there is no C compiler: install gcc")
+    assert packing(image_folder, tmp_path / "new") == 2
+    assert "new, which has seek points, needs the native kernel: there is no C compiler" in capsys.readouterr().err
+
+
+def test_show_counts_them(packed, capsys):
+    assert main(["show", str(packed), "--num-samples", "0"], "", lambda name, path: None) == 0
+    told = capsys.readouterr().out
+    assert "seek points, train" in told and "a crop decodes little more of a JPEG than it needs" in told
