@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from loaders.errors import FeedrateError
 from loaders.held_signals import held_signals
 
-from .crew_worker import PRELOADED, serve
+from .crew_worker import PRELOADED, own_environment, serve
 
 IN_FLIGHT = 3  # tasks a worker: one encoded and waiting for its turn, one being worked on, one being read ahead
 STUCK_S = 300.0  # at one item: no image takes that long, and a network file system that does will not come back
@@ -198,7 +198,7 @@ class _Worker:
         self.tasks: list[int] = []
         self.state = context.RawArray("q", [-1, -1, 0])  # task, item in it, and a count of all items begun
         self._seen, self._since_s = -1, 0.0
-        self._process = context.Process(target=serve, args=(far_end, self.state, work), daemon=True)
+        self._process = context.Process(target=serve, args=(far_end, self.state, work, own_environment()), daemon=True)
         with held_signals():
             # Ctrl-C reaches the whole foreground group; born with it blocked, a worker leaves it to this process. The
             # resource tracker must run by then, since starting it lifts the block.

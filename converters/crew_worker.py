@@ -4,6 +4,7 @@ import os
 import queue
 import threading
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
@@ -12,16 +13,26 @@ import cv2
 
 from loaders.errors import FeedrateError
 
+_OWN = "FEEDRATE_"
 # imported once, in the process that forks the workers
 PRELOADED = ["numpy", "cv2", "simplejpeg", "PIL.Image", "converters.pack_work"]
 
 
-def serve(connection: Connection, state: Any, work: Any) -> None:
+def own_environment() -> dict[str, str]:
+    """The variables that are ours: the process that forks workers has those of its own start, which may be long ago."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_OWN)}
+
+
+def serve(connection: Connection, state: Any, work: Any, environment: Mapping[str, str]) -> None:
     """Prepare and write what the first process asks for, until it is gone.
 
-    state  int64 [3], shared: the task, the item in it, and a count of items begun, by which the first process sees
-           what a worker that died was at
+    state        int64 [3], shared: the task, the item in it, and a count of items begun, by which the first process
+                 sees what a worker that died was at
+    environment  see `own_environment`
     """
+    for name in own_environment():
+        del os.environ[name]
+    os.environ.update(environment)
     cv2.setNumThreads(1)  # the crew is what runs in parallel
     inbox: queue.SimpleQueue[tuple[str, int, Any]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox, work), daemon=True).start()

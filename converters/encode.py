@@ -100,7 +100,8 @@ def encode(stored: NDArray[np.uint8], raw_size: tuple[int, int] | None, encoding
 
     stored    uint8 [size]: an encoded image or, where `raw_size` (width, height) is given, RGB pixels row by row
 
-    Transparency is dropped, as torchvision's readers do. Raises UndecodableImage.
+    Transparency is dropped, as torchvision's readers do.
+    Raises UndecodableImage, and FeedrateError where what is wanted cannot be made of any image here.
     """
     if not len(stored):
         raise UndecodableImage("it is empty")
@@ -116,6 +117,8 @@ def encode(stored: NDArray[np.uint8], raw_size: tuple[int, int] | None, encoding
         return _from_jpeg(stored, read_head(stored.tobytes()), encoding, wanted)
     except NotAJpeg as error:
         raise UndecodableImage(str(error)) from error
+    except FeedrateError:  # of this machine, as that there is no kernel: no fault of the image
+        raise
     except ValueError as error:
         if any(flaw in str(error) for flaw in _HARMLESS):
             return _from_pixels(_decode_with_pillow(stored, encoding), encoding, wanted)

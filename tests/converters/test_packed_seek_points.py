@@ -17,6 +17,7 @@ from converters.command import main
 from converters.encode import Encoding, UndecodableImage, Wanted, encode
 from converters.inspection.verify import verify
 from converters.packing import PackSettings, pack
+from converters.split_pass import Rules
 from loaders.api import LoaderOptions
 from loaders.choose import open_loader
 from loaders.crops import RandomResizedCrop
@@ -206,3 +207,17 @@ def test_show_counts_them(packed, capsys):
     assert main(["show", str(packed), "--num-samples", "0"], "", lambda name, path: None) == 0
     told = capsys.readouterr().out
     assert "seek points, train" in told and "a crop decodes little more of a JPEG than it needs" in told
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_kernel_that_is_switched_off_is_no_fault_of_images_and_each_packing_goes_by_its_own_environment(
+    image_folder, tmp_path, monkeypatch, num_workers
+):
+    settings, rules = PackSettings(WITH, ("beton",)), Rules(skip_bad=True, most_bad=1000)
+    pack(listed(image_folder), tmp_path / "before", settings, num_workers)  # which starts what forks workers
+    monkeypatch.setenv("FEEDRATE_NATIVE", "0")
+    with pytest.raises(FeedrateError, match="switched off by FEEDRATE_NATIVE=0"):
+        pack(listed(image_folder), tmp_path / "off", settings, num_workers, rules)
+    monkeypatch.delenv("FEEDRATE_NATIVE")
+    pack(listed(image_folder), tmp_path / "off", settings, num_workers, rules)
+    assert (tmp_path / "off" / "train.seek").read_bytes() == (tmp_path / "before" / "train.seek").read_bytes()
