@@ -1,5 +1,6 @@
 """One stored image in, the bytes to pack out."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Literal
@@ -61,6 +62,11 @@ class Encoding:
             raise FeedrateError(f"--quality {self.quality} is outside 1 … 100: give a JPEG quality, say 90")
         if not 0 <= self.jpeg_share <= 1:
             raise FeedrateError(f"--jpeg-share {self.jpeg_share} is outside 0 … 1: give a share, say 0.5")
+
+
+def holds_jpegs(formats: Collection[str], write_mode: object) -> bool:
+    """Whether a set in these formats has JPEGs; `write_mode` is of .beton alone."""
+    return "shards" in formats or ("beton" in formats and write_mode != "raw")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError, did_you_mean
 
-from .encode import Encoding
+from .encode import Encoding, holds_jpegs
 from .folder import settings_there
 from .packing import FORMATS, PackSettings
 from .presets import PRESETS
@@ -108,9 +108,9 @@ def _seek_points(chosen: argparse.Namespace, write_mode: str) -> bool:
     What was packed to `--out` before, in whole or in part, decides for the same command: it may have been given on
     another machine, or to a version that noted none.
     """
-    holds_jpegs = "shards" in chosen.to.split(",") or ("beton" in chosen.to.split(",") and write_mode != "raw")
+    has_jpegs = holds_jpegs(chosen.to.split(","), write_mode)
     if chosen.seek_points is None:
-        wanted = holds_jpegs and chosen.check == "full" and not chosen.restart_markers
+        wanted = has_jpegs and chosen.check == "full" and not chosen.restart_markers
         there = None if chosen.overwrite or not wanted else settings_there(chosen.out)
         if there is not None:
             if there.get("seek_points"):
@@ -123,7 +123,7 @@ def _seek_points(chosen: argparse.Namespace, write_mode: str) -> bool:
         require_kernel("--seek-points")
         if chosen.restart_markers:
             raise FeedrateError("--seek-points and --restart-markers exclude each other: give one")
-        if not holds_jpegs:
+        if not has_jpegs:
             raise FeedrateError("--seek-points are of JPEGs, and none are written: leave it out")
     return bool(chosen.seek_points)
 

@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from loaders.manifest import Manifest
 
 from ..byte_counts import readable_bytes
+from ..encode import holds_jpegs
 from ..folder import BAD_SAMPLES_NAME
 
 Fact = tuple[str, str]  # (what it is about, or "" where it goes on; the words)
@@ -32,7 +33,7 @@ def _origin(folder: Path, manifest: Manifest) -> Iterator[Fact]:
         yield "from", ", ".join(told)
     for name, split in manifest.splits.items():
         num_kept = source.get("num_original", {}).get(name)
-        if num_kept is not None and _holds_jpegs(split.formats, manifest.settings):
+        if num_kept is not None and holds_jpegs(split.formats, manifest.settings.get("write_mode")):
             yield f"kept, {name}", f"{num_kept:,} JPEGs as they came, to the byte ({num_kept / split.num_samples:.1%})"
         num_ignored = source.get("num_ignored", {}).get(name)
         if num_ignored:
@@ -56,10 +57,6 @@ def _reasons(folder: Path, split: str) -> str:
     return f"{told} (all in {BAD_SAMPLES_NAME})"
 
 
-def _holds_jpegs(formats: Collection[str], settings: Mapping[str, Any]) -> bool:
-    return "shards" in formats or ("beton" in formats and settings.get("write_mode") != "raw")
-
-
 def _how_packed(settings: Mapping[str, Any]) -> Iterator[Fact]:
     """The settings in words; those that a manifest does not tell are left out."""
     if "limit_px" in settings:
@@ -70,7 +67,7 @@ def _how_packed(settings: Mapping[str, Any]) -> Iterator[Fact]:
         modes = {"jpg": "JPEG", "raw": "pixels", "mix": f"JPEG ({share:.0%} of the images, by chance) or pixels"}
         if "beton" in settings.get("formats", ()):
             yield "in .beton", modes.get(settings["write_mode"], str(settings["write_mode"]))
-        if "quality" in settings and _holds_jpegs(settings.get("formats", ()), settings):
+        if "quality" in settings and holds_jpegs(settings.get("formats", ()), settings.get("write_mode")):
             yield "quality", f"{settings['quality']}, where a JPEG had to be made"
             if settings.get("restarts"):
                 yield "restarts", "JPEGs coded anew without loss, with markers: a crop decodes only what it needs"

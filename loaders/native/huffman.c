@@ -254,10 +254,9 @@ int huffman_take_over(
     if (!feedrate_own_codes || !is_one_baseline_scan(info) ||
         !make_tables(info, huffman, info->src->bytes_in_buffer >= LARGE_BYTES, &by_pairs))
         return 0;
-    JDIMENSION unit_width = DCTSIZE * (JDIMENSION)(info->comps_in_scan == 1 ? 1 : info->max_h_samp_factor);
     huffman->column = huffman->row = 0;
-    huffman->first_column = left / unit_width;
-    huffman->last_column = (left + width - 1) / unit_width;
+    huffman->first_column = left / unit_width(info);
+    huffman->last_column = (left + width - 1) / unit_width(info);
     huffman->until_restart = info->restart_interval;
     huffman->next_restart = 0;
     memset(huffman->last_dc, 0, sizeof huffman->last_dc);

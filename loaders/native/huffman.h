@@ -174,6 +174,12 @@ static inline void next_column(const struct jpeg_decompress_struct *info, Huffma
     }
 }
 
+/* Pixels of a unit, from left to right. A component alone has units of one block, whatever its sampling factors say. */
+static inline JDIMENSION unit_width(const struct jpeg_decompress_struct *info)
+{
+    return DCTSIZE * (JDIMENSION)(info->comps_in_scan == 1 ? 1 : info->max_h_samp_factor);
+}
+
 static inline uint64_t big_endian(const uint8_t *bytes)
 {
     uint64_t value;

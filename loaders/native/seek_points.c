@@ -218,8 +218,7 @@ static size_t note_points(JpegReader *reader, unsigned wanted, uint8_t *out, siz
     Huffman *huffman = &reader->huffman;
     const uint8_t *scan = info->src->next_input_byte;
     const JDIMENSION columns = info->MCUs_per_row, rows = info->MCU_rows_in_scan;
-    const unsigned unit_px = DCTSIZE * (info->comps_in_scan == 1 ? 1 : (unsigned)info->max_h_samp_factor);
-    const unsigned spacing = wanted ? wanted : SPACING_PX / unit_px;
+    const unsigned spacing = wanted ? wanted : SPACING_PX / unit_width(info);
     const size_t num_points = (size_t)rows * ((columns + spacing - 1) / spacing);
     if (info->restart_interval || AT_POINTS + num_points * POINT_BYTES > room ||
         !huffman_take_over(info, huffman, 0, info->image_width, NULL, 0))
@@ -254,8 +253,9 @@ static size_t note_points(JpegReader *reader, unsigned wanted, uint8_t *out, siz
     return (size_t)(point - out);
 }
 
-/* Note the seek points of a JPEG in `out`, so many units apart, or as many as is usual (0). Returns their bytes; 0 where there can be none: for all but baseline files
- * without restart markers, for what does not fit into `room`, and for what is damaged anywhere. */
+/* Note the seek points of a JPEG in `out`, so many units apart, or as many as is usual (0). Returns their bytes; 0 where
+ * there can be none: for all but baseline files without restart markers, for what does not fit into `room`, and for what
+ * is damaged anywhere. */
 int64_t feedrate_seek_points(const uint8_t *jpeg, int64_t size, int spacing, uint8_t *out, int64_t room)
 {
     JpegReader *volatile reader = size >= 4 ? jpeg_reader_new() : NULL;
