@@ -62,8 +62,9 @@ class DataConfig(SamplingConfig):
     """Side of what is then cut, before it is shown at eval_size_px; 0: eval_size_px. FFCV's recipe shows 224 at 256."""
     eval_flip: bool = False
     """Evaluation averages the model's answers (logits) to each image and to its mirror image, at twice the work."""
-    resize: Literal["auto", "area", "exact", "device"] = "auto"
-    """Area averaging, antialiased bilinear as torchvision's, that on the device, or the loader's own fastest."""
+    resize: Literal["auto", "area", "exact", "bicubic", "device"] = "auto"
+    """Area averaging; antialiased bilinear (exact) or bicubic, as torchvision's; the bits of exact, computed on the
+    device; or the loader's own fastest."""
     normalize: NormalizeBy = "auto"
     """What images are normalised by: the set's own mean and deviation (set), ImageNet's, 127.5 for all (half), or six
     numbers of 0 to 255: means of red, green, blue, then their deviations. auto: set, or imagenet where it has none."""

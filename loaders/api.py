@@ -26,7 +26,7 @@ __all__ = [
     "num_ready",
 ]
 
-ResizeMode = Literal["area", "exact", "device"]
+ResizeMode = Literal["area", "exact", "bicubic", "device"]
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ class LoaderOptions:
 
     shard        which share of every global batch to deliver
     device       where images and labels must end up
-    resize       "area" (OpenCV's INTER_AREA), "exact" (antialiased bilinear, as torchvision's), "device" (the bits of
-                 "exact", computed where the batch is used), or None: the loader's own fastest
+    resize       "area" (OpenCV's INTER_AREA), "exact" (antialiased bilinear, as torchvision's), "bicubic" (antialiased,
+                 as torchvision's), "device" (the bits of "exact", computed where the batch is used), or None: the
+                 loader's own fastest
     num_workers  threads or processes that make pixels; None: the processors this rank may use
     num_ahead    batches being made or ready beside the one handed out
     on_bad       a sample that cannot be delivered is an "error", or the plan names a "substitute" (in training only)

@@ -12,7 +12,9 @@ from .errors import FeedrateError, did_you_mean
 from .named import is_named, load_named
 from .plan import Plan
 from .records import Records
+from .resampling import Resampling
 
+_AS_PILLOW: dict[str, Resampling] = {"exact": "exact", "bicubic": "bicubic"}  # what the kernel may make otherwise
 _RESIDENT_BYTES = 2 << 30  # up to which a set is kept decoded without being asked to
 
 LoaderFactory = Callable[[Records, Plan, LoaderOptions], Loader]
@@ -87,12 +89,13 @@ def open_loader(name: str, records: Records, plan: Plan, options: LoaderOptions)
 
 
 def slower_because(name: str, resize: str = "") -> str:
-    """One sentence on why this loader cannot go as fast here as it could; empty if it can. `resize`: the mode."""
+    """One sentence on why this loader cannot go as fast here as it could; empty if it can. `resize`: the mode asked
+    for, which may be none of turbo's own."""
     if name not in ("turbo", "resident"):
         return ""
     from .native import library
 
-    reason = library.why_not(exact=name == "turbo" and resize == "exact")
+    reason = library.why_not(_AS_PILLOW.get(resize, "area") if name == "turbo" else "area")
     return f"slower than it could be: {reason}" if reason else ""
 
 

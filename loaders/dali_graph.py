@@ -48,6 +48,7 @@ class GpuDecoding:
 class Graph:
     """What is built: `num_rows` samples, pixels where `raw` and else JPEGs, to squares of `size_px`.
 
+    cubic        whether to resize by DALI's cubic filter, and not by its triangle
     pads         whether a rectangle may reach past its sample's border, where `fill` is put
     whole        whether JPEGs are decoded whole and cut then, and not only where the rectangle lies
     largest      width and height in pixels of the largest sample, for memory allocated in advance
@@ -56,6 +57,7 @@ class Graph:
     num_rows: int
     size_px: int
     fill: Sequence[int]
+    cubic: bool
     raw: bool
     pads: bool
     whole: bool
@@ -100,7 +102,7 @@ class Graph:
             images = fn.resize(
                 images,
                 size=[self.size_px, self.size_px],
-                interp_type=types.INTERP_LINEAR,
+                interp_type=types.INTERP_CUBIC if self.cubic else types.INTERP_LINEAR,
                 antialias=True,
                 subpixel_scale=False,
             )

@@ -54,7 +54,7 @@ class DaliLoader(EpochLoader):
     """
 
     name = "dali"
-    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("exact",)
+    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("exact", "bicubic")
 
     def __init__(
         self, records: Records, plan: Plan, options: LoaderOptions, gpu_decoding: GpuDecoding = GpuDecoding()
@@ -135,6 +135,7 @@ class DaliLoader(EpochLoader):
             num_rows=len(like),
             size_px=like.size_px,
             fill=like.fill,
+            cubic=self._resize == "bicubic",
             raw=self._raw,
             pads=not isinstance(self._plan.view.crop, _INSIDE),
             whole=self._options.device.type == "cuda",
@@ -144,11 +145,14 @@ class DaliLoader(EpochLoader):
             gpu=self._gpu_decoding,
         )
 
+    def _renderer(self, like: PlanRows) -> Renderer:
+        return Renderer(like.size_px, like.fill, "bicubic" if self._resize == "bicubic" else "exact")
+
     def _repair(self, batch: Ingredients, row: int, is_suspect: bool) -> None:
         """Make a row that DALI may have failed on; LoaderError if it cannot be made by other means either."""
         if is_suspect:  # its batch mates must look in later epochs as if they had never met it
             self._unreadable.add(int(batch.rows.ids[row]))
-        self._paint(batch, row, Decoder(), _renderer(batch.rows))
+        self._paint(batch, row, Decoder(), self._renderer(batch.rows))
 
     def _paint(self, batch: Ingredients, row: int, decode: Decoder, render: Renderer) -> None:
         """Make the pixels of a row here, or those of what the plan substitutes for it."""
@@ -215,12 +219,8 @@ class _Fetcher:
                 sample = _cut(sample, batch, row)
             batch.samples[row] = sample
             return
-        self._render = self._render or _renderer(batch.rows)
+        self._render = self._render or self._loader._renderer(batch.rows)
         self._loader._paint(batch, row, self._decode, self._render)
-
-
-def _renderer(like: PlanRows) -> Renderer:
-    return Renderer(like.size_px, like.fill, exact=True)
 
 
 def _cut(jpeg: NDArray[np.uint8], batch: Ingredients, row: int) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """Cut, resize and flip a whole batch by tensor operations, on the device where the pixels are.
 
-The arithmetic is Pillow's (from version 13 on), integer for integer: antialiased bilinear weights as 22-bit fractions,
-one direction after the other, each rounded to 8 bits. So the bits are those of the mode `exact` on every device and for
-every number of threads, and none of torch's settings (TF32, reduced precision) can touch them.
+The arithmetic is Pillow's (from version 13 on), integer for integer: antialiased bilinear or bicubic weights as 22-bit
+fractions, one direction after the other, each rounded to 8 bits. So the bits are those of mode `exact`, or `bicubic`,
+on every device and for every number of threads, and none of torch's settings (TF32, reduced precision) can touch them.
 """
 
 import math
@@ -33,6 +33,7 @@ class Cuts:
     flips           bool [B], mirror left to right
     fill            uint8 value per channel beyond the border
     size_px         side of the square output
+    cubic           resized as in mode `bicubic`, and not as in `exact`
     """
 
     starts: Ints
@@ -42,9 +43,10 @@ class Cuts:
     flips: NDArray[np.bool_]
     fill: tuple[int, int, int]
     size_px: int
+    cubic: bool = False
 
     @classmethod
-    def of(cls, rows: PlanRows, starts: Ints, widths: Ints, heights: Ints) -> "Cuts":
+    def of(cls, rows: PlanRows, starts: Ints, widths: Ints, heights: Ints, cubic: bool = False) -> "Cuts":
         """The plan's rows, whose pictures lie at `starts`. Those of padding may be any numbers."""
         shown = rows.rects[:, 2:].all(axis=1)
         return cls(
@@ -55,6 +57,7 @@ class Cuts:
             rows.flips,
             rows.fill,
             rows.size_px,
+            cubic,
         )
 
 
@@ -110,6 +113,7 @@ class _Part:
         self._pixels = pixels
         self._fill = cuts.fill
         self._size = cuts.size_px
+        self._cubic = cuts.cubic
         self._most_w, self._most_h = rects[:, 2:].max(axis=0, initial=1).tolist()
         self._is_cut_only = bool((rects[:, 2:] == cuts.size_px).all())
         self._lines_first = bool(_lines_first(cuts)[rows[0]])
@@ -129,8 +133,8 @@ class _Part:
             columns = torch.where(self._flips, self._size - 1 - columns, columns)
             return self._window(columns, lines, lines_first=True)
         window = self._window(columns, lines, self._lines_first)
-        along_x = _Weights(self._w, self._most_w, self._flips, self._size)
-        along_y = _Weights(self._h, self._most_h, torch.zeros_like(self._flips), self._size)
+        along_x = _Weights(self._w, self._most_w, self._flips, self._size, self._cubic)
+        along_y = _Weights(self._h, self._most_h, torch.zeros_like(self._flips), self._size, self._cubic)
         if self._lines_first:
             return along_x.sums(along_y.sums(window).transpose(1, 2)).transpose(1, 2)
         return along_y.sums(along_x.sums(window).transpose(1, 2))
@@ -153,33 +157,38 @@ class _Part:
 
 
 class _Weights:
-    """Pillow's weights in one direction: `precompute_coeffs` and `normalize_coeffs_8bpc` with the triangle filter.
+    """Pillow's weights in one direction: `precompute_coeffs` and `normalize_coeffs_8bpc`.
 
     sides  int64 [n, 1] become `size`, the longest of them `most`;  flips  bool [n, 1]: the output counts backwards
 
     All in double precision and in Pillow's order of operations, which IEEE 754 lets round in one way only.
     """
 
-    def __init__(self, sides: torch.Tensor, most: int, flips: torch.Tensor, size: int) -> None:
+    def __init__(self, sides: torch.Tensor, most: int, flips: torch.Tensor, size: int, cubic: bool) -> None:
         self._size = size
+        # the triangle's weights add up to 1 within a few of their 2**22 parts: no sum rounds to more than 255
+        self._overshoots = cubic
+        reach, weigh = (2.0, _cubic) if cubic else (1.0, _triangle)
         # Pillow keeps room for more, whose weights are 0
-        num_taps = math.ceil(2 * max(most / size, 1.0))
+        num_taps = math.ceil(2 * reach * max(most / size, 1.0))
         numbers = torch.arange(size, device=sides.device)
         # by a tensor, since CUDA divides by a number as if to multiply by its reciprocal: that rounds twice
         scale = sides.to(torch.float64) / torch.full_like(sides, size, dtype=torch.float64)
-        support = scale.clamp_min(1.0)
+        stretch = scale.clamp_min(1.0)
+        support = reach * stretch
         center = (torch.where(flips, size - 1 - numbers, numbers) + 0.5) * scale  # [n, size]
         self._first = (center - support + 0.5).clamp_min(0.0).to(torch.int64)
         stop = torch.minimum((center + support + 0.5).to(torch.int64), sides)
-        inverse = 1.0 / support
+        inverse = 1.0 / stretch
         taps, total = [], torch.zeros_like(center)
         for tap in range(num_taps):  # added one by one, as Pillow does: another order may round otherwise
             place = self._first + tap
-            weight = (1.0 - ((place - center + 0.5) * inverse).abs()).clamp_min(0.0)
+            weight = weigh(((place - center + 0.5) * inverse).abs())
             taps.append(torch.where(place < stop, weight, 0.0))
             total = total + taps[-1]
         total = torch.where(total != 0, total, 1.0)  # of sides of 0 nothing is taken
-        self._taps = [(0.5 + weight / total * (1 << _PRECISION_BITS)).to(torch.int32) for weight in taps]
+        parts = (weight / total * (1 << _PRECISION_BITS) for weight in taps)
+        self._taps = [(part + torch.where(part < 0, -0.5, 0.5)).to(torch.int32) for part in parts]
 
     def sums(self, lines: torch.Tensor) -> torch.Tensor:
         """uint8 [n, size, M, 3] of `lines`, uint8 [n, L, M, 3]."""
@@ -192,5 +201,20 @@ class _Weights:
         for tap, weight in enumerate(self._taps):
             places = starts + (self._first + tap).clamp_max(length - 1)
             sums.addcmul_(flat.index_select(0, places.view(-1)).to(torch.int32), weight.view(-1, 1))
-        # weights add up to 1 within a few of their 2**22 parts: no sum rounds to more than 255
-        return (sums >> _PRECISION_BITS).to(torch.uint8).view(num_rows, self._size, *line)
+        sums >>= _PRECISION_BITS
+        if self._overshoots:
+            sums.clamp_(0, 255)
+        return sums.to(torch.uint8).view(num_rows, self._size, *line)
+
+
+def _triangle(distances: torch.Tensor) -> torch.Tensor:
+    """Pillow's `bilinear_filter`."""
+    return (1.0 - distances).clamp_min(0.0)
+
+
+def _cubic(distances: torch.Tensor) -> torch.Tensor:
+    """Pillow's `bicubic_filter`, Keys' with a = -1/2, in its order of operations."""
+    a = -0.5
+    near = ((a + 2.0) * distances - (a + 3.0)) * distances * distances + 1.0
+    far = (((distances - 5.0) * distances + 8.0) * distances - 4.0) * a
+    return torch.where(distances < 1.0, near, torch.where(distances < 2.0, far, 0.0))

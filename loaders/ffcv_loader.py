@@ -72,7 +72,7 @@ class FfcvLoader(EpochLoader):
 
     def _mend(self, rows: PlanRows, row: int, out: NDArray[np.uint8], times: StageWriter, was_read: bool) -> None:
         """A row that the compiled code does not make, by the means of loader `turbo`: they decide what is bad."""
-        render = Renderer(rows.size_px, rows.fill, exact=False)
+        render = Renderer(rows.size_px, rows.fill, "area")
         Painter(self._records, Decoder(), render, [], self._or_substitute, times).paint(rows, row, out, was_read)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from .native.kernel import ROW, Kernel, address_of
 from .pixels import Decoder, Pixels, Renderer, load_rgb
 from .plan import PADDING_ID, PlanRows
 from .records import Records
+from .resampling import Resampling
 from .seek_points import SeekPoints
 from .stage_writer import StageWriter
 from .thread_team import Part
@@ -83,13 +84,13 @@ class NativePainter:
         records: Records,
         like: PlanRows,
         library: ctypes.CDLL,
-        exact: bool,
+        resize: Resampling,
         painter: Painter,
         times: StageWriter,
     ) -> None:
         self._records = records
         self._seek_points: SeekPoints | None = getattr(records, "seek_points", None)
-        self._kernel = Kernel(library, like.size_px, like.fill, exact, times=times)
+        self._kernel = Kernel(library, like.size_px, like.fill, resize, times=times)
         self._painter = painter
         self._times_reading = times.is_on and is_stored(records)
 

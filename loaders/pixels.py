@@ -17,6 +17,7 @@ from PIL import Image
 
 from .errors import LoaderError
 from .records import Records
+from .resampling import Resampling, resample
 from .stage_writer import UNTIMED, StageWriter
 from .timed_reading import read_timed
 
@@ -146,13 +147,13 @@ class Renderer:
     """Cuts, resizes and flips into given memory. One thread's own.
 
     size_px  side of the square output;  fill  uint8 value per channel beyond the sample's border
-    exact    antialiased bilinear resizing by Pillow, the bits of torchvision's; otherwise OpenCV's INTER_AREA
+    resize   see `resampling.resample`
     """
 
-    def __init__(self, size_px: int, fill: Sequence[int], exact: bool) -> None:
-        self._size = (size_px, size_px)
+    def __init__(self, size_px: int, fill: Sequence[int], resize: Resampling) -> None:
+        self._size_px = size_px
         self._fill = fill
-        self._exact = exact
+        self._resize: Resampling = resize
         self._unflipped = np.empty((size_px, size_px, 3), dtype=np.uint8)
 
     def __call__(self, pixels: Pixels, rect: Sequence[int], flip: bool, out: Pixels) -> None:
@@ -166,10 +167,10 @@ class Renderer:
             out[:] = part
 
     def _resized(self, part: Pixels, out: Pixels) -> Pixels:
-        if self._exact:
-            out[:] = np.asarray(Image.fromarray(part).resize(self._size, Image.Resampling.BILINEAR))
+        if self._resize == "area":  # which OpenCV writes where it belongs
+            cv2.resize(part, (self._size_px, self._size_px), dst=out, interpolation=cv2.INTER_AREA)
         else:
-            cv2.resize(part, self._size, dst=out, interpolation=cv2.INTER_AREA)
+            out[:] = resample(part, self._size_px, self._resize)
         return out
 
 

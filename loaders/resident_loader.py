@@ -41,7 +41,7 @@ class ResidentLoader(EpochLoader):
     """
 
     name = "resident"
-    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("exact", "area", "device")
+    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("exact", "area", "bicubic", "device")
     reads_records: ClassVar[bool] = False
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
@@ -93,8 +93,9 @@ class ResidentLoader(EpochLoader):
         if self._copier is not None:
             return self._copier(rows)
         ids = rows.ids
+        starts, cubic = resident.starts[ids], self._resize == "bicubic"
         return cut_and_resize(
-            resident.pixels, Cuts.of(rows, resident.starts[ids], resident.widths[ids], resident.heights[ids])
+            resident.pixels, Cuts.of(rows, starts, resident.widths[ids], resident.heights[ids], cubic)
         )
 
     @property

@@ -30,6 +30,7 @@ from .worker_board import Board, shared
 _Job = tuple[int, PlanRows]  # number of the batch in the epoch, what it is made of
 _Deliver = Callable[[PlanRows], None]
 
+_INTERPOLATIONS = {"exact": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 _LOOK_FOR_PARENT_S = 5.0
 _LOOK_FOR_LIFE_S = 0.001
 _PATIENCE_S = (10.0, 20.0, 40.0, 80.0, 160.0)  # a worker lives after milliseconds, but where processors are scarce
@@ -47,7 +48,7 @@ class TorchvisionLoader(EpochLoader):
     """
 
     name = "torchvision"
-    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("exact",)
+    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("exact", "bicubic")
     counts_ready: ClassVar[bool] = True
     collates_in_workers: ClassVar[bool] = True
 
@@ -94,7 +95,9 @@ class TorchvisionLoader(EpochLoader):
         for patience_s in _PATIENCE_S:
             board = Board(num_workers, len(slabs), start)
             jobs = ((batch, self._rows(epoch, batch)) for batch in range(start, len(self)))
-            made = self._started(_Made(self._records, slabs, board, self._or_substitute, self._writer), jobs, num_ahead)
+            how = _INTERPOLATIONS[self._resize]
+            maker = _Made(self._records, slabs, board, self._or_substitute, self._writer, how)
+            made = self._started(maker, jobs, num_ahead)
             all_live = False
             try:
                 all_live = _came_to_life(made._workers, board, patience_s)
@@ -176,12 +179,14 @@ class _Made(Dataset[PlanRows | LoaderError]):
         board: Board,
         or_substitute: Callable[[PlanRows, int, _Deliver], None],
         writer_of: Callable[[int], StageWriter],
+        interpolation: InterpolationMode,
     ) -> None:
         self._records = records
         self._slabs = slabs
         self._board = board
         self._or_substitute = or_substitute
         self._writer_of = writer_of
+        self._interpolation = interpolation
         self._times: StageWriter | None = None  # this worker's
 
     def start(self, worker: int) -> None:
@@ -215,7 +220,7 @@ class _Made(Dataset[PlanRows | LoaderError]):
         image = load_image(self._records, sample, self._times, rect)
         with self._times.stage("augment"):
             image = _cut(image, rect, one.fill)
-            image = F.resize(image, [one.size_px, one.size_px], InterpolationMode.BILINEAR, antialias=True)
+            image = F.resize(image, [one.size_px, one.size_px], self._interpolation, antialias=True)
             image = F.hflip(image) if one.flips[0] else image
         with self._times.stage("collate"):
             out[:] = np.asarray(image)

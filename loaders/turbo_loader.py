@@ -32,7 +32,7 @@ class TurboLoader(EpochLoader):
     """
 
     name = "turbo"
-    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("area", "exact", "device")
+    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("area", "exact", "bicubic", "device")
     counts_ready: ClassVar[bool] = True
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
@@ -42,7 +42,7 @@ class TurboLoader(EpochLoader):
         cv2.setNumThreads(1)
         if self._resize != "device":
             # compiled, if it is for the first time on this machine, before any thread waits for it
-            library = load(self._resize == "exact")
+            library = load(self._resize)
             points = getattr(records, "seek_points", None)
             if library is not None and points is not None:
                 points.will_be_read()
@@ -90,11 +90,11 @@ class TurboLoader(EpochLoader):
 
     def _painter(self, like: PlanRows, slabs: list[Pixels], times: StageWriter) -> Worker:
         """One thread's means of making pixels: here, and only here, it is chosen."""
-        exact = self._resize == "exact"
-        render = Renderer(like.size_px, like.fill, exact)
+        assert self._resize != "device"
+        render = Renderer(like.size_px, like.fill, self._resize)
         painter = Painter(self._records, Decoder(), render, slabs, self._or_substitute, times)
-        library = load(exact)
-        return painter if library is None else NativePainter(self._records, like, library, exact, painter, times)
+        library = load(self._resize)
+        return painter if library is None else NativePainter(self._records, like, library, self._resize, painter, times)
 
     def close(self) -> None:
         super().close()

@@ -54,7 +54,7 @@ def draw_sheet(records: Records, class_names: Sequence[str], rows: PlanRows, tit
     pen = ImageDraw.Draw(sheet)
     title_font, name_font, small_font = _font(20), _font(15), _font(12)
     pen.text((_MARGIN, 16), _fitted(title, title_font, size[0] - 2 * _MARGIN), _INK, title_font)
-    decode, render = Decoder(), Renderer(rows.size_px, rows.fill, exact=False)
+    decode, render = Decoder(), Renderer(rows.size_px, rows.fill, "area")
     crop = np.empty((rows.size_px, rows.size_px, 3), np.uint8)
     for number, (index, rect, flip) in enumerate(
         zip(rows.ids.tolist(), rows.rects.tolist(), rows.flips.tolist(), strict=True)

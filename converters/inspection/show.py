@@ -28,11 +28,11 @@ from .summary import (
 
 # What `loaders.choose` knows; a test holds the two together, since asking it would import torch: seconds, for a table.
 LOADERS = {
-    "torchvision": (("exact",), "processes, Pillow: the reference"),
-    "turbo": (("area", "exact", "device"), "threads, libjpeg-turbo: fast without a GPU"),
+    "torchvision": (("exact", "bicubic"), "processes, Pillow: the reference"),
+    "turbo": (("area", "exact", "bicubic", "device"), "threads, libjpeg-turbo: fast without a GPU"),
     "ffcv": (("area",), "FFCV's compiled pipeline"),
-    "dali": (("exact",), "decodes on the GPU, where there is one"),
-    "resident": (("exact", "area", "device"), "the whole split on the device"),
+    "dali": (("exact", "bicubic"), "decodes on the GPU, where there is one"),
+    "resident": (("exact", "area", "bicubic", "device"), "the whole split on the device"),
     "synthetic": (("area", "exact"), "makes its pixels up: the ceiling"),
 }
 READS_ONLY = {"ffcv": ("beton",)}  # what a loader can read, where that is not everything

@@ -45,6 +45,9 @@ typedef struct {
 
 /* ---- area_resize.c, linear_resize.c, pillow_resize.c: one square output size each ---- */
 
+/* Whose bits: OpenCV's INTER_AREA, Pillow's BILINEAR, Pillow's BICUBIC. Numbers as kernel.py has them. */
+typedef enum { AREA = 0, BILINEAR = 1, BICUBIC = 2 } Filter;
+
 typedef struct {
     int size;          /* side of the output */
     int use_avx2;
@@ -58,8 +61,8 @@ typedef struct {
 int resize_area(Resizer *resizer, Pixels source, int flip, uint8_t *out);
 /* The part of it for which OpenCV turns to bilinear interpolation: one side or both grow. */
 int resize_linear(Resizer *resizer, Pixels source, int flip, uint8_t *out);
-/* Bits of Pillow's resize(BILINEAR), mirrored if `flip`, into uint8 [size, size, 3]. 1 if done, 0: ask Pillow. */
-int resize_pillow(Resizer *resizer, Pixels source, int flip, uint8_t *out);
+/* Bits of Pillow's resize(BILINEAR or BICUBIC), mirrored if `flip`, into uint8 [size, size, 3]. 1 if done, 0: ask Pillow. */
+int resize_pillow(Resizer *resizer, Filter filter, Pixels source, int flip, uint8_t *out);
 void resizer_free(Resizer *resizer);
 
 /* ---- restarts.c ---- */

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..resampling import Resampling
 from ..stage_writer import UNTIMED, StageWriter
 
 # `Row` of feedrate.h: what is stored (address and bytes; without an address the row is left alone), its seek points
@@ -27,6 +28,7 @@ ROW = np.dtype(
         ("read_cpu_ns", np.int64),
     ]
 )
+_FILTERS: dict[Resampling, int] = {"area": 0, "exact": 1, "bicubic": 2}  # `Filter` of feedrate.h
 _MOST_SHARE = 8  # of a file's bytes, that its seek points take; what is smaller than that is decoded soon enough
 
 
@@ -34,7 +36,7 @@ class Kernel:
     """One thread's means of making images of one size. Its memory is that of the largest window decoded so far.
 
     size_px  side of the square output;  fill  uint8 value per channel beyond a sample's border
-    exact    resize as Pillow's BILINEAR does, else as OpenCV's INTER_AREA
+    resize   see `loaders.resampling.resample`
     vectors  whether to use the processor's vector instructions: the bits are the same without
     times    notes what reading, decoding and all the rest take
     """
@@ -44,7 +46,7 @@ class Kernel:
         library: ctypes.CDLL,
         size_px: int,
         fill: Sequence[int],
-        exact: bool = False,
+        resize: Resampling = "area",
         vectors: bool = True,
         times: StageWriter = UNTIMED,
     ) -> None:
@@ -58,7 +60,7 @@ class Kernel:
         self._paint.restype = None
         self._paint.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
         self._size_px = size_px
-        self._state = library.feedrate_new(size_px, bytes(fill), exact, vectors)
+        self._state = library.feedrate_new(size_px, bytes(fill), _FILTERS[resize], vectors)
         if not self._state:
             raise MemoryError("the native kernel finds no memory, or a libjpeg other than it was compiled for")
         self._times = times  # held, since the kernel writes to its memory

@@ -17,7 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..errors import FeedrateError
-from .self_check import difference, exact_difference
+from ..resampling import Resampling
+from .self_check import difference, resampling_difference
 
 _SOURCES = Path(__file__).parent
 # Nothing that depends on the processor it is compiled on: the cache may be shared by several. Products and sums stay
@@ -34,12 +35,12 @@ class NotAvailable(FeedrateError):
     """The kernel cannot be used; the message says why."""
 
 
-def load(exact: bool = False) -> ctypes.CDLL | None:
+def load(resize: Resampling = "area") -> ctypes.CDLL | None:
     """The kernel, or None where `why_not` says why; compiled at the first call on a machine, which takes seconds.
 
-    exact  for resizing in mode `exact`, in which it may differ where in `area` it does not: that depends on Pillow
+    resize  in which mode; it may differ in one from what is installed here and in another not
     """
-    return None if why_not(exact) else _load_once()[0]
+    return None if why_not(resize) else _load_once()[0]
 
 
 def decode_codes(by_libjpeg: bool) -> None:
@@ -61,11 +62,11 @@ def num_windows_sought(library: ctypes.CDLL) -> tuple[int, int]:
     return done, given_up
 
 
-def why_not(exact: bool = False) -> str:
-    """One sentence on why there is no kernel, or none for mode `exact`; empty if there is one."""
+def why_not(resize: Resampling = "area") -> str:
+    """One sentence on why there is no kernel, or none for this mode; empty if there is one."""
     if os.environ.get("FEEDRATE_NATIVE") == "0":
         return "the native kernel is switched off by FEEDRATE_NATIVE=0"
-    return _load_once()[1] or (_why_not_exact() if exact else "")
+    return _load_once()[1] or ("" if resize == "area" else _why_not_in(resize))
 
 
 @functools.cache
@@ -83,11 +84,11 @@ def _load_once() -> tuple[ctypes.CDLL | None, str]:
 
 
 @functools.cache
-def _why_not_exact() -> str:
+def _why_not_in(mode: Resampling) -> str:
     """Of a kernel that mode `area` can use."""
     library = _load_once()[0]
-    problem = exact_difference(library) if library else ""
-    return f"the native kernel is not used in mode exact, since {problem}" if problem else ""
+    problem = resampling_difference(library, mode) if library else ""
+    return f"the native kernel is not used in mode {mode}, since {problem}" if problem else ""
 
 
 def cache_folder() -> Path:

@@ -9,7 +9,7 @@ typedef struct {
     JpegReader *reader;
     Buffer padded; /* a rectangle that reaches past the sample's border, filled */
     uint8_t fill[3];
-    int exact; /* resizing by Pillow's rule, not OpenCV's */
+    Filter filter;
     StageClock clock;
 } Painter;
 
@@ -47,15 +47,14 @@ void feedrate_free(Painter *painter)
     }
 }
 
-/* One thread's means of making images of `size` × `size` pixels; `fill` is what lies past a sample's border. Resized as
- * Pillow's BILINEAR does if `exact`, else as OpenCV's INTER_AREA. */
-Painter *feedrate_new(int size, const uint8_t *fill, int exact, int may_use_vectors)
+/* One thread's means of making images of `size` × `size` pixels; `fill` is what lies past a sample's border. */
+Painter *feedrate_new(int size, const uint8_t *fill, int filter, int may_use_vectors)
 {
     Painter *painter = calloc(1, sizeof *painter);
     if (!painter)
         return NULL;
     painter->resizer.size = size;
-    painter->exact = exact;
+    painter->filter = (Filter)filter;
 #if HAS_AVX2_CODE
     painter->resizer.use_avx2 = may_use_vectors && __builtin_cpu_supports("avx2");
 #endif
@@ -161,7 +160,9 @@ static int augment(Painter *painter, const Row *row, const int window[4], Pixels
         pad(padded, row->cut_w, row->cut_h, pixels, before, above, painter->fill, 0);
         pixels = (Pixels){padded, 3 * (ptrdiff_t)row->cut_w, row->cut_w, row->cut_h};
     }
-    return (painter->exact ? resize_pillow : resize_area)(&painter->resizer, pixels, row->flip, out);
+    if (painter->filter == AREA)
+        return resize_area(&painter->resizer, pixels, row->flip, out);
+    return resize_pillow(&painter->resizer, painter->filter, pixels, row->flip, out);
 }
 
 static int paint_one(Painter *painter, const Row *row, uint8_t *out)

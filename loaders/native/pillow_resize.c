@@ -1,6 +1,6 @@
-/* Resizing as Pillow's BILINEAR does from version 13 on: antialiased, in integers, with weights of 22 bits, first in one
- * direction, rounded to 8 bits, then in the other. Sums of integers have no order, so vectors may add them in any. */
-#include "feedrate.h"
+/* Resizing as Pillow's BILINEAR and BICUBIC do from version 13 on: antialiased, in integers, with weights of 22 bits, first
+ * in one direction, rounded to 8 bits, then in the other. Sums of integers have no order, so vectors may add them in any. */
+#include "pillow_taps.h"
 
 #include <string.h>
 
@@ -8,58 +8,13 @@
 #include <immintrin.h>
 #endif
 
-/* A weight is HIGH × its upper part + its lower part, which both fit 16 bits. */
-enum { PRECISION = 22, HALF = 1 << (PRECISION - 1), LOW_BITS = 11, LOW = (1 << LOW_BITS) - 1, SLACK = 32 };
-
-/* Output pixel i is the sum of `count` source pixels from `first` on, with weights [i * num_taps ...]. */
-typedef struct {
-    int num_taps; /* room for each pixel's weights; those beyond its count are 0 */
-    int most;     /* the largest count */
-    int *first, *count;
-    int32_t *weights;
-} Taps;
-
-/* Pillow's precompute_coeffs and normalize_coeffs_8bpc, operation for operation. 0 if there is no memory. */
-static int weigh(Taps *taps, Buffer *buffer, int source, int size)
-{
-    double scale = (double)source / size, support = scale < 1.0 ? 1.0 : scale, inverse = 1.0 / support;
-    taps->num_taps = 2 * ((int)support + 1) + 1;
-    size_t num_taps = (size_t)taps->num_taps, length = (size_t)size;
-    double *parts = buffer_reserve(buffer, num_taps * 8 + length * (8 + 4 * num_taps));
-    if (!parts)
-        return 0;
-    taps->weights = (int32_t *)(parts + num_taps);
-    taps->first = taps->weights + length * num_taps;
-    taps->count = taps->first + size;
-    taps->most = 1;
-    memset(taps->weights, 0, 4 * length * num_taps);
-    for (int i = 0; i < size; i++) {
-        double center = (i + 0.5) * scale, total = 0.0;
-        int first = (int)(center - support + 0.5), end = (int)(center + support + 0.5);
-        first = first < 0 ? 0 : first;
-        int count = (end > source ? source : end) - first;
-        for (int t = 0; t < count; t++) {
-            double distance = (t + first - center + 0.5) * inverse;
-            distance = distance < 0.0 ? -distance : distance;
-            parts[t] = distance < 1.0 ? 1.0 - distance : 0.0;
-            total += parts[t];
-        }
-        int32_t *weights = taps->weights + (size_t)i * num_taps;
-        for (int t = 0; t < count; t++)
-            weights[t] = (int32_t)(0.5 + (total != 0.0 ? parts[t] / total : parts[t]) * (1 << PRECISION));
-        while (count > 1 && !weights[count - 1])
-            count--;
-        taps->first[i] = first;
-        taps->count[i] = count;
-        taps->most = count > taps->most ? count : taps->most;
-    }
-    return 1;
-}
+/* A weight is HIGH × its upper part + its lower part, which both fit 16 bits; the upper part has the weight's sign. */
+enum { HALF = 1 << (PRECISION - 1), LOW_BITS = 11, LOW = (1 << LOW_BITS) - 1, SLACK = 32 };
 
 static uint8_t rounded(int32_t sum)
 {
     sum >>= PRECISION;
-    return sum > 255 ? 255 : (uint8_t)sum;
+    return sum > 255 ? 255 : sum < 0 ? 0 : (uint8_t)sum;
 }
 
 static void sum_columns_plain(const Taps *taps, int size, int flip, const uint8_t *row, uint8_t *out)
@@ -103,7 +58,7 @@ typedef struct {
 
 static uint32_t upper_parts(const int32_t *weights)
 {
-    return (uint32_t)(weights[0] >> LOW_BITS) | (uint32_t)(weights[1] >> LOW_BITS) << 16;
+    return (uint16_t)(weights[0] >> LOW_BITS) | (uint32_t)(weights[1] >> LOW_BITS) << 16;
 }
 
 static uint32_t lower_parts(const int32_t *weights)
@@ -256,11 +211,12 @@ static void sum_columns(
     sum_columns_plain(taps, size, flip, row, out);
 }
 
-int resize_pillow(Resizer *resizer, Pixels source, int flip, uint8_t *out)
+int resize_pillow(Resizer *resizer, Filter filter, Pixels source, int flip, uint8_t *out)
 {
     int size = resizer->size, num_values = 3 * size, row_bytes = 3 * source.width;
     Taps across, down;
-    if (!weigh(&across, &resizer->columns, source.width, size) || !weigh(&down, &resizer->rows, source.height, size))
+    if (!taps_weigh(&across, &resizer->columns, filter, source.width, size) ||
+        !taps_weigh(&down, &resizer->rows, filter, source.height, size))
         return 0;
     /* Pillow begins with the height where it shrinks, and by far more pixels than the width */
     int lines_first = source.height > size && source.height - size > 2 * (source.width - size);

@@ -7,8 +7,8 @@ import numpy as np
 import PIL
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
 
+from ..resampling import Resampling, resample
 from ..stage_times import StageTimes
 from ..stage_writer import ROW_CELLS
 from .kernel import ROW, Kernel, address_of, noted_points
@@ -52,10 +52,10 @@ def difference(library: ctypes.CDLL) -> str:
     return ""
 
 
-def exact_difference(library: ctypes.CDLL) -> str:
-    """The same of mode `exact`, beyond what `difference` finds."""
+def resampling_difference(library: ctypes.CDLL, mode: Resampling) -> str:
+    """The same of another mode, beyond what `difference` finds."""
     pixels = _picture()
-    if not _same(Kernel(library, _SIZE_PX, _FILL, exact=True), pixels, True, _expected(pixels, exact=True)):
+    if not _same(Kernel(library, _SIZE_PX, _FILL, mode), pixels, True, _expected(pixels, mode)):
         return f"this machine's Pillow {PIL.__version__} resizes otherwise"
     return ""
 
@@ -84,7 +84,7 @@ def _picture() -> NDArray[np.uint8]:
     return pixels
 
 
-def _expected(pixels: NDArray[np.uint8], exact: bool = False) -> NDArray[np.uint8]:
+def _expected(pixels: NDArray[np.uint8], mode: Resampling = "area") -> NDArray[np.uint8]:
     """uint8 [2 · rectangles, side, side, 3]: each as it is, then mirrored."""
     padded = np.empty((_HEIGHT + 2 * _BORDER, _WIDTH + 2 * _BORDER, 3), dtype=np.uint8)
     padded[:] = _FILL
@@ -95,13 +95,6 @@ def _expected(pixels: NDArray[np.uint8], exact: bool = False) -> NDArray[np.uint
             top + _BORDER : top + _BORDER + height, left + _BORDER : left + _BORDER + width
         ]
         if (width, height) != (_SIZE_PX, _SIZE_PX):
-            image = _resized(image, exact)
+            image = resample(image, _SIZE_PX, mode)
         images += [image, image[:, ::-1]]
     return np.stack(images)
-
-
-def _resized(image: NDArray[np.uint8], exact: bool) -> NDArray[np.uint8]:
-    size = _SIZE_PX, _SIZE_PX
-    if exact:
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

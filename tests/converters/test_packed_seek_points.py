@@ -181,8 +181,8 @@ def test_what_makes_no_sense_is_refused(image_folder, tmp_path, capsys, options,
 
 
 def test_without_the_kernel_there_are_none_and_that_is_said(image_folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(library, "load", lambda exact=False: None)
-    monkeypatch.setattr(library, "why_not", lambda exact=False: "there is no C compiler: install gcc")
+    monkeypatch.setattr(library, "load", lambda resize="area": None)
+    monkeypatch.setattr(library, "why_not", lambda resize="area": "there is no C compiler: install gcc")
     assert packing(image_folder, tmp_path / "out", "--seek-points") == 2
     assert "--seek-points needs the native kernel: there is no C compiler" in capsys.readouterr().err
     assert packing(image_folder, tmp_path / "out") == 0
@@ -197,8 +197,8 @@ def test_the_same_command_goes_by_what_was_packed_before(image_folder, tmp_path,
         assert packing(image_folder, tmp_path / name) == 0
         assert "nothing to do" in capsys.readouterr().out
     assert packing(image_folder, tmp_path / "old", "--overwrite") == 0 and (tmp_path / "old" / "train.seek").exists()
-    monkeypatch.setattr(library, "load", lambda exact=False: None)
-    monkeypatch.setattr(library, "why_not", lambda exact=False: "there is no C compiler: install gcc")
+    monkeypatch.setattr(library, "load", lambda resize="area": None)
+    monkeypatch.setattr(library, "why_not", lambda resize="area": "there is no C compiler: install gcc")
     assert packing(image_folder, tmp_path / "new") == 2
     assert "new, which has seek points, needs the native kernel: there is no C compiler" in capsys.readouterr().err
 

@@ -42,7 +42,7 @@ class LoaderCase:
         return f"{self.name}-{self.resize}"
 
 
-# every loader, in every way of resizing it has
+# every loader, in every way of resizing it has but bicubic, which goes where `exact` goes
 LOADERS = [
     LoaderCase("torchvision", "exact"),
     LoaderCase("turbo", "area"),
@@ -56,6 +56,12 @@ LOADERS = [
     LoaderCase("synthetic", "area", tolerance=None),
 ]
 READING_LOADERS = [case for case in LOADERS if case.tolerance is not None]
+BICUBIC_LOADERS = [
+    LoaderCase("torchvision", "bicubic"),
+    LoaderCase("turbo", "bicubic"),
+    LoaderCase("dali", "bicubic", tolerance=30),
+    LoaderCase("resident", "bicubic"),
+]
 
 
 def for_each(cases: list[LoaderCase]) -> pytest.MarkDecorator:
@@ -144,7 +150,8 @@ def plain_image(records, index, rect, flip, size_px, fill=(0, 0, 0), resize="exa
     part = Image.new("RGB", (width, height), fill)
     part.paste(image, (-left, -top))
     if resize != "area":
-        part = part.resize((size_px, size_px), Image.Resampling.BILINEAR)
+        how = Image.Resampling.BICUBIC if resize == "bicubic" else Image.Resampling.BILINEAR
+        part = part.resize((size_px, size_px), how)
     elif part.size != (size_px, size_px):
         part = Image.fromarray(cv2.resize(np.asarray(part), (size_px, size_px), interpolation=cv2.INTER_AREA))
     return np.asarray(part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else part)

@@ -19,7 +19,10 @@ FILL = (10, 130, 250)
 class Pictures:
     """Pictures of many shapes, one after the other, and a rectangle of each."""
 
-    def __init__(self, kind: str, size_px: int, past_border: bool = False, count: int = 48) -> None:
+    def __init__(
+        self, kind: str, size_px: int, past_border: bool = False, count: int = 48, cubic: bool = False
+    ) -> None:
+        self.cubic = cubic
         random = np.random.default_rng(size_px)
         self.widths, self.heights = random.integers(2, 150, (2, count))
         self.widths[:6], self.heights[:6] = size_px, (1, 2, size_px, size_px, 3 * size_px, 149)
@@ -43,21 +46,23 @@ class Pictures:
     def cuts(self) -> Cuts:
         areas = self.widths * self.heights
         starts = np.cumsum(areas) - areas
-        return Cuts(starts, self.widths, self.heights, self.rects, self.flips, FILL, self.size_px)
+        return Cuts(starts, self.widths, self.heights, self.rects, self.flips, FILL, self.size_px, self.cubic)
 
     def by_pillow(self, row: int) -> np.ndarray:
         left, top, width, height = self.rects[row].tolist()
         part = Image.new("RGB", (width, height), FILL)
         part.paste(Image.fromarray(self.pictures[row]), (-left, -top))
-        part = part.resize((self.size_px, self.size_px), Image.Resampling.BILINEAR)
+        how = Image.Resampling.BICUBIC if self.cubic else Image.Resampling.BILINEAR
+        part = part.resize((self.size_px, self.size_px), how)
         return np.asarray(part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flips[row] else part)
 
 
+@pytest.mark.parametrize("cubic", [False, True], ids=["bilinear", "bicubic"])
 @pytest.mark.parametrize("kind", ["noise", "smooth"])
 @pytest.mark.parametrize("past_border", [False, True])
 @pytest.mark.parametrize("size_px", [1, 7, 32, 64, 224])
-def test_the_bits_are_pillows(kind, past_border, size_px):
-    pictures = Pictures(kind, size_px, past_border)
+def test_the_bits_are_pillows(kind, past_border, size_px, cubic):
+    pictures = Pictures(kind, size_px, past_border, cubic=cubic)
     made = cut_and_resize(pictures.pixels, pictures.cuts())
     assert made.shape == (48, size_px, size_px, 3) and made.dtype == torch.uint8 and made.is_contiguous()
     for row in range(48):
@@ -118,10 +123,11 @@ class DividingAsCuda(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("cubic", [False, True], ids=["bilinear", "bicubic"])
 @pytest.mark.parametrize(("size_px", "side_px"), [(224, 160), (192, 320), (49, 61)])
-def test_weights_do_not_depend_on_how_a_device_divides_by_numbers(size_px, side_px):
+def test_weights_do_not_depend_on_how_a_device_divides_by_numbers(size_px, side_px, cubic):
     def weights():
-        made = device_resize._Weights(torch.tensor([[side_px]]), side_px, torch.tensor([[False]]), size_px)
+        made = device_resize._Weights(torch.tensor([[side_px]]), side_px, torch.tensor([[False]]), size_px, cubic)
         return torch.stack([made._first, *made._taps])
 
     with DividingAsCuda():
@@ -132,8 +138,9 @@ def test_weights_do_not_depend_on_how_a_device_divides_by_numbers(size_px, side_
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("cubic", [False, True], ids=["bilinear", "bicubic"])
 @pytest.mark.parametrize("size_px", [32, 224])
-def test_a_gpu_has_the_same_bits(size_px):
-    pictures = Pictures("noise", size_px, past_border=True)
+def test_a_gpu_has_the_same_bits(size_px, cubic):
+    pictures = Pictures("noise", size_px, past_border=True, cubic=cubic)
     expected = cut_and_resize(pictures.pixels, pictures.cuts())
     assert torch.equal(cut_and_resize(pictures.pixels.cuda(), pictures.cuts()).cpu(), expected)

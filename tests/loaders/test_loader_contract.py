@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 from settling import settled
-from stored_samples import LOADERS, READING_LOADERS, for_each, for_each_over_all_records, plain_image
+from stored_samples import BICUBIC_LOADERS, LOADERS, READING_LOADERS, for_each, for_each_over_all_records, plain_image
 
 from loaders.api import Batch
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
@@ -23,7 +23,7 @@ from loaders.plan import Sequential, Shard, Shuffled, View
 
 every_loader = for_each(LOADERS)
 every_loader_over_all_records = for_each_over_all_records(LOADERS)
-reading_loaders_over_all_records = for_each_over_all_records(READING_LOADERS)
+all_that_resize_over_all_records = for_each_over_all_records([*READING_LOADERS, *BICUBIC_LOADERS])
 
 
 def kept(batches) -> list[Batch]:
@@ -56,7 +56,7 @@ def test_batches_are_what_their_description_says(records, name, resize, open_one
         assert batch.num_valid == 8
 
 
-@reading_loaders_over_all_records
+@all_that_resize_over_all_records
 @pytest.mark.parametrize("crop", [RandomResizedCrop(), PadCrop(20), CenterCrop(28, 32)], ids=lambda c: type(c).__name__)
 def test_pixels_are_those_of_the_planned_rectangle_filled_resized_flipped(records, case, name, resize, crop, open_one):
     view = View(crop, 32, 0.5, fill=(10, 130, 250))

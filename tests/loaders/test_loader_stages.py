@@ -277,7 +277,7 @@ class OwnLoader(EpochLoader):
         for number in range(start, len(self)):
             rows = self._rows(epoch, number)
             images = torch.zeros(len(rows), rows.size_px, rows.size_px, 3, dtype=torch.uint8)
-            render = Renderer(rows.size_px, rows.fill, exact=False)
+            render = Renderer(rows.size_px, rows.fill, "area")
             for row in range(rows.num_valid):
                 pixels = load_rgb(self._records, int(rows.ids[row]), decode, times)
                 with times.stage("augment"):

@@ -25,8 +25,8 @@ FILL = (7, 77, 177)
 
 @pytest.fixture(autouse=True)
 def _kernel():
-    if library.load(exact=True) is None:
-        pytest.skip(library.why_not(exact=True))
+    if library.load("exact") is None:
+        pytest.skip(library.why_not("exact"))
 
 
 def painted(kernel: Kernel, data: np.ndarray, sample, rects, flips, is_raw: bool, size_px: int):
@@ -53,12 +53,12 @@ def rectangle(rng: np.random.Generator, width: int, height: int) -> tuple[int, i
 
 
 @pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "plain"])
-@pytest.mark.parametrize("exact", [True, False], ids=["exact", "area"])
+@pytest.mark.parametrize("mode", ["exact", "bicubic", "area"])
 @pytest.mark.parametrize("size_px", [1, 3, 7, 32, 96, 224])
-def test_resizing_has_pillows_or_opencvs_bits(vectors, exact, size_px):
+def test_resizing_has_pillows_or_opencvs_bits(vectors, mode, size_px):
     rng = np.random.default_rng(size_px)
-    kernel = Kernel(library.load(exact), size_px, FILL, exact, vectors)
-    render = Renderer(size_px, FILL, exact)
+    kernel = Kernel(library.load(mode), size_px, FILL, mode, vectors)
+    render = Renderer(size_px, FILL, mode)
     expected = np.empty((size_px, size_px, 3), dtype=np.uint8)
     for number in range(120):
         width, height = (int(2 ** rng.uniform(0, 9.3)) for _ in range(2))
@@ -78,11 +78,11 @@ def test_resizing_has_pillows_or_opencvs_bits(vectors, exact, size_px):
 
 
 @pytest.mark.parametrize("size_px", [5, 32])
-@pytest.mark.parametrize("exact", [True, False], ids=["exact", "area"])
-def test_what_lies_past_the_border_is_filled(size_px, exact):
+@pytest.mark.parametrize("mode", ["exact", "bicubic", "area"])
+def test_what_lies_past_the_border_is_filled(size_px, mode):
     rng = np.random.default_rng(size_px)
-    kernel = Kernel(library.load(exact), size_px, FILL, exact)
-    render = Renderer(size_px, FILL, exact)
+    kernel = Kernel(library.load(mode), size_px, FILL, mode)
+    render = Renderer(size_px, FILL, mode)
     expected = np.empty((size_px, size_px, 3), dtype=np.uint8)
     pixels = picture(rng, 40, 30)
     for number in range(200):
@@ -130,7 +130,7 @@ def test_a_window_of_a_jpeg_has_the_bits_of_a_whole_decode(form):
     rng = np.random.default_rng(list(FORMS).index(form))
     for size_px in (1, 8, 31):
         kernel = Kernel(library.load(), size_px, FILL)
-        render = Renderer(size_px, FILL, exact=False)
+        render = Renderer(size_px, FILL, "area")
         expected = np.empty((size_px, size_px, 3), dtype=np.uint8)
         for _ in range(12):
             width, height = (int(2 ** rng.uniform(0, 7.5)) for _ in range(2))
@@ -178,7 +178,7 @@ def test_a_large_file_is_decoded_by_pairs_from_the_start_on():
     assert len(data) > 1 << 16
     kernel, expected = Kernel(library.load(), 200, FILL), np.empty((200, 200, 3), dtype=np.uint8)
     images, is_done = painted(kernel, data, (300, 300), [(50, 60, 200, 200)], [False], False, 200)
-    Renderer(200, FILL, exact=False)(simplejpeg.decode_jpeg(data, "RGB"), (50, 60, 200, 200), False, expected)
+    Renderer(200, FILL, "area")(simplejpeg.decode_jpeg(data, "RGB"), (50, 60, 200, 200), False, expected)
     assert is_done[0] and np.array_equal(images[0], expected)
 
 
@@ -268,7 +268,7 @@ def test_any_number_of_fill_bytes_may_stand_before_a_marker(form):
     expected = np.empty((32, 32, 3), dtype=np.uint8)
     for rect in ((0, 0, 100, 80), (20, 10, 32, 32)):
         images, is_done = painted(kernel, data, (100, 80), [rect], [False], False, 32)
-        Renderer(32, FILL, exact=False)(whole, rect, False, expected)
+        Renderer(32, FILL, "area")(whole, rect, False, expected)
         assert is_done[0] and np.array_equal(images[0], expected)
 
 
@@ -283,8 +283,8 @@ def test_it_reads_no_byte_past_the_pixels():
     try:
         for width, height in ((1, 1), (2, 9), (5, 5), (6, 7), (37, 50), (64, 60), (100, 3)):
             pixels = everything[3 * page - 3 * width * height : 3 * page]
-            for size_px, exact in itertools.product((1, 4, 21, 64), (False, True)):
-                kernel = Kernel(library.load(exact), size_px, FILL, exact)
+            for size_px, mode in itertools.product((1, 4, 21, 64), ("area", "exact", "bicubic")):
+                kernel = Kernel(library.load(mode), size_px, FILL, mode)
                 rects = [(0, 0, width, height), (width // 2, height // 2, width - width // 2, height - height // 2)]
                 assert painted(kernel, pixels, (width, height), rects, [False, True], True, size_px)[1].all()
     finally:
@@ -339,7 +339,7 @@ def test_opencv_and_pillow_are_what_the_reference_resizes_with():
     """Else the tests above would compare the kernel with something else."""
     pixels = smooth_picture(61, 47, 2)
     out = np.empty((20, 20, 3), dtype=np.uint8)
-    Renderer(20, FILL, exact=False)(pixels, (0, 0, 61, 47), False, out)
+    Renderer(20, FILL, "area")(pixels, (0, 0, 61, 47), False, out)
     assert np.array_equal(out, cv2.resize(pixels, (20, 20), interpolation=cv2.INTER_AREA))
-    Renderer(20, FILL, exact=True)(pixels, (0, 0, 61, 47), False, out)
+    Renderer(20, FILL, "exact")(pixels, (0, 0, 61, 47), False, out)
     assert np.array_equal(out, Image.fromarray(pixels).resize((20, 20), Image.Resampling.BILINEAR))

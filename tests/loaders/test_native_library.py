@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loaders import resampling
 from loaders.native import library, self_check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ def cache(tmp_path, monkeypatch):
 
 def _forget() -> None:
     library._load_once.cache_clear()
-    library._why_not_exact.cache_clear()
+    library._why_not_in.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -176,10 +177,11 @@ def test_another_version_of_what_it_imitates_means_doing_without(built, cache, m
 
 
 @pytest.mark.parametrize("way", ["the kernel", "Pillow"])
-def test_where_only_exact_differs_only_exact_does_without(tmp_path, built, cache, monkeypatch, way):
+@pytest.mark.parametrize("mode", ["exact", "bicubic"])
+def test_where_only_one_mode_differs_only_that_does_without(mode, tmp_path, built, cache, monkeypatch, way):
     if way == "Pillow":
         shutil.copytree(built, cache)
-        image, resize = self_check.Image.Image, self_check.Image.Image.resize
+        image, resize = resampling.Image.Image, resampling.Image.Image.resize
         monkeypatch.setattr(image, "resize", lambda *args: resize(*args).point(lambda value: value ^ 1))
     else:
         folder = tmp_path / "sources"
@@ -190,9 +192,9 @@ def test_where_only_exact_differs_only_exact_does_without(tmp_path, built, cache
         source.write_text(source.read_text().replace(right, "source.width - size"))
         monkeypatch.setattr(library, "_SOURCES", folder)
     assert library.load() is not None and library.why_not() == ""
-    assert library.load(exact=True) is None
-    reason = library.why_not(exact=True)
-    assert "mode exact" in reason and "Pillow" in reason and "\n" not in reason
+    assert library.load(mode) is None
+    reason = library.why_not(mode)
+    assert f"mode {mode}" in reason and "Pillow" in reason and "\n" not in reason
 
 
 def test_whatever_else_goes_wrong_is_a_sentence_too(monkeypatch):

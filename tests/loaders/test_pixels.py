@@ -118,24 +118,24 @@ def coordinates(width: int, height: int) -> np.ndarray:
     return np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.uint8)
 
 
-@pytest.mark.parametrize("exact", [False, True], ids=["area", "exact"])
-def test_a_rectangle_of_the_outputs_size_is_copied_to_the_bit(exact):
+@pytest.mark.parametrize("mode", ["area", "exact", "bicubic"])
+def test_a_rectangle_of_the_outputs_size_is_copied_to_the_bit(mode):
     pixels = coordinates(200, 150)
     out = np.zeros((32, 32, 3), dtype=np.uint8)
     for flip in (False, True):
-        Renderer(32, (0, 0, 0), exact)(pixels, (100, 20, 32, 32), flip, out)
+        Renderer(32, (0, 0, 0), mode)(pixels, (100, 20, 32, 32), flip, out)
         assert np.array_equal(out[:, ::-1] if flip else out, pixels[20:52, 100:132])
 
 
-@pytest.mark.parametrize("exact", [False, True], ids=["area", "exact"])
+@pytest.mark.parametrize("mode", ["area", "exact", "bicubic"])
 @pytest.mark.parametrize("rect", [(40, 30, 96, 64), (100, 100, 16, 8), (7, 9, 33, 31)])
-def test_resized_pixels_lie_where_they_were(exact, rect):
+def test_resized_pixels_lie_where_they_were(mode, rect):
     """On a picture that tells each pixel's place, the output must tell the place it was made from: within a pixel."""
     left, top, width, height = rect
     out = np.zeros((32, 32, 3), dtype=np.uint8)
     centres = (np.arange(32) + 0.5) / 32
     for flip in (False, True):
-        Renderer(32, (0, 0, 0), exact)(coordinates(200, 150), rect, flip, out)
+        Renderer(32, (0, 0, 0), mode)(coordinates(200, 150), rect, flip, out)
         image = (out[:, ::-1] if flip else out).astype(float)
         assert np.abs(image[..., 0] - (left + centres * width - 0.5)[None, :]).max() <= 1
         assert np.abs(image[..., 1] - (top + centres * height - 0.5)[:, None]).max() <= 1
@@ -145,10 +145,10 @@ def test_rendering_writes_nowhere_else_and_reads_read_only_memory():
     slab = np.full((3, 32, 32, 3), 99, dtype=np.uint8)
     stored = smooth_picture(100, 80, 2)
     stored.flags.writeable = False
-    for exact in (False, True):
+    for mode in ("area", "exact", "bicubic"):
         for flip in (False, True):
             for rect in ((3, 4, 50, 60), (-5, -5, 32, 32), (0, 0, 32, 32), (5, 5, 9, 9)):
-                Renderer(32, (0, 0, 0), exact)(stored, rect, flip, slab[1])
+                Renderer(32, (0, 0, 0), mode)(stored, rect, flip, slab[1])
                 assert np.all(slab[0] == 99) and np.all(slab[2] == 99)
 
 

@@ -188,16 +188,21 @@ def test_a_difference_counts_grey_levels_and_images_that_are_equal():
 def test_parity_finds_loaders_equal_to_plain_code_and_lists_what_cannot_run(tmp_path, monkeypatch, capfd):
     source = write_image_folder(tmp_path / "photos", {"train": {"ant": 4, "bee": 4}})
     monkeypatch.setattr(parity, "STORED", ("full",))
-    monkeypatch.setattr(parity, "_MODES", {"torchvision": ("exact",), "turbo": ("device", "area")})
+    monkeypatch.setattr(parity, "_MODES", {"torchvision": ("exact",), "turbo": ("device", "bicubic", "area")})
     words = ["parity", "--source", str(source), "--workers", "1", "--report", str(tmp_path)]
     assert command().main([*words, "--work", str(tmp_path / "work")]) == 0, capfd.readouterr().err
     (written,) = tmp_path.glob("parity_*.json")
     rows = json.loads(written.read_text())["rows"]
-    assert [row["loader"] for row in rows] == 2 * ["plain OpenCV INTER_AREA", "torchvision", "turbo", "turbo"]
-    for plain, torchvision, device, area in (rows[:4], rows[4:]):
-        assert plain["largest"] > 0  # the two ways to resize do differ, or the table would prove nothing
+    assert [row["loader"] for row in rows] == 2 * [
+        "plain OpenCV INTER_AREA",
+        "torchvision's own",
+        "torchvision",
+        *["turbo"] * 3,
+    ]
+    for plain, cubic, torchvision, device, turbo_cubic, area in (rows[:6], rows[6:]):
+        assert plain["largest"] > 0 < cubic["largest"]  # the ways to resize do differ, or the table would prove nothing
         assert "needs raw samples" in device["skipped"]
-        for row in (torchvision, area):
+        for row in (torchvision, turbo_cubic, area):
             assert (row["mean"], row["largest"], row["num_equal"], row["num_images"]) == (0, 0, 8, 8)
     assert "| full | training | turbo | area | area | 0.0000 | 0 | 8 of 8 |" in written.with_suffix(".md").read_text()
 

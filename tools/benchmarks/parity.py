@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,13 @@ VIEWS = {
     "evaluation": View(CenterCrop(_SIZE_PX, 256), _SIZE_PX),
 }
 _MODES: dict[str, tuple[ResizeMode, ...]] = {
-    "torchvision": ("exact",),
-    "turbo": ("exact", "device", "area"),
-    "dali": ("exact",),
-    "resident": ("exact", "device", "area"),
+    "torchvision": ("exact", "bicubic"),
+    "turbo": ("exact", "device", "bicubic", "area"),
+    "dali": ("exact", "bicubic"),
+    "resident": ("exact", "device", "bicubic", "area"),
     "ffcv": ("area",),
 }
-_REFERENCE = {"exact": "exact", "device": "exact", "area": "area"}
+_REFERENCE = {"exact": "exact", "device": "exact", "bicubic": "bicubic", "area": "area"}
 
 Images = NDArray[np.uint8]  # [N, size, size, 3]
 
@@ -81,11 +82,13 @@ def measure(source: Path | None, num_workers: int, folder: Path, say: Say) -> di
 def _compared(records: Records, view: View, num_workers: int) -> Iterator[dict[str, Any]]:
     plan = Plan(records.widths, records.heights, Sequential(_BATCH), view, seed=0)
     references = {
-        "exact": _plain(records, plan, _torchvision),
+        "exact": _plain(records, plan, partial(_torchvision, InterpolationMode.BILINEAR)),
+        "bicubic": _plain(records, plan, partial(_torchvision, InterpolationMode.BICUBIC)),
         "area": _plain(records, plan, _opencv),
     }
-    between = Difference.between(references["area"], references["exact"])
-    yield {"loader": "plain OpenCV INTER_AREA", "resize": "area", "reference": "exact", **vars(between)}
+    for name, whose in (("area", "plain OpenCV INTER_AREA"), ("bicubic", "torchvision's own")):
+        between = Difference.between(references[name], references["exact"])
+        yield {"loader": whose, "resize": name, "reference": "exact", **vars(between)}
     for loader, modes in _MODES.items():
         for resize in modes:
             about_it = {"loader": loader, "resize": resize, "reference": _REFERENCE[resize]}
@@ -115,10 +118,10 @@ def _plain(records: Records, plan: Plan, cut: Callable[[Records, PlanRows, int],
     return np.stack(images)
 
 
-def _torchvision(records: Records, rows: PlanRows, place: int) -> Images:
+def _torchvision(how: InterpolationMode, records: Records, rows: PlanRows, place: int) -> Images:
     left, top, width, height = rows.rects[place].tolist()
     image = load_image(records, int(rows.ids[place]))
-    image = resized_crop(image, top, left, height, width, [_SIZE_PX, _SIZE_PX], InterpolationMode.BILINEAR)
+    image = resized_crop(image, top, left, height, width, [_SIZE_PX, _SIZE_PX], how)
     return np.asarray(hflip(image) if rows.flips[place] else image)
 
 
@@ -137,8 +140,8 @@ def page(measured: Mapping[str, Any]) -> str:
         *about(measured),
         f"Images: {measured['settings']['images']}, 224 px, `full` as JPEGs with their own bytes, `raw256` as pixels"
         " with the shorter side 256. The reference for `exact` and `device` is torchvision's `resized_crop` on a Pillow"
-        " image, bilinear; for `area` it is OpenCV's `resize` with INTER_AREA. Both are run here one image after the"
-        " other. Differences are in grey levels of 255.",
+        " image, bilinear, and for `bicubic` the same, bicubic; for `area` it is OpenCV's `resize` with INTER_AREA. All"
+        " are run here one image after the other. Differences are in grey levels of 255.",
         "",
         row("stored", "view", "loader", "resize", "against", "mean", "largest", "equal images"),
         row(*["---"] * 8),

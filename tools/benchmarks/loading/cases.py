@@ -43,8 +43,16 @@ class Case:
         return {*self.formats, *(["folder"] if self.folder else []), *(["restarts"] if self.restarts else [])}
 
 
-_TURBOS = ("turbo", "turbo-from-start", "turbo-libjpeg", "turbo-restarts", "turbo-exact", "turbo-float32")
-_OURS_ON_PHOTOS = (*_TURBOS, "ffcv", "dali", "dali-restarts", "torchvision")
+_TURBOS = (
+    "turbo",
+    "turbo-from-start",
+    "turbo-libjpeg",
+    "turbo-restarts",
+    "turbo-exact",
+    "turbo-bicubic",
+    "turbo-float32",
+)
+_OURS_ON_PHOTOS = (*_TURBOS, "ffcv", "dali", "dali-restarts", "torchvision", "torchvision-bicubic")
 _PEERS_ON_FILES = ("dali-stock", "dali-stock-float32", "dataloader", "dataloader-float32", "timm", "webdataset", "spdl")
 _FFCV = ("ffcv-stock", "ffcv-stock-float32")
 

@@ -53,6 +53,7 @@ SIDES = {
     ),
     "turbo-restarts": _ours("the same pixels from files with restart markers", "turbo", "area", "restarts"),
     "turbo-exact": _ours("antialiased bilinear, torchvision's to the bit", "turbo", "exact"),
+    "turbo-bicubic": _ours("antialiased bicubic, torchvision's to the bit", "turbo", "bicubic"),
     "turbo-device": _ours("cut by copying, resized where the batch is used", "turbo", "device"),
     "turbo-folder": _ours("turbo from the untouched files", "turbo", "area", "folder"),
     "ffcv": _ours("FFCV's threads, made to execute our plan", "ffcv", remedy=_FFCV),
@@ -60,6 +61,7 @@ SIDES = {
     "dali-restarts": _ours("dali, from files with restart markers", "dali", reads="restarts", remedy=_DALI),
     "resident": _ours("pixels kept in memory", "resident"),
     "torchvision": _ours("our torchvision loader", "torchvision", "exact"),
+    "torchvision-bicubic": _ours("the same, bicubic", "torchvision", "bicubic"),
     "turbo-float32": LoadSide(
         "turbo with INTER_AREA, then float32 channels-last by the engine's own normalisation",
         "float32",
