@@ -1,4 +1,5 @@
-"""A packed folder: `manifest.json`, and each split in one format or several. Also single .beton files without one."""
+"""A packed folder: `manifest.json`, and each split in one format or several. Also .beton files without one, as FFCV
+writes them: one alone, or a folder of one a split."""
 
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from .soundness import PACK_AGAIN
 
 FORMATS = ("beton", "raw", "shards")  # the first that is there is taken unless one is asked for
 _BETON_SUFFIXES = (".beton", ".ffcv")
-_SIGNS = (MANIFEST_NAME, "*.beton", "*.samples.npz", WORK_FOLDER)
+_SIGNS_OF_PACKING = (MANIFEST_NAME, "*.samples.npz", WORK_FOLDER)  # what FFCV does not write
+_SIGNS = (*_SIGNS_OF_PACKING, *(f"*{suffix}" for suffix in _BETON_SUFFIXES))
 
 
 def recognises(path: Path) -> bool:
@@ -29,7 +31,8 @@ def recognises(path: Path) -> bool:
 def list_splits(path: Path) -> tuple[str, ...]:
     """The splits in a packed folder, or the one that a .beton file holds. Raises FeedrateError."""
     if path.is_dir():
-        return tuple(split for split in SPLITS if split in _manifest_of(path).splits)
+        held = bare_files(path) or _manifest_of(path).splits
+        return tuple(split for split in SPLITS if split in held)
     return (_split_of_file(path),)
 
 
@@ -39,10 +42,31 @@ def open_split(path: Path, split: str, progress: ScanProgress | None = None, pre
     prefers  the format to take of a folder that holds it, in place of the first of FORMATS
     """
     if path.is_dir():
+        if bare := bare_files(path):
+            return _open_bare(path, bare, split)
         packed = _manifest_of(path).splits.get(split)
         return open_packed(path, split, prefers if packed and prefers in packed.formats else None)
     found = _manifest_beside(path)
     return BetonRecords(path) if found is None else _open(path.parent, found[0], "beton", found[1])
+
+
+def bare_files(folder: Path) -> dict[str, Path]:
+    """By split, the .beton files of a folder in which nothing else was packed; none where something was.
+
+    Raises FeedrateError where two of them are of one split.
+    """
+    if any(next(folder.glob(pattern), None) for pattern in _SIGNS_OF_PACKING):
+        return {}
+    files: dict[str, Path] = {}
+    for file in sorted(file for file in folder.iterdir() if file.suffix in _BETON_SUFFIXES):
+        split = _split_of_name(file)
+        if split in files:
+            raise FeedrateError(
+                f"{folder} holds {files[split].name} and {file.name}, both of which are '{split}' by their names:"
+                " keep one of each split in a folder of their own"
+            )
+        files[split] = file
+    return files
 
 
 def open_packed(folder: Path, split: str, format: str | None = None) -> Records:
@@ -93,6 +117,18 @@ def _open(folder: Path, split: str, format: str, manifest: Manifest) -> Records:
     return records
 
 
+def _open_bare(folder: Path, files: dict[str, Path], split: str) -> BetonRecords:
+    """One of them, its classes numbered as far as the labels of any of them go."""
+    if split not in files:
+        raise FeedrateError(f"{folder} has no '{split}' split: it holds {' and '.join(files)}")
+    records = {name: BetonRecords(file) for name, file in files.items()}
+    chosen = records.pop(split)
+    for other in records.values():
+        chosen.classes = max(chosen.classes, other.classes, key=len)
+        other.close()
+    return chosen
+
+
 def _check_counts(records: Records, packed: PackedSplit, path: Path) -> None:
     counts = np.bincount(records.labels, minlength=len(records.classes))
     if len(records) != packed.num_samples or counts.tolist() != packed.samples_per_class:
@@ -131,7 +167,9 @@ def _manifest_beside(path: Path) -> tuple[str, Manifest] | None:
 
 def _split_of_file(path: Path) -> str:
     found = _manifest_beside(path)
-    if found is not None:
-        return found[0]
+    return _split_of_name(path) if found is None else found[0]
+
+
+def _split_of_name(path: Path) -> str:
     name = path.name.lower()
     return "val" if "val" in name or "test" in name else "train"

@@ -1,4 +1,4 @@
-"""What was packed before, by us or by FFCV: packed folders and single .beton files, to be packed in another way."""
+"""What was packed before, by us or by FFCV: packed folders and .beton files alone, to be packed in another way."""
 
 from pathlib import Path
 
@@ -25,11 +25,12 @@ def _open(path: Path, split: str, phase: Phase) -> RecordSamples:
     with phase(f"list {split}", 0) as advance:
         records = packed_folder.open_split(path, split)
         advance(len(records), 0)
-    if path.is_dir():
+    file = packed_folder.bare_files(path).get(split) if path.is_dir() else path
+    if file is None:
         manifest = read_manifest(path)
         names = SampleTable(path / manifest.splits[split].samples.name, len(records)).names()
         stamp = (path / MANIFEST_NAME).read_bytes()  # holds a hash of every file
         return RecordSamples(records, names.__getitem__, str(path), stamp, tuple(manifest.class_names))
-    status = path.stat()
+    status = file.stat()
     stamp = f"{status.st_size} {status.st_mtime_ns}".encode()
-    return RecordSamples(records, lambda index: f"{path.name}/{index}", str(path), stamp)
+    return RecordSamples(records, lambda index: f"{file.name}/{index}", str(file), stamp)

@@ -41,3 +41,16 @@ def test_a_single_file_without_a_manifest_is_read(tmp_path, samples):
     assert before == open_as(path, "folder")["val"].fingerprint()
     os.utime(path, ns=(0, 0))
     assert open_as(path, "folder")["val"].fingerprint() != before
+
+
+def test_a_folder_of_ffcvs_files_is_listed_split_by_split(tmp_path, samples):
+    for split in ("train", "val"):
+        rows = [(s.jpeg, False, s.pixels.shape[1], s.pixels.shape[0], s.label) for s in samples[split]]
+        (tmp_path / f"{split}_256.ffcv").write_bytes(beton_bytes(rows, 1 << 16))
+    found = open_as(tmp_path, "folder")
+    assert list(found) == ["train", "val"] and found["val"].classes == ("0", "1", "2")
+    stored = found["val"].stored(1)
+    assert stored.name == "val_256.ffcv/1" and stored.read().tobytes() == samples["val"][1].jpeg
+    before = found["val"].fingerprint()
+    os.utime(tmp_path / "val_256.ffcv", ns=(0, 0))
+    assert open_as(tmp_path, "folder")["val"].fingerprint() != before

@@ -138,6 +138,24 @@ def test_a_bare_file_is_train_unless_its_name_says_otherwise(tmp_path):
     assert not recognises(tmp_path / "a.zip")
 
 
+def test_files_of_ffcv_lie_together_one_a_split_with_the_classes_of_both(tmp_path):
+    for name, labels in (("train_500_0.50_90.ffcv", (0, 4, 1)), ("val_500_0.50_90.ffcv", (2, 1))):
+        stored = [(b"\xff\xd8jpeg", False, 30, 20, label) for label in labels]
+        (tmp_path / name).write_bytes(beton_bytes(stored, 1 << 12))
+    assert recognises(tmp_path) and list_splits(tmp_path) == ("train", "val")
+    for split, labels in (("train", [0, 4, 1]), ("val", [2, 1])):
+        records = open_records(tmp_path, split)
+        assert records.classes == ("0", "1", "2", "3", "4") and records.labels.tolist() == labels
+    (tmp_path / "train_256.beton").write_bytes((tmp_path / "train_500_0.50_90.ffcv").read_bytes())
+    assert "train_256.beton and train_500_0.50_90.ffcv, both of which are 'train'" in refused(tmp_path)
+
+
+def test_a_folder_of_one_beton_file_has_one_split(tmp_path):
+    (tmp_path / "mine.beton").write_bytes(beton_bytes([(b"\xff\xd8jpeg", False, 30, 20, 0)], 1 << 12))
+    assert list_splits(tmp_path) == ("train",)
+    assert "has no 'val' split: it holds train" in refused(tmp_path, "val")
+
+
 @every_format
 def test_a_folder_of_packed_files_without_a_manifest_says_so(image_folder, tmp_path, kind):
     folder = write_packed(tmp_path, {"train": samples_of(image_folder, "train")[:3]}, (kind,))
