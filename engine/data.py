@@ -66,9 +66,11 @@ def open_data(
     channels = channels_of(train_records, config.data.normalize, data_path_to_open(config.data))
     train_plan, eval_plan = plan_of(train_records, config), _eval_plan_of(eval_records, config)
     train_plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
-    name, reason = choose_loader(config.loader, [(train_records, train_plan), (eval_records, eval_plan)])
+    splits = [(train_records, train_plan), (eval_records, eval_plan)]
+    name, reason = choose_loader(config.loader, splits)
     say(f"loader: {name} ({reason})")
-    if slower := slower_because(name, config.data.resize):
+    options = loader_options(config.data, ranks)
+    if slower := slower_because(name, options, splits):
         say(slower)
     num_classes = len(train_records.classes)
     say(f"data: {_chosen(train_plan)} to train on, {_chosen(eval_plan)} to evaluate, {num_classes} classes")
@@ -76,7 +78,6 @@ def open_data(
     for line in told_of_weights(train_records, config.data):
         say(line)
     keep_in_memory([train_records, eval_records], config.data, ranks, say)
-    options = loader_options(config.data, ranks)
     stage_times = make_stage_times(1 + (options.num_workers or ranks.cpus))
     train = open_loader(name, train_records, train_plan, replace(options, stage_times=stage_times))
     try:
@@ -112,11 +113,11 @@ def open_evaluation(config: Config, ranks: Ranks, say: Say, refuse: Callable[[Re
     plan = _eval_plan_of(records, config)
     name, reason = choose_loader(config.loader, [(records, plan)])
     say(f"loader: {name} ({reason})")
-    if slower := slower_because(name, config.data.resize):
+    options = replace(loader_options(config.data, ranks), on_bad="error")  # every sample counts
+    if slower := slower_because(name, options, [(records, plan)]):
         say(slower)
     say(f"data: {_chosen(plan)} of '{split}' to evaluate, {len(records.classes)} classes")
     keep_in_memory([records], config.data, ranks, say)
-    options = replace(loader_options(config.data, ranks), on_bad="error")  # every sample counts
     return EvaluationData(open_loader(name, records, plan, options), records)
 
 

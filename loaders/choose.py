@@ -12,9 +12,7 @@ from .errors import FeedrateError, did_you_mean
 from .named import is_named, load_named
 from .plan import Plan
 from .records import Records
-from .resampling import Resampling
 
-_AS_PILLOW: dict[str, Resampling] = {"exact": "exact", "bicubic": "bicubic"}  # what the kernel may make otherwise
 _RESIDENT_BYTES = 2 << 30  # up to which a set is kept decoded without being asked to
 
 LoaderFactory = Callable[[Records, Plan, LoaderOptions], Loader]
@@ -88,14 +86,22 @@ def open_loader(name: str, records: Records, plan: Plan, options: LoaderOptions)
     return factory(records, plan, options)
 
 
-def slower_because(name: str, resize: str = "") -> str:
-    """One sentence on why this loader cannot go as fast here as it could; empty if it can. `resize`: the mode asked
-    for, which may be none of turbo's own."""
-    if name not in ("turbo", "resident"):
+def slower_because(
+    name: str, options: LoaderOptions = LoaderOptions(), splits: Sequence[tuple[Records, Plan]] = ()
+) -> str:
+    """One sentence on why this loader, opened over `splits`, cannot go as fast here as it could; empty if it can."""
+    resize = options.resize
+    if name == "turbo":
+        resize = resize or "area"
+    elif name == "resident" and options.device.type == "cpu" and not _is_cut_only(splits):
+        resize = resize or "exact"
+    else:
         return ""
+    if resize == "device":
+        return ""  # the kernel has no part in it
     from .native import library
 
-    reason = library.why_not(_AS_PILLOW.get(resize, "area") if name == "turbo" else "area")
+    reason = library.why_not(resize)
     return f"slower than it could be: {reason}" if reason else ""
 
 

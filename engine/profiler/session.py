@@ -237,9 +237,10 @@ def open_source(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Source]:
         plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
         name, reason = choose_loader(config.loader, [(records, plan)])
         tell(f"loader: {name} ({reason})")
-        if slower := slower_because(name, config.data.resize):
+        options = loader_options(config.data, ranks)
+        if slower := slower_because(name, options, [(records, plan)]):
             tell(slower)
-        yield Source(name, records, plan, loader_options(config.data, ranks))
+        yield Source(name, records, plan, options)
 
 
 def ready_step(source: Source, config: Config, ranks: Ranks) -> TrainStep:

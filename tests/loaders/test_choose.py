@@ -1,11 +1,12 @@
 """A loader by name, and what is said when there is none."""
 
 import pytest
+import torch
 
 from loaders import choose
 from loaders.api import LoaderOptions
 from loaders.choose import choose_loader, open_loader, slower_because
-from loaders.crops import PadCrop
+from loaders.crops import CenterCrop, PadCrop
 from loaders.errors import FeedrateError
 from loaders.plan import Plan, Sequential, View
 from loaders.synthetic_records import SyntheticRecords
@@ -84,5 +85,16 @@ def test_auto_keeps_a_small_set_decoded_where_nothing_has_to_be_resized():
 
 def test_a_loader_that_must_do_without_the_kernel_says_so(monkeypatch):
     monkeypatch.setenv("FEEDRATE_NATIVE", "0")
-    assert "FEEDRATE_NATIVE=0" in slower_because("turbo")
+    for resize in (None, "area", "exact", "bicubic"):
+        assert "FEEDRATE_NATIVE=0" in slower_because("turbo", LoaderOptions(resize=resize))
     assert slower_because("torchvision") == ""
+
+
+def test_a_loader_that_has_no_use_for_the_kernel_does_not_miss_it(monkeypatch, folder):
+    monkeypatch.setenv("FEEDRATE_NATIVE", "0")
+    resized = [(folder, Plan(folder.widths, folder.heights, Sequential(8), View(CenterCrop(28, 32), 32), 0))]
+    assert slower_because("turbo", LoaderOptions(resize="device")) == ""
+    assert "FEEDRATE_NATIVE=0" in slower_because("resident", splits=resized)  # turbo's threads cut and resize
+    assert slower_because("resident", LoaderOptions(resize="device"), resized) == ""
+    assert slower_because("resident", LoaderOptions(device=torch.device("cuda")), resized) == ""
+    assert slower_because("resident") == ""  # nothing to resize
