@@ -44,27 +44,23 @@ if __name__ == "__main__":
 
 import argparse
 from collections.abc import Callable, Sequence
-from datetime import date
 from typing import Any
 
 from engine.safeguards.exit_status import exit_status
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError, did_you_mean
-from tools.benchmarks import convert, convert_scale, report
+from tools.benchmarks import convert, convert_scale
 from tools.benchmarks.accuracy import command as accuracy
-from tools.benchmarks.arguments import Parser, names, positive, seconds, sizes
+from tools.benchmarks.arguments import Parser, positive
 from tools.benchmarks.cold_memory import compare as cold_memory
 from tools.benchmarks.device import command as device
-from tools.benchmarks.loading import cases, compare, sides
-from tools.benchmarks.machine import describe
+from tools.benchmarks.loading import command as loading
 from tools.benchmarks.overhead import compare as overhead
-from tools.benchmarks.overhead.page import page as overhead_page
 from tools.benchmarks.profilers import compare as profilers
-from tools.benchmarks.rounds import remove, working_folder
+from tools.benchmarks.report import measured_and_written
+from tools.benchmarks.side_by_side import Say
 from tools.benchmarks.training import command as training
 from tools.benchmarks.what_if import compare as what_if
-
-_SIZES = (100_000, 325_000, 650_000, 1_300_000)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,7 +68,9 @@ def main(arguments: Sequence[str]) -> int:
 
     def measure() -> int:
         chosen = parse(arguments)
-        _COMMANDS[chosen.command](chosen)
+        paths = _COMMANDS[chosen.command](chosen, _say)
+        _SHOWS.get(chosen.command, _show)(paths)
+        _say(f"written to {', '.join(map(str, paths.values()))}")
         return 0
 
     return exit_status(measure, "the same command goes on after the last whole round or run")
@@ -82,16 +80,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line, with defaults filled in. Raises FeedrateError naming what was probably meant."""
     parser = Parser(prog="bench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", metavar="|".join(_COMMANDS), required=True)
-    side_by_side = _add(commands, "convert", "pack beside FFCV's writer", rounds=5)
-    side_by_side.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
-    side_by_side.add_argument("--repeat", type=positive, default=10, metavar="K", help="use each photo K times (10)")
-    side_by_side.add_argument(
-        "--cases", type=names(convert.CASES), default=tuple(convert.CASES), metavar="NAME,…", help="(all)"
-    )
-    scale = _add(commands, "convert-scale", "pack ever larger sets of tiny images", rounds=3)
-    shown = ",".join(map(str, _SIZES))
-    scale.add_argument("--samples", type=sizes, default=_SIZES, metavar="N,…", help=f"how many ({shown})")
-    _load_options(_add(commands, "load", "load beside other people's loaders", rounds=5))
+    convert.add_options(_add(commands, "convert", "pack beside FFCV's writer", rounds=5))
+    convert_scale.add_options(_add(commands, "convert-scale", "pack ever larger sets of tiny images", rounds=3))
+    loading.add_options(_add(commands, "load", "load beside other people's loaders", rounds=5))
     parity = _add(commands, "parity", "compare the pixels of all loaders with plain code")
     parity.add_argument("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
     overhead.add_options(_add(commands, "profiler-overhead", "train with the profiler's clocks and without", rounds=6))
@@ -109,18 +100,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         name = others[0].split("=")[0]
         raise FeedrateError(f"{chosen.command} has no option '{name}': {did_you_mean(name, known)}see --help")
     return chosen
-
-
-def _load_options(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    shown = f"{', '.join(cases.CASES)} ({','.join(cases.DEFAULT_CASES)})"
-    add("--cases", type=names(cases.CASES), default=cases.DEFAULT_CASES, metavar="NAME,…", help=shown)
-    add("--sides", type=names(sides.SIDES), metavar="NAME,…", help=f"{', '.join(sides.SIDES)} (those of each case)")
-    add("--source", type=Path, help="photos in class folders (500 of ImageNet, or generated)")
-    add("--repeat", type=positive, default=10, metavar="K", help="use each photo K times (10)")
-    add("--batch-size", type=positive, default=64, metavar="B", help="of photos (64)")
-    add("--seconds", type=seconds, default=2.0, metavar="S", help="a timed window lasts at least so long (2)")
-    add("--quick", action="store_true", help="one short round, to see whether everything runs; its figures mean little")
 
 
 def _add(commands: Any, name: str, text: str, rounds: int = 0) -> argparse.ArgumentParser:
@@ -152,144 +131,38 @@ def _reporting(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     return command
 
 
-def _convert(chosen: argparse.Namespace) -> None:
-    paths = report.free_paths(chosen.report, "convert", ["json", "md"], chosen.overwrite)
-    settings = convert.ConvertSettings(
-        chosen.source, chosen.repeat, chosen.rounds, chosen.workers, chosen.cases, chosen.timeout_s
+def _parity(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
+    from tools.benchmarks.parity import measure, page  # bring in torch
+
+    return measured_and_written(
+        chosen, "parity", lambda: measure(chosen.source, chosen.workers, chosen.work, say), page
     )
-    with working_folder(chosen.work):
-        measured = {**_head(), **convert.measure(settings, chosen.work, _say)}
-        report.write_json(paths["json"], measured)
-        report.write_text(paths["md"], report.convert_page(measured))
-        remove(chosen.work)
-    _told(paths)
-
-
-def _convert_scale(chosen: argparse.Namespace) -> None:
-    from tools.benchmarks.curve import draw  # brings in matplotlib
-
-    paths = report.free_paths(chosen.report, "convert_scale", ["json", "md", "png"], chosen.overwrite)
-    settings = convert_scale.ScaleSettings(chosen.samples, chosen.rounds, chosen.workers, chosen.timeout_s)
-    with working_folder(chosen.work):
-        measured = {**_head(), **convert_scale.measure(settings, chosen.work, _say)}
-        report.write_json(paths["json"], measured)
-        draw(paths["png"], measured)
-        report.write_text(paths["md"], report.scale_page(measured, paths["png"].name))
-        remove(chosen.work)
-    _told(paths)
-
-
-def _load(chosen: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from tools.benchmarks.loading import bars, page  # bring in matplotlib
-
-    paths = report.free_paths(chosen.report, "load", ["json", "md", "png"], chosen.overwrite)
-    settings = compare.LoadSettings(
-        chosen.cases,
-        chosen.sides,
-        chosen.source,
-        1 if chosen.quick else chosen.repeat,
-        1 if chosen.quick else chosen.rounds,
-        chosen.workers,
-        chosen.batch_size,
-        0.2 if chosen.quick else chosen.seconds,
-        chosen.timeout_s,
-    )
-    with working_folder(chosen.work):
-        measured = {**_head(), **compare.measure(settings, chosen.work, _say)}
-        report.write_json(paths["json"], measured)
-        bars.draw(paths["png"], measured)
-        report.write_text(paths["md"], page.page(measured, paths["png"].name))
-        remove(chosen.work)
-    page.tables(measured, Console(width=200))
-    _say(f"written to {', '.join(str(path) for path in paths.values())}")
-
-
-def _parity(chosen: argparse.Namespace) -> None:
-    from tools.benchmarks import parity  # brings in torch
-
-    paths = report.free_paths(chosen.report, "parity", ["json", "md"], chosen.overwrite)
-    with working_folder(chosen.work):
-        measured = {**_head(), **parity.measure(chosen.source, chosen.workers, chosen.work, _say)}
-        report.write_json(paths["json"], measured)
-        report.write_text(paths["md"], parity.page(measured))
-        remove(chosen.work)
-    _told(paths)
-
-
-def _overhead(chosen: argparse.Namespace) -> None:
-    paths = report.free_paths(chosen.report, "profiler_overhead", ["json", "md"], chosen.overwrite)
-    with working_folder(chosen.work):
-        measured = {**_head(), **overhead.measure(overhead.settings_of(chosen), chosen.work, _say)}
-        report.write_json(paths["json"], measured)
-        report.write_text(paths["md"], overhead_page(measured))
-        remove(chosen.work)
-    _told(paths)
-
-
-def _what_if(chosen: argparse.Namespace) -> None:
-    from tools.benchmarks.what_if.page import draw, page  # brings in matplotlib
-
-    paths = report.free_paths(chosen.report, "what_if", ["json", "md", "png"], chosen.overwrite)
-    settings = what_if.settings_of(chosen)
-    with working_folder(chosen.work):
-        measured = {**_head(), **what_if.measure(settings, chosen.work, _say)}
-        report.write_json(paths["json"], measured)
-        draw(paths["png"], measured)
-        report.write_text(paths["md"], page(measured, paths["png"].name))
-        remove(chosen.work)
-    _told(paths)
-
-
-def _accuracy(chosen: argparse.Namespace) -> None:
-    _told(accuracy.execute(chosen, _head(), _say))
-
-
-def _cold_memory(chosen: argparse.Namespace) -> None:
-    _told(cold_memory.execute(chosen, _head(), _say))
-
-
-def _profilers(chosen: argparse.Namespace) -> None:
-    _told(profilers.execute(chosen, _head(), _say))
-
-
-def _train(chosen: argparse.Namespace) -> None:
-    _told(training.execute(chosen, _head(), _say))
-
-
-def _on_device(execute: Callable[..., dict[str, Path]]) -> Callable[[argparse.Namespace], None]:
-    return lambda chosen: _told(execute(chosen, _head(), _say))
-
-
-def _head() -> dict[str, Any]:
-    return {"date": date.today().isoformat(), "machine": describe()}
 
 
 def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _told(paths: dict[str, Path]) -> None:
+def _show(paths: dict[str, Path]) -> None:
     print(paths["md"].read_text())
-    print(f"written to {', '.join(str(path) for path in paths.values())}")
 
 
-_COMMANDS = {
-    "convert": _convert,
-    "convert-scale": _convert_scale,
-    "load": _load,
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Say], dict[str, Path]]] = {
+    "convert": convert.execute,
+    "convert-scale": convert_scale.execute,
+    "load": loading.execute,
     "parity": _parity,
-    "profiler-overhead": _overhead,
-    "what-if": _what_if,
-    "cold-memory": _cold_memory,
-    "profilers": _profilers,
-    "accuracy": _accuracy,
-    "train": _train,
-    "ceilings": _on_device(device.execute_ceilings),
-    "end-to-end": _on_device(device.execute_end_to_end),
-    "cifar-speed": _on_device(device.execute_cifar),
+    "profiler-overhead": overhead.execute,
+    "what-if": what_if.execute,
+    "cold-memory": cold_memory.execute,
+    "profilers": profilers.execute,
+    "accuracy": accuracy.execute,
+    "train": training.execute,
+    "ceilings": device.execute_ceilings,
+    "end-to-end": device.execute_end_to_end,
+    "cifar-speed": device.execute_cifar,
 }
+_SHOWS: dict[str, Callable[[dict[str, Path]], None]] = {"load": loading.show}  # how, where it is not the page
 
 if __name__ == "__main__":
     end_early_no_more()

@@ -89,7 +89,7 @@ def test_the_table_shows_medians_with_spreads_and_ratios_under_their_columns():
         "ffcv": "installed",
         "in_one_go": True,
     }
-    page = report.convert_page({"date": "today", "machine": MACHINE, "settings": settings, "cases": {"a": case}})
+    page = convert.page({"date": "today", "machine": MACHINE, "settings": settings, "cases": {"a": case}})
     assert "| ffcv | 20.0 s (10.0 … 30.0) | 19.0 s (9.0 … 29.0) | 4.00 s (4.00 … 4.00) |" in page
     assert "| ffcv ÷ feedrate | 3.00× (2.00 … 4.00) | 3.22× (2.25 … 4.75) | 4.00× (4.00 … 4.00) |" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
@@ -282,7 +282,7 @@ def test_the_sizes_give_lines_in_the_page(tmp_path):
     measured = convert_scale._results(
         settings, rounds, {"images": "tiny", "workers": 2, "rounds": 2, "in_one_go": False}
     )
-    page = report.scale_page({"date": "today", "machine": MACHINE, **measured}, "curve.png")
+    page = convert_scale.page({"date": "today", "machine": MACHINE, **measured}, "curve.png")
     assert "| 1,000,000 | 10.0 s (10.0 … 10.0) | 9.00 s (9.00 … 9.00) | 100,000 |" in page
     assert "interrupted and continued" in page
     assert page.index("| 1,000,000 |") < page.index("| 2,000,000 |")
@@ -325,10 +325,10 @@ def test_what_failed_is_written_without_and_told_with_the_command_that_tries_it_
         return "# What there is\n"
 
     with pytest.raises(FeedrateError, match=r"without what failed \(b: out of memory\): .* with --overwrite tries it"):
-        report.measured_and_written(chosen, "some", measure, {}, page)
+        report.measured_and_written(chosen, "some", measure, page)
     assert chosen.work.is_dir()  # what it goes on from
     with pytest.raises(FeedrateError, match="--overwrite to replace it"):
-        report.measured_and_written(chosen, "some", measure, {}, page)
+        report.measured_and_written(chosen, "some", measure, page)
     chosen.overwrite = True
-    written = report.measured_and_written(chosen, "some", lambda: {"failed": {}}, {}, page)
+    written = report.measured_and_written(chosen, "some", lambda: {"failed": {}}, page)
     assert written["md"].read_text() == "# What there is\n" and not chosen.work.exists()

@@ -1,10 +1,13 @@
-"""How packing grows with the number of samples: time, memory and opening, for sets of tiny images, and fitted lines."""
+"""`bench.py convert-scale`, how packing grows with the number of samples: time, memory and opening, for sets of tiny
+images, fitted lines, and the page.
+"""
 
+import argparse
 import json
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +16,15 @@ import numpy as np
 
 from converters.progress import shown_phase
 
+from . import arguments
 from .process import run
+from .report import about, measured_and_written, memory_text, row, spread_text
 from .rounds import Rounds
 from .shards import NUM_DISTINCT, SIDE_PX, write_shards
 from .side_by_side import Say, Side, run_round, summarise
 from .sides import ours
 
+_SIZES = (100_000, 325_000, 650_000, 1_300_000)
 _NUM_OPENED = 5
 _SIDE = "feedrate"
 # what a line is fitted to, and its unit in the report
@@ -33,6 +39,20 @@ class ScaleSettings:
     num_rounds: int
     num_workers: int
     timeout_s: float
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Those beside what every command has that measures."""
+    shown = ",".join(map(str, _SIZES))
+    command.add_argument("--samples", type=arguments.sizes, default=_SIZES, metavar="N,…", help=f"how many ({shown})")
+
+
+def execute(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
+    """Measure, and write the report. Returns its files."""
+    from .curve import draw  # brings in matplotlib
+
+    settings = ScaleSettings(chosen.samples, chosen.rounds, chosen.workers, chosen.timeout_s)
+    return measured_and_written(chosen, "convert_scale", lambda: measure(settings, chosen.work, say), page, draw)
 
 
 def measure(settings: ScaleSettings, folder: Path, say: Say) -> dict[str, Any]:
@@ -105,3 +125,62 @@ def fit_line(sizes: Sequence[int], values: Sequence[float]) -> dict[str, float]:
         "r_squared": 1 - float(np.sum(off**2)) / whole if whole else 1.0,
         "worst_share": float(np.max(np.abs(off) / np.maximum(np.abs(y), 1e-12))),
     }
+
+
+def page(measured: Mapping[str, Any], curve_name: str) -> str:
+    """The page of `bench.py convert-scale`."""
+    settings = measured["settings"]
+    lines = [
+        "# Packing as the number of samples grows",
+        "",
+        *about(measured),
+        f"Packed to `.beton`: {settings['images']}, {settings['workers']} workers, from a warm page cache. The sizes"
+        f" took turns; rounds: {settings['rounds']} (median, lowest … highest). Memory is of one more round that was"
+        " not timed. Opening: `open_records` in a fresh process, each round the median of five.",
+        "",
+        f"![time and memory against the number of samples]({curve_name})",
+        "",
+        row(
+            "samples", "process", "without imports", "img/s", "parent's memory", "all processes'", "opening", "it holds"
+        ),
+        row(*["---"] * 8),
+    ]
+    for size, point in measured["points"].items():
+        lines.append(
+            row(
+                f"{int(size):,}",
+                spread_text(point["wall_s"], "s"),
+                spread_text(point["work_s"], "s"),
+                f"{int(size) / point['wall_s']['median']:,.0f}",
+                f"{point['peak_parent_rss'] / 1e6:,.0f} MB",
+                memory_text(point),
+                spread_text(point["open_s"], "s"),
+                f"{point['open_rss_bytes']['median'] / 1e6:,.0f} MB",
+            )
+        )
+    if measured["lines"]:
+        lines += ["", *_lines_table(measured["lines"])]
+    return "\n".join(lines) + "\n"
+
+
+def _lines_table(lines: Mapping[str, Mapping[str, float]]) -> Iterable[str]:
+    """The straight lines: their start, what a sample adds, and how straight the measurements are."""
+    names = {
+        "wall_s": "process",
+        "work_s": "without imports",
+        "peak_parent_rss": "parent's memory",
+        "peak_tree_pss": "all processes' memory",
+        "open_s": "opening",
+    }
+    yield row("fitted line", "at no samples", "a million samples more", "R²", "worst point off by")
+    yield row(*["---"] * 5)
+    for key, unit in FITTED.items():
+        line = lines[key]
+        scale, shown = (1e6, "MB") if unit == "bytes" else (1, unit)
+        yield row(
+            names[key],
+            f"{line['intercept'] / scale:,.3g} {shown}",
+            f"{line['slope'] * 1e6 / scale:,.4g} {shown}",
+            f"{line['r_squared']:.4f}",
+            f"{line['worst_share']:.1%}",
+        )

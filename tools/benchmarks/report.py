@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,8 @@ from typing import Any
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
 
-from .convert_scale import FITTED
+from .machine import describe
 from .rounds import remove, working_folder
-
-_COLUMNS = ("process", "without imports", "writing alone", "processor time", "img/s", "stored", "peak memory")
-_TIMES = ("wall_s", "work_s", "write_s", "cpu_s")
-_RATIOS = ("process", "work", "write", "cpu", None, "stored_bytes", "peak_memory")  # under the columns
 
 
 def free_paths(folder: Path, name: str, endings: Sequence[str], overwrite: bool) -> dict[str, Path]:
@@ -40,24 +36,34 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def head() -> dict[str, Any]:
+    """What every report begins with: today, and on what it is measured."""
+    return {"date": date.today().isoformat(), "machine": describe()}
+
+
 def measured_and_written(
     chosen: argparse.Namespace,
     name: str,
     measure: Callable[[], dict[str, Any]],
-    head: Mapping[str, Any],
-    page: Callable[[Mapping[str, Any]], str],
+    page: Callable[..., str],
+    draw: Callable[[Path, Mapping[str, Any]], None] | None = None,
 ) -> dict[str, Path]:
     """What most commands do: measure in the working folder, which is then removed, and write a page and all figures.
 
-    Returns both files. Raises FeedrateError, before anything is measured, where they cannot be written; and when all is
-    written, where `measured["failed"]` has runs that failed, by their names: the same command then tries those again,
-    given --overwrite.
+    page  of all that was measured; of the picture's name too, where there is one
+    draw  makes the picture
+
+    Returns the files by their endings. Raises FeedrateError, before anything is measured, where they cannot be written;
+    and when all is written, where `measured["failed"]` has runs that failed, by their names: the same command then
+    tries those again, given --overwrite.
     """
-    paths = free_paths(chosen.report, name, ["json", "md"], chosen.overwrite)
+    paths = free_paths(chosen.report, name, ["json", "md", "png"] if draw else ["json", "md"], chosen.overwrite)
     with working_folder(chosen.work):
-        measured = {**head, **measure()}
+        measured = {**head(), **measure()}
         write_json(paths["json"], measured)
-        write_text(paths["md"], page(measured))
+        if draw:
+            draw(paths["png"], measured)
+        write_text(paths["md"], page(measured, paths["png"].name) if draw else page(measured))
         failed = measured.get("failed", {})
         if not (getattr(chosen, "keep_work", False) or getattr(chosen, "finished_only", False) or failed):
             remove(chosen.work)
@@ -67,26 +73,6 @@ def measured_and_written(
             f"{paths['md']} is written, without what failed ({told}): the same command with --overwrite tries it again"
         )
     return paths
-
-
-def convert_page(measured: Mapping[str, Any]) -> str:
-    """The page of `bench.py convert`."""
-    settings = measured["settings"]
-    lines = [
-        "# Packing beside FFCV's writer",
-        "",
-        *about(measured),
-        f"Packed: {settings['images']} ({settings['num_samples']:,} samples), {settings['workers']} workers each, from"
-        f" a warm page cache. FFCV's writer: {settings['ffcv']}. The sides took turns; rounds: {settings['rounds']}"
-        " (median, lowest … highest). Memory is the sum over all processes, shared pages counted once, of a round"
-        " of its own that was not timed. “Without imports” still lists the images, “writing alone” does not; ours then"
-        " still holds estimating the space needed, statistics of pixels, checksums and syncing the disk, none of"
-        " which FFCV does.",
-    ]
-    for case in measured["cases"].values():
-        lines += ["", f"## {case['title']}", "", *_case_table(case, settings["num_samples"]), ""]
-        lines += [f"`{side}`: `{' '.join(words) or 'its defaults'}`  " for side, words in case["options"].items()]
-    return "\n".join(lines) + "\n"
 
 
 def about(measured: Mapping[str, Any]) -> list[str]:
@@ -109,77 +95,6 @@ def slower_text(machine: Mapping[str, Any]) -> str:
     """A sentence, behind a space, on what keeps loader `turbo` from its kernel on this machine; "" if nothing does."""
     reason = machine.get("turbo_slower_because", "")
     return f" **Loader `turbo` is {reason}.**" if reason else ""
-
-
-def _case_table(case: Mapping[str, Any], num_samples: int) -> Iterable[str]:
-    yield row("", *_COLUMNS)
-    yield row(*["---"] * (len(_COLUMNS) + 1))
-    for name, side in case["sides"].items():
-        times = [spread_text(side[key], "s") for key in _TIMES]
-        rate = f"{num_samples / side['wall_s']['median']:,.0f}"
-        yield row(name, *times, rate, f"{side['stored_bytes']['median'] / 1e6:,.1f} MB", memory_text(side))
-    for name, ratios in case["ratios"].items():
-        cells = [spread_text(ratios[key], "×") if key in ratios else "" for key in _RATIOS]
-        yield row(f"ffcv ÷ {name}", *cells)
-
-
-def scale_page(measured: Mapping[str, Any], curve_name: str) -> str:
-    """The page of `bench.py convert-scale`."""
-    settings = measured["settings"]
-    lines = [
-        "# Packing as the number of samples grows",
-        "",
-        *about(measured),
-        f"Packed to `.beton`: {settings['images']}, {settings['workers']} workers, from a warm page cache. The sizes"
-        f" took turns; rounds: {settings['rounds']} (median, lowest … highest). Memory is of one more round that was"
-        " not timed. Opening: `open_records` in a fresh process, each round the median of five.",
-        "",
-        f"![time and memory against the number of samples]({curve_name})",
-        "",
-        row(
-            "samples", "process", "without imports", "img/s", "parent's memory", "all processes'", "opening", "it holds"
-        ),
-        row(*["---"] * 8),
-    ]
-    for size, point in measured["points"].items():
-        lines.append(
-            row(
-                f"{int(size):,}",
-                spread_text(point["wall_s"], "s"),
-                spread_text(point["work_s"], "s"),
-                f"{int(size) / point['wall_s']['median']:,.0f}",
-                f"{point['peak_parent_rss'] / 1e6:,.0f} MB",
-                memory_text(point),
-                spread_text(point["open_s"], "s"),
-                f"{point['open_rss_bytes']['median'] / 1e6:,.0f} MB",
-            )
-        )
-    if measured["lines"]:
-        lines += ["", *_lines_table(measured["lines"])]
-    return "\n".join(lines) + "\n"
-
-
-def _lines_table(lines: Mapping[str, Mapping[str, float]]) -> Iterable[str]:
-    """The straight lines: their start, what a sample adds, and how straight the measurements are."""
-    names = {
-        "wall_s": "process",
-        "work_s": "without imports",
-        "peak_parent_rss": "parent's memory",
-        "peak_tree_pss": "all processes' memory",
-        "open_s": "opening",
-    }
-    yield row("fitted line", "at no samples", "a million samples more", "R²", "worst point off by")
-    yield row(*["---"] * 5)
-    for key, unit in FITTED.items():
-        line = lines[key]
-        scale, shown = (1e6, "MB") if unit == "bytes" else (1, unit)
-        yield row(
-            names[key],
-            f"{line['intercept'] / scale:,.3g} {shown}",
-            f"{line['slope'] * 1e6 / scale:,.4g} {shown}",
-            f"{line['r_squared']:.4f}",
-            f"{line['worst_share']:.1%}",
-        )
 
 
 def memory_text(side: Mapping[str, Any]) -> str:

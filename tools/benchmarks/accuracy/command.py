@@ -1,16 +1,14 @@
 """`bench.py accuracy`: its options, and what it does."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError, did_you_mean
 
 from ..arguments import add_finished_only, positive, seeds
 from ..process import REPOSITORY
-from ..report import free_paths, write_json, write_text
+from ..report import free_paths, head, write_json, write_text
 from ..side_by_side import Say
 
 _LOADERS = "turbo,torchvision,ffcv,dali"
@@ -31,7 +29,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_finished_only(command)
 
 
-def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
+def execute(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
     """Make the runs that are missing, and write the report. Returns its files."""
     from . import curves, page, result, runs  # bring in torch and matplotlib
 
@@ -48,7 +46,7 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
     )
     paths = free_paths(chosen.report, f"accuracy_{settings.preset}", ["json", "md", "png"], chosen.overwrite)
     trained, skipped = runs.train_all(settings, say)
-    measured = {**head, **result.result(settings, trained, skipped)}
+    measured = {**head(), **result.result(settings, trained, skipped)}
     write_json(paths["json"], measured)
     curves.draw(paths["png"], measured)
     write_text(paths["md"], page.page(measured, paths["png"].name))

@@ -64,7 +64,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add("--minutes", type=float, default=1.0, metavar="M", help="of each profile (1)")
 
 
-def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
+def execute(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
     """Measure, and write the report. Returns its files."""
     settings = ColdSettings(
         chosen.source,
@@ -77,7 +77,7 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
         chosen.rounds,
         chosen.timeout_s,
     )
-    return measured_and_written(chosen, "cold_memory", lambda: measure(settings, chosen.work, say), head, page)
+    return measured_and_written(chosen, "cold_memory", lambda: measure(settings, chosen.work, say), page)
 
 
 def measure(settings: ColdSettings, folder: Path, say: Say) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """The options of `bench.py ceilings`, `end-to-end` and `cifar-speed`, and what these do."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from loaders.cpus import available_cpus
 
@@ -80,7 +78,7 @@ def _add_training_options(command: argparse.ArgumentParser) -> None:
     add_finished_only(command)
 
 
-def execute_ceilings(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
+def execute_ceilings(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
     """Measure, and write the report. Returns its files."""
     from . import ceilings, page
 
@@ -94,11 +92,11 @@ def execute_ceilings(chosen: argparse.Namespace, head: Mapping[str, Any], say: S
         _timing(chosen),
     )
     return measured_and_written(
-        chosen, "ceilings", lambda: ceilings.measure(settings, chosen.work, say), head, page.ceilings_page
+        chosen, "ceilings", lambda: ceilings.measure(settings, chosen.work, say), page.ceilings_page
     )
 
 
-def execute_end_to_end(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
+def execute_end_to_end(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
     """Measure, and write the report. Returns its files."""
     from . import end_to_end, page
 
@@ -120,11 +118,11 @@ def execute_end_to_end(chosen: argparse.Namespace, head: Mapping[str, Any], say:
     )
     name = f"end_to_end_{chosen.model}"
     return measured_and_written(
-        chosen, name, lambda: end_to_end.measure(settings, chosen.work, say), head, page.end_to_end_page
+        chosen, name, lambda: end_to_end.measure(settings, chosen.work, say), page.end_to_end_page
     )
 
 
-def execute_cifar(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
+def execute_cifar(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
     """Measure, and write the report. Returns its files."""
     from . import cifar_speed
 
@@ -139,7 +137,7 @@ def execute_cifar(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say)
         chosen.finished_only,
     )
     measure = lambda: cifar_speed.measure(settings, chosen.work, say)  # noqa: E731
-    return measured_and_written(chosen, "cifar_speed", measure, head, cifar_speed.page)
+    return measured_and_written(chosen, "cifar_speed", measure, cifar_speed.page)
 
 
 def _timing(chosen: argparse.Namespace) -> Timing:

@@ -16,6 +16,7 @@ from loaders.errors import FeedrateError
 
 from ..arguments import names, positive
 from ..process import run
+from ..report import measured_and_written
 from ..rounds import Rounds
 from ..side_by_side import Say, Spread
 from ..training.command import device_of
@@ -66,6 +67,14 @@ def settings_of(chosen: argparse.Namespace) -> OverheadSettings:
         chosen.quick,
         device_of(chosen.device),
     )
+
+
+def execute(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
+    """Measure, and write the report. Returns its files."""
+    from .page import page  # which takes from here what timing may cost
+
+    settings = settings_of(chosen)
+    return measured_and_written(chosen, "profiler_overhead", lambda: measure(settings, chosen.work, say), page)
 
 
 def measure(settings: OverheadSettings, folder: Path, say: Say) -> dict[str, Any]:

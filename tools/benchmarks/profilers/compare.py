@@ -51,7 +51,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add("--traceml-python", metavar="PATH", help="a python that has traceml-ai (this one, if it has)")
 
 
-def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
+def execute(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
     """Measure, and write the report. Returns its files."""
     settings = ProfilersSettings(
         chosen.cases,
@@ -62,7 +62,7 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
         _traceml_python(chosen.traceml_python),
         chosen.timeout_s,
     )
-    return measured_and_written(chosen, "profilers", lambda: measure(settings, chosen.work, say), head, page)
+    return measured_and_written(chosen, "profilers", lambda: measure(settings, chosen.work, say), page)
 
 
 def measure(settings: ProfilersSettings, folder: Path, say: Say) -> dict[str, Any]:

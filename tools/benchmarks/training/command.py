@@ -1,16 +1,13 @@
 """`bench.py train`: its options, and what it does."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError
 
 from ..arguments import names, positive, seconds
-from ..report import free_paths, write_json, write_text
-from ..rounds import remove, working_folder
+from ..report import measured_and_written
 from ..side_by_side import Say
 from .compare import TrainSettings, measure
 from .sides import CASES, OURS, SIDES
@@ -31,13 +28,12 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="one short round, to see whether everything runs; its figures mean little")
 
 
-def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> dict[str, Path]:
+def execute(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
     """Measure, and write the report. Returns its files."""
     from . import bars, page  # bring in matplotlib
 
     if OURS not in chosen.sides:
         raise FeedrateError(f"--sides {','.join(chosen.sides)} lacks {OURS}, which all are compared with")
-    paths = free_paths(chosen.report, "train", ["json", "md", "png"], chosen.overwrite)
     settings = TrainSettings(
         chosen.cases,
         chosen.sides,
@@ -52,13 +48,7 @@ def execute(chosen: argparse.Namespace, head: Mapping[str, Any], say: Say) -> di
         0.2 if chosen.quick else chosen.seconds,
         chosen.timeout_s,
     )
-    with working_folder(chosen.work):
-        measured = {**head, **measure(settings, chosen.work, say)}
-        write_json(paths["json"], measured)
-        bars.draw(paths["png"], measured)
-        write_text(paths["md"], page.page(measured, paths["png"].name))
-        remove(chosen.work)
-    return paths
+    return measured_and_written(chosen, "train", lambda: measure(settings, chosen.work, say), page.page, bars.draw)
 
 
 def device_of(asked: str) -> str:

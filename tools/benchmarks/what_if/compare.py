@@ -15,6 +15,7 @@ from loaders.errors import FeedrateError
 
 from ..arguments import names
 from ..process import REPOSITORY, run
+from ..report import measured_and_written
 from ..rounds import Rounds
 from ..side_by_side import Say
 from .job import BASES, DEFAULT_BASES, Job
@@ -70,6 +71,14 @@ def settings_of(chosen: argparse.Namespace) -> WhatIfSettings:
             )
     minutes, rounds = (_QUICK_MINUTES, 2) if chosen.quick else (chosen.minutes, chosen.rounds)
     return WhatIfSettings(chosen.bases, chosen.data, minutes, rounds, chosen.timeout_s, chosen.quick)
+
+
+def execute(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:
+    """Measure, and write the report. Returns its files."""
+    from .page import draw, page  # bring in matplotlib
+
+    settings = settings_of(chosen)
+    return measured_and_written(chosen, "what_if", lambda: measure(settings, chosen.work, say), page, draw)
 
 
 def measure(settings: WhatIfSettings, folder: Path, say: Say) -> dict[str, Any]:
