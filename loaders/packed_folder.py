@@ -15,7 +15,7 @@ from .seek_points import SeekPoints
 from .shard_records import ShardRecords
 from .soundness import PACK_AGAIN
 
-FORMATS = ("beton", "raw", "shards")  # the first that is there is taken unless one is asked for
+PREFERRED = ("beton", "raw", "shards")  # the first that is there is taken unless one is asked for
 _BETON_SUFFIXES = (".beton", ".ffcv")
 _SIGNS_OF_PACKING = (MANIFEST_NAME, "*.samples.npz", WORK_FOLDER)  # what FFCV does not write
 _SIGNS = (*_SIGNS_OF_PACKING, *(f"*{suffix}" for suffix in _BETON_SUFFIXES))
@@ -39,7 +39,7 @@ def list_splits(path: Path) -> tuple[str, ...]:
 def open_split(path: Path, split: str, progress: ScanProgress | None = None, prefers: str | None = None) -> Records:
     """Open one split; `progress` is never called, since sizes are stored. Raises FeedrateError on anything unsound.
 
-    prefers  the format to take of a folder that holds it, in place of the first of FORMATS
+    prefers  the format to take of a folder that holds it, in place of the first of PREFERRED
     """
     if path.is_dir():
         if bare := bare_files(path):
@@ -78,8 +78,8 @@ def open_packed(folder: Path, split: str, format: str | None = None) -> Records:
     if split not in manifest.splits:
         raise FeedrateError(f"{folder} has no '{split}' split: it holds {' and '.join(manifest.splits)}")
     stored = manifest.splits[split].formats
-    wanted = FORMATS if format is None else (format,)
-    chosen = next((name for name in FORMATS if name in wanted and name in stored), None)
+    wanted = PREFERRED if format is None else (format,)
+    chosen = next((name for name in PREFERRED if name in wanted and name in stored), None)
     if chosen is None:
         raise FeedrateError(
             f"{folder} holds its '{split}' split as {', '.join(stored) or 'nothing'}, not as {' or '.join(wanted)}:"

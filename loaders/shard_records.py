@@ -4,7 +4,6 @@ Where the images lie stands in the table of samples, so nothing has to be search
 the shards' sizes before anything is used, and the first and last header of each shard against the table.
 """
 
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,14 +15,8 @@ from .mapped_file import MappedFile, Places
 from .records import ChannelStatistics
 from .sample_table import InSource, SampleTable
 from .seek_points import SeekPoints
+from .shard_layout import BLOCK_BYTES, LABEL_BYTES, image_name, name_and_size, padded
 from .soundness import PACK_AGAIN, refuse_samples
-
-_BLOCK_BYTES = tarfile.BLOCKSIZE
-
-
-def member_name(index: int) -> str:
-    """What the image of sample `index` is called in its shard."""
-    return f"{index:09d}.jpg"
 
 
 class ShardRecords:
@@ -84,7 +77,7 @@ class ShardRecords:
 
     def where(self, index: int) -> str:
         """Shard, name in it and position."""
-        return f"{self.paths[self.shards[index]]}, {member_name(index)} at byte {self.positions[index]}"
+        return f"{self.paths[self.shards[index]]}, {image_name(index)} at byte {self.positions[index]}"
 
     def close(self) -> None:
         """Let go of the mapped shards; each goes away with the last view that `read` gave out."""
@@ -99,21 +92,12 @@ class ShardRecords:
         for path, *ends in zip(self.paths, firsts, lasts, strict=True):
             with open(path, "rb", buffering=0) as shard:
                 for index in ends:
-                    shard.seek(self.positions[index] - _BLOCK_BYTES)
-                    if _name_and_size(shard.read(_BLOCK_BYTES)) != (member_name(index), self.sizes[index]):
+                    shard.seek(self.positions[index] - BLOCK_BYTES)
+                    if name_and_size(shard.read(BLOCK_BYTES)) != (image_name(index), self.sizes[index]):
                         raise FeedrateError(
-                            f"{path} has no {member_name(index)} of {self.sizes[index]:,} bytes at byte"
+                            f"{path} has no {image_name(index)} of {self.sizes[index]:,} bytes at byte"
                             f" {self.positions[index]}: it was replaced or damaged, {PACK_AGAIN}"
                         )
-
-
-def _name_and_size(header: bytes) -> tuple[str, int] | None:
-    """What the header of a file in a .tar says, None where it is not one."""
-    try:
-        member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return None
-    return (member.name, member.size) if member.isreg() else None
 
 
 def _check_places(
@@ -131,11 +115,10 @@ def _check_places(
         raise FeedrateError(f"{path} uses {shards[-1] + 1:,} of {len(num_bytes):,} shards: {PACK_AGAIN}")
     refuse_samples(sizes <= 0, path, "has no bytes")
     refuse_samples(
-        (positions < _BLOCK_BYTES) | (positions % _BLOCK_BYTES != 0), path, "does not begin at a block of its shard"
+        (positions < BLOCK_BYTES) | (positions % BLOCK_BYTES != 0), path, "does not begin at a block of its shard"
     )
-    label_bytes = 2 * _BLOCK_BYTES  # the header and the block of the .cls behind each image
-    refuse_samples(sizes > num_bytes[shards] - positions - label_bytes, path, "lies outside its shard")
-    next_header = positions + -(-sizes // _BLOCK_BYTES) * _BLOCK_BYTES + label_bytes
+    refuse_samples(sizes > num_bytes[shards] - positions - LABEL_BYTES, path, "lies outside its shard")
+    next_header = positions + padded(sizes) + LABEL_BYTES
     overlaps = np.zeros(len(shards), np.bool_)
-    overlaps[1:] = (steps[1:] == 0) & (positions[1:] - _BLOCK_BYTES < next_header[:-1])
+    overlaps[1:] = (steps[1:] == 0) & (positions[1:] - BLOCK_BYTES < next_header[:-1])
     refuse_samples(overlaps, path, "begins before the one before it ends")

@@ -35,7 +35,15 @@ CONVERTERS_MAY_TAKE = {
         "packed_folder",
         "seek_points",
     ),
-    *("beton_layout", "beton_records", "cifar_records", "folder_records", "raw_records", "shard_records"),
+    *(
+        "beton_layout",
+        "beton_records",
+        "cifar_records",
+        "folder_records",
+        "raw_records",
+        "shard_layout",
+        "shard_records",
+    ),
     *("folder_scan", "plan", "crops", "pixels", "native"),
 }
 # what the engine may not: a loader or a format by its own name; `choose` and `records` open them
@@ -97,7 +105,7 @@ def test_the_engine_reaches_loaders_and_formats_only_by_opening_them():
 
 
 def test_records_and_plans_do_without_torch_since_converters_start_many_processes_with_them():
-    light = [*(REPOSITORY / "loaders").glob("*_records.py"), *(REPOSITORY / "loaders").glob("beton_layout.py")]
+    light = [*(REPOSITORY / "loaders").glob("*_records.py"), *(REPOSITORY / "loaders").glob("*_layout.py")]
     light += [REPOSITORY / "loaders" / f"{name}.py" for name in _LIGHT]
     for path in light:
         assert not _uses(path, "torch") and not _uses(path, "loaders.api"), _name(path)

@@ -1,7 +1,6 @@
 """Writes WebDataset shards: plain tar files of pairs NNNNNNNNN.jpg, NNNNNNNNN.cls, and DALI's index of each."""
 
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.shard_layout import BLOCK_BYTES, LABEL_BYTES, header, image_name, label_name, padded
+
 from .outputs import Payload, Rows, cut, write_at, write_blobs
 
 SHARD_BYTES = 256 << 20
-_BLOCK = 512  # of a tar file: headers, and what contents are padded to
-_RECORD = 20 * _BLOCK  # what a whole tar file is padded to
-_LABEL_BYTES = 2 * _BLOCK  # the label's member: a header and a block
+_RECORD = 20 * BLOCK_BYTES  # what a whole tar file is padded to
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class ShardPlace:
         for shard in np.unique(self.shards).tolist():
             chosen = np.flatnonzero(self.shards == shard)
             path = self.folder / shard_name(self.split, shard)
-            write_blobs(path, self.positions[chosen] - _BLOCK, [blobs[i] for i in chosen.tolist()])
+            write_blobs(path, self.positions[chosen] - BLOCK_BYTES, [blobs[i] for i in chosen.tolist()])
 
 
 class ShardOutput:
@@ -55,7 +54,7 @@ class ShardOutput:
             if self._position and self._position + size + _RECORD > self._shard_bytes:
                 self._shard, self._position = self._shard + 1, 0
                 cut(self._path(self._shard), 0)
-            row["shard"], row["shard_position"] = self._shard, self._position + _BLOCK
+            row["shard"], row["shard_position"] = self._shard, self._position + BLOCK_BYTES
             self._position += size
         return ShardPlace(
             self._folder,
@@ -71,7 +70,7 @@ class ShardOutput:
         self._shard, self._position = 0, 0
         if len(rows):
             self._shard = int(rows["shard"][-1])
-            self._position = int(rows["shard_position"][-1] - _BLOCK + _member_bytes(rows[-1:])[0])
+            self._position = int(rows["shard_position"][-1] - BLOCK_BYTES + _member_bytes(rows[-1:])[0])
         cut(self._path(self._shard), self._position)
         shard = self._shard + 1
         while self._path(shard).exists():
@@ -88,9 +87,9 @@ class ShardOutput:
         borders = np.searchsorted(rows["shard"], np.arange(self._shard + 2))
         for shard, (start, stop) in enumerate(zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True)):
             part = rows[start:stop]
-            end = int(part["shard_position"][-1] - _BLOCK + _member_bytes(part[-1:])[0]) if len(part) else 0
+            end = int(part["shard_position"][-1] - BLOCK_BYTES + _member_bytes(part[-1:])[0]) if len(part) else 0
             path = self._path(shard)
-            os.truncate(path, -(-(end + 2 * _BLOCK) // _RECORD) * _RECORD)
+            os.truncate(path, -(-(end + 2 * BLOCK_BYTES) // _RECORD) * _RECORD)
             index = path.with_suffix(".idx")
             cut(index, 0)
             lines = index_lines(start, part["shard_position"], part["jpeg_bytes"], part["label"])
@@ -112,25 +111,18 @@ def _members(number: int, jpeg: bytes, label: int) -> bytes:
     text = str(label).encode()
     return b"".join(
         (
-            _header(f"{number:09d}.jpg", len(jpeg)),
+            header(image_name(number), len(jpeg)),
             jpeg,
-            bytes(-len(jpeg) % _BLOCK),
-            _header(f"{number:09d}.cls", len(text)),
-            text.ljust(_BLOCK, b"\0"),
+            bytes(-len(jpeg) % BLOCK_BYTES),
+            header(label_name(number), len(text)),
+            text.ljust(BLOCK_BYTES, b"\0"),
         )
     )
 
 
-def _header(name: str, num_bytes: int) -> bytes:
-    """A tar header without time or owner, so that the same samples give the same file."""
-    member = tarfile.TarInfo(name)
-    member.size = num_bytes
-    return member.tobuf(tarfile.USTAR_FORMAT)
-
-
 def _member_bytes(rows: Rows) -> NDArray[np.int64]:
     """int64 [N], what each sample takes in a tar file."""
-    size: NDArray[np.int64] = _BLOCK + -(-rows["jpeg_bytes"] // _BLOCK) * _BLOCK + _LABEL_BYTES
+    size: NDArray[np.int64] = BLOCK_BYTES + padded(rows["jpeg_bytes"]) + LABEL_BYTES
     return size
 
 
@@ -144,5 +136,6 @@ def index_lines(
     yield f"v1.2 {len(positions)}"
     columns = positions.tolist(), sizes.tolist(), labels.tolist()
     for number, (position, size, label) in enumerate(zip(*columns, strict=True), start=first_number):
-        label_position = position + -(-size // _BLOCK) * _BLOCK + _BLOCK
-        yield f"jpg {position} {size} {number:09d}.jpg cls {label_position} {len(str(label))} {number:09d}.cls"
+        label_position = position + padded(size) + BLOCK_BYTES
+        image, described = image_name(number), label_name(number)
+        yield f"jpg {position} {size} {image} cls {label_position} {len(str(label))} {described}"

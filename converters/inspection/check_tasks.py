@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from loaders.beton_records import BetonRecords
 from loaders.raw_records import RawRecords
 from loaders.seek_points import SeekPoints
+from loaders.shard_layout import BLOCK_BYTES, LABEL_BYTES, padded
 from loaders.shard_records import ShardRecords
 
 from ..samples import Stored
-from .image_check import BLOCK_BYTES, CheckTask
+from .image_check import CheckTask
 
 PackedRecords = BetonRecords | RawRecords | ShardRecords
 
@@ -75,7 +76,7 @@ def _places(records: PackedRecords, start: int, stop: int) -> list[Stored]:
     if isinstance(records, ShardRecords):
         paths = [str(records.paths[shard]) for shard in records.shards[start:stop].tolist()]
         return [  # from the image's header to the end of its label
-            Stored(f"sample {number}", path, position - BLOCK_BYTES, padded(size) + 3 * BLOCK_BYTES)
+            Stored(f"sample {number}", path, position - BLOCK_BYTES, BLOCK_BYTES + padded(size) + LABEL_BYTES)
             for number, path, position, size in zip(numbers, paths, positions, sizes, strict=True)
         ]
     raw_sizes = [
@@ -97,8 +98,3 @@ def _places(records: PackedRecords, start: int, stop: int) -> list[Stored]:
 def _points_places(points: SeekPoints, start: int, stop: int) -> list[Stored]:
     """Where what is noted of samples start … stop - 1 lies."""
     return [Stored(f"sample {number}", str(points.path), *points.place(number)) for number in range(start, stop)]
-
-
-def padded(num_bytes: int) -> int:
-    """What so many bytes take in a .tar."""
-    return -(-num_bytes // BLOCK_BYTES) * BLOCK_BYTES

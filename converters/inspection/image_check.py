@@ -1,18 +1,18 @@
 """What a worker of `verify` does with a task: read samples in every format, decode them, compare."""
 
-import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.shard_layout import BLOCK_BYTES, image_name, label_name, name_and_size
+
 from ..encode import Encoded, Encoding, UndecodableImage, Wanted, encode
 from ..restarts import points_of
 from ..samples import Stored
 from .before_encoding import Doubt, doubt_about
 
-BLOCK_BYTES = tarfile.BLOCKSIZE
 _AS_STORED = Encoding()
 _PIXELS_OF = ("raw", "beton", "shards")  # whose pixels are counted: those that were never encoded come first
 
@@ -140,9 +140,9 @@ class _SampleCheck:
         end = members.size - BLOCK_BYTES
         headers = members[:BLOCK_BYTES].tobytes(), members[end - BLOCK_BYTES : end].tobytes()
         label = str(self._label).encode()
-        expected = (f"{self._number:09d}.jpg", self._image_bytes), (f"{self._number:09d}.cls", len(label))
+        expected = (image_name(self._number), self._image_bytes), (label_name(self._number), len(label))
         for header, (name, size) in zip(headers, expected, strict=True):
-            found = _member(header)
+            found = name_and_size(header)
             if found != (name, size):
                 told = "no header" if found is None else f"a header of {found[0]}, {found[1]:,} bytes"
                 self._wrong("shards", f"has {told}, where the table says {name}, {size:,} bytes")
@@ -190,12 +190,3 @@ class _SampleCheck:
 
     def _wrong(self, name: str, complaint: str) -> None:
         self._report.findings.append(f"{self._stored[name].where()}, {complaint}")
-
-
-def _member(header: bytes) -> tuple[str, int] | None:
-    """Name and size that a header of a .tar tells, None where it is none."""
-    try:
-        member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return None
-    return member.name, member.size

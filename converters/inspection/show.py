@@ -11,7 +11,7 @@ from rich.text import Text
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError
 from loaders.manifest import Manifest, read_manifest
-from loaders.packed_folder import FORMATS, open_packed
+from loaders.packed_folder import PREFERRED, open_packed
 
 from ..byte_counts import disk_bytes, readable_bytes
 from ..folder import require_packed
@@ -170,14 +170,14 @@ def _balance(manifest: Manifest, splits: list[SplitSummary]) -> Table:
 
 
 def _loaders(splits: list[SplitSummary]) -> RenderableType:
-    forms = {name: [pair for pair in _formats(splits) if pair[1].name == name] for name in FORMATS}
-    stored = {name: _reading(forms[name]) for name in FORMATS if forms[name]}
+    forms = {name: [pair for pair in _formats(splits) if pair[1].name == name] for name in PREFERRED}
+    stored = {name: _reading(forms[name]) for name in PREFERRED if forms[name]}
     table = _table("Loaders", "loader", *stored, "resizing", "how", left=9)
     for name, (resizes, how) in LOADERS.items():
         cells = [_cell(name, form, reading) for form, reading in stored.items()]
         table.add_row(name, *cells, ", ".join(resizes), how)
     first = next(iter(stored))
-    return _stacked(table, Text(f" training opens {first}, the first of {', '.join(FORMATS)} that is there", "dim"))
+    return _stacked(table, Text(f" training opens {first}, the first of {', '.join(PREFERRED)} that is there", "dim"))
 
 
 def _cell(loader: str, form: str, reading: str) -> str:

@@ -304,6 +304,15 @@ def test_a_label_and_a_header_within_a_shard_are_compared(folder):
     assert "sample 8 at" in told[1] and "has no header, where the table says 000000008.jpg" in told[1]
 
 
+def test_a_header_within_a_shard_that_is_no_file_s_is_found(folder):
+    with tarfile.open(folder / "val-000000.tar") as shard:
+        image = shard.getmember("000000008.jpg")
+    image.type = tarfile.LNKTYPE  # a link of that name and size
+    edit_bytes(folder / "val-000000.tar", image.offset, image.tobuf(tarfile.USTAR_FORMAT))
+    told = findings(signed(folder))
+    assert "sample 8 at" in told[0] and "has no header, where the table says 000000008.jpg" in told[0]
+
+
 def test_many_wrong_samples_are_counted_and_twenty_named(whole, tmp_path):
     folder = shutil.copytree(whole(("shards",)), tmp_path / "packed")
     edit_table(folder, "train", lambda columns: columns["heights"].__iadd__(1))
