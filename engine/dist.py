@@ -20,7 +20,7 @@ from loaders.plan import Shard
 from .meeting import meet
 
 _TIMEOUT_S = 600.0
-_LEAST_START_S = 120.0  # as the watchdog's: importing is one long move
+LEAST_START_S = 120.0  # that a start is waited for: importing and compiling are one long move
 _UNSAID = 120  # as Python itself ends where its last words cannot be written
 _WATCHED_TIMEOUT = timedelta(days=20)  # milliseconds still fit into 32 bits, as poll(2) takes them
 _STORE_TIMEOUT = timedelta(seconds=5)
@@ -57,6 +57,11 @@ class Ranks:
     def cpus(self) -> int:
         """Processors for each rank of this machine, at least 1."""
         return max(1, available_cpus() // self.local_world_size)
+
+    def finish(self) -> None:
+        """Wait for work given to a GPU, so that a clock reads when it was done and not when it was asked for."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """`values` summed over all ranks, in place."""
@@ -165,7 +170,7 @@ def start_ranks(device_choice: str, hang_timeout_s: float | None = None) -> Rank
     if world_size > 1:
         backend = "nccl" if ranks.device.type == "cuda" else "gloo"
         timeout = timedelta(seconds=_TIMEOUT_S) if hang_timeout_s is None else _WATCHED_TIMEOUT
-        store = meet(max(_LEAST_START_S, hang_timeout_s or _TIMEOUT_S))
+        store = meet(max(LEAST_START_S, hang_timeout_s or _TIMEOUT_S))
         torch_dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=world_size, timeout=timeout)
     return ranks
 

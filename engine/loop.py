@@ -73,7 +73,7 @@ def _train_epochs(run: Run) -> bool:
         meter = Meter(run.step.clock.total_s)
         with run.time.training(meter):
             is_whole = _train_epoch(run, meter, resources)
-            _finish(run.ranks.device)
+            run.ranks.finish()  # before, the epoch is not over
         if not is_whole:
             return False
         reading = meter.read()
@@ -91,12 +91,6 @@ def _train_epochs(run: Run) -> bool:
     with run.time.around("checkpoint"):
         run.saver.save_weights()
     return True
-
-
-def _finish(device: torch.device) -> None:
-    """Return when the device has done all that it was asked: before, the epoch is not over."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _warm_up(run: Run) -> float:

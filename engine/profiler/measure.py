@@ -11,8 +11,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 
-import torch
-
 from loaders.api import Batch, FeedrateError
 
 from ..dist import Ranks
@@ -164,7 +162,7 @@ def _turn(experiment: Experiment, count: int, warm_up: int, ranks: Ranks, watch:
         for batch in itertools.islice(batches, warm_up):
             if work is not None:
                 work(batch)
-        finish(ranks.device)
+        ranks.finish()
         ranks.gather(None)
         watch.begin()
         started = time.perf_counter()
@@ -172,15 +170,9 @@ def _turn(experiment: Experiment, count: int, warm_up: int, ranks: Ranks, watch:
             num_images += batch.num_valid
             if work is not None:
                 work(batch)
-        finish(ranks.device)
+        ranks.finish()
         ended = time.perf_counter()
         watch.end(ended - started)
     # ranks wait for each other in training, so the slowest counts
     seconds, whole = ranks.largest([max(1e-9, ended - started), max(1e-9, ended - opened)])
     return _Turn(sum(ranks.gather(num_images)) / seconds, count, seconds / count, whole / (warm_up + count))
-
-
-def finish(device: torch.device) -> None:
-    """Wait for work given to a GPU, so that the clock reads when it was done and not when it was asked for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

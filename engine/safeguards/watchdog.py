@@ -15,10 +15,9 @@ import psutil
 
 from loaders.api import Batch, BatchIterator, Loader
 
-from ..dist import Board, Ranks
+from ..dist import LEAST_START_S, Board, Ranks
 
 HANG_STATUS = 124  # as timeout(1) ends
-_LEAST_START_S = 120.0
 
 
 class Watchdog:
@@ -36,7 +35,7 @@ class Watchdog:
         self, timeout_s: float, ranks: Ranks, newest: Callable[[], str], end: Callable[[], object] | None = None
     ) -> None:
         self._timeout_s = timeout_s
-        self._patience_s = max(timeout_s, _LEAST_START_S)
+        self._patience_s = max(timeout_s, LEAST_START_S)
         self._nap_s = min(5.0, max(0.05, timeout_s / 10))
         self._ranks = ranks
         self._newest = newest

@@ -6,6 +6,7 @@ import torch
 from short_runs import run_to_end, short_config, start_from
 
 from engine import loop
+from engine.dist import Ranks
 from engine.profiler.meter import Meter
 from engine.profiler.resources import ResourceMeter
 from engine.step import TrainStep
@@ -48,7 +49,7 @@ def test_an_epochs_clock_runs_from_after_looking_at_all_processes_until_the_devi
     monkeypatch.setattr(loop, "ResourceMeter", noted("looked around", ResourceMeter))
     monkeypatch.setattr(loop, "Meter", noted("clock started", Meter))
     monkeypatch.setattr(TrainStep, "__call__", noted("step", TrainStep.__call__))
-    monkeypatch.setattr(loop, "_finish", noted("device done", loop._finish))
+    monkeypatch.setattr(Ranks, "finish", noted("device done", Ranks.finish))
     monkeypatch.setattr(loop, "evaluate", noted("evaluation", loop.evaluate))
     config = short_config(image_folder, tmp_path, "synthetic")
     run_to_end(dataclasses.replace(config, epochs=1))
@@ -58,7 +59,7 @@ def test_an_epochs_clock_runs_from_after_looking_at_all_processes_until_the_devi
 def test_a_cpu_is_done_when_its_call_returns_and_a_gpu_is_waited_for(monkeypatch):
     waited = []
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
-    loop._finish(torch.device("cpu"))
+    Ranks(0, 1, 0, 1, torch.device("cpu")).finish()
     assert waited == []
-    loop._finish(torch.device("cuda", 0))
+    Ranks(0, 1, 0, 1, torch.device("cuda", 0)).finish()
     assert waited == [torch.device("cuda", 0)]

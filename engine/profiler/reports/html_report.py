@@ -9,15 +9,12 @@ from pathlib import Path
 
 from loaders.atomic import atomic_file
 
-from ..record import INCONCLUSIVE, Profile, StageRecord, WhatIf
+from ..record import INCONCLUSIVE, Profile, StageRecord
 from . import report_rows as rows
 from .number_text import (
     bytes_text,
-    interval_text,
-    minutes_text,
     rate_text,
     share_text,
-    signed_share_text,
     time_text,
 )
 from .page_style import STYLE
@@ -148,16 +145,9 @@ def _what_if(profile: Profile) -> str:
         "disk MB/s",
         "cost",
     )
-    table = [(_what_if_cells(row), False) for row in rows.best_first(profile.what_if)]
+    table = [(rows.what_if_cells(row), False) for row in rows.best_first(profile.what_if)]
     text = "Predicted images a second after one change; what was tried says how wrong the prediction was."
     return _section("What if", text, _table(headings, table))
-
-
-def _what_if_cells(row: WhatIf) -> list[str]:
-    tried = ("not tried", "") if row.measured is None else (rate_text(row.measured), signed_share_text(row.error))
-    cells = [row.change, rate_text(row.predicted), interval_text(row.low, row.high), *tried]
-    cells += [minutes_text(row.epoch_minutes), share_text(row.cpu_share), bytes_text(row.memory_bytes)]
-    return [*cells, rate_text(row.disk_mb_per_s), rate_text(row.cost)]
 
 
 def _resources(profile: Profile) -> str:

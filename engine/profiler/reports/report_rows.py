@@ -17,7 +17,18 @@ from ..record import (
 )
 from ..timeline import WAITING
 from ..verdict_words import used_by_others
-from .number_text import NOT_SEEN, bytes_text, plain, rate_text, seconds_text, share_text, time_text
+from .number_text import (
+    NOT_SEEN,
+    bytes_text,
+    interval_text,
+    minutes_text,
+    plain,
+    rate_text,
+    seconds_text,
+    share_text,
+    signed_share_text,
+    time_text,
+)
 
 Group = Literal["data", "copy", "compute", "other", "loop"]
 Fact = tuple[str, str]
@@ -178,6 +189,16 @@ def rank_facts(profile: Profile) -> list[Fact]:
 def best_first(what_if: tuple[WhatIf, ...]) -> list[WhatIf]:
     """Those tried first, then the others; in each the fastest prediction first."""
     return sorted(what_if, key=lambda row: (row.measured is None, -row.predicted))
+
+
+def what_if_cells(row: WhatIf, disk_unit: str = "") -> list[str]:
+    """A prediction's: the change, images a second and their interval, what was measured and the prediction's error, an
+    epoch, processors, memory, the disk (with `disk_unit`, where no heading has it) and the cost."""
+    tried = ("not tried", "") if row.measured is None else (rate_text(row.measured), signed_share_text(row.error))
+    disk = NOT_SEEN if row.disk_mb_per_s is None else f"{rate_text(row.disk_mb_per_s)}{disk_unit}"
+    cells = [plain(row.change), rate_text(row.predicted), interval_text(row.low, row.high), *tried]
+    cells += [minutes_text(row.epoch_minutes), share_text(row.cpu_share), bytes_text(row.memory_bytes)]
+    return [*cells, disk, rate_text(row.cost)]
 
 
 def by_workers(what_if: tuple[WhatIf, ...]) -> dict[int, WhatIf]:

@@ -8,18 +8,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..record import Profile, WhatIf
+from ..record import Profile
 from . import report_rows as rows
 from .number_text import (
     NOT_SEEN,
-    bytes_text,
-    interval_text,
-    minutes_text,
     plain,
     rate_interval_text,
     rate_text,
     share_text,
-    signed_share_text,
 )
 
 SCREEN_LINES = 40  # the report and the prompt after it; a taller terminal is used
@@ -146,25 +142,9 @@ def _what_if(profile: Profile, width: int, num_lines: int) -> list[RenderableTyp
     table.columns[0].max_width = max(12, width - (92 if wide else 52))
     shown = listed if len(listed) < num_lines else listed[: max(1, num_lines - 2)]
     for row in shown:
-        table.add_row(*_what_if_cells(row)[: len(table.columns)])
+        table.add_row(*rows.what_if_cells(row, " MB/s")[: len(table.columns)])
     hidden = len(listed) - len(shown)
     return [table, *([_indented(f"and {hidden} more in report.html")] if hidden else [])]
-
-
-def _what_if_cells(row: WhatIf) -> list[str]:
-    disk = NOT_SEEN if row.disk_mb_per_s is None else f"{rate_text(row.disk_mb_per_s)} MB/s"
-    return [
-        plain(row.change),
-        rate_text(row.predicted),
-        interval_text(row.low, row.high),
-        rate_text(row.measured) if row.measured is not None else "not tried",
-        "" if row.error is None else signed_share_text(row.error),
-        minutes_text(row.epoch_minutes),
-        share_text(row.cpu_share),
-        bytes_text(row.memory_bytes),
-        disk,
-        rate_text(row.cost),
-    ]
 
 
 def _advice(profile: Profile, most: int) -> list[RenderableType]:

@@ -5,7 +5,6 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +14,7 @@ import psutil
 
 from engine.command_line import build, parse_config
 from engine.config import Config, RunConfig
+from engine.nesting import flat
 from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
 
@@ -149,17 +149,10 @@ def read_run(settings: AccuracySettings, loader: str, seed: int) -> Trained | No
 
 def differences(found: Config, wanted: Config) -> list[str]:
     """In which settings two configurations differ, apart from where they log and how often, and how a path is put."""
-    one, two = (_flat(asdict(replace(config, run=RunConfig()))) for config in (found, wanted))
+    one, two = (flat(asdict(replace(config, run=RunConfig()))) for config in (found, wanted))
     for settings in (one, two):
         settings["data.path"] = str((REPOSITORY / settings["data.path"]).resolve())
     return [f"{name} {one[name]} where {two[name]} is asked for" for name in one if one[name] != two[name]]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
 
 
 def weights_sha256(folder: Path) -> str:
