@@ -2,37 +2,19 @@
 
 import math
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
-_OWN_CGROUPS = Path("/proc/self/cgroup")
+from .cgroups import CGROUPS, PROC, own_groups
 
 
-def available_cpus() -> int:
+def available_cpus(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
     """Processors granted by both the affinity mask and the cgroups' quotas, at least 1.
 
     `os.cpu_count()` names the machine's, which in a container is often many times what it may use.
     """
     granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [quota for folder in _cgroup_folders() if (quota := _quota(folder)) is not None]
+    quotas = [quota for folder in own_groups("cpu", proc, cgroups) if (quota := _quota(folder)) is not None]
     return max(1, min([granted, *(math.ceil(quota) for quota in quotas)]))
-
-
-def _cgroup_folders() -> list[Path]:
-    """The folders that may limit this process: its cgroup's and those around it. Inside a container the roots do."""
-    folders = {_CGROUPS, _CGROUPS / "cpu"}
-    try:
-        lines = _OWN_CGROUPS.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = _CGROUPS / "cpu" if controllers else _CGROUPS
-        path = PurePosixPath(name.lstrip("/"))
-        folders.update(root / part for part in (path, *path.parents))
-    return sorted(folders)
 
 
 def _quota(folder: Path) -> float | None:

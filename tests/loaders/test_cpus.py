@@ -14,14 +14,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def make(own: str, quotas: dict[str, str]) -> int:
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
-        monkeypatch.setattr(cpus, "_CGROUPS", tmp_path / "cgroup")
-        monkeypatch.setattr(cpus, "_OWN_CGROUPS", tmp_path / "own")
-        (tmp_path / "own").write_text(own)
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(own)
         for name, text in quotas.items():
             path = tmp_path / "cgroup" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        return cpus.available_cpus()
+        return cpus.available_cpus(tmp_path / "proc", tmp_path / "cgroup")
 
     return make
 
