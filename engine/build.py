@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics, ScanProgress
 from loaders.stage_times import StageTimes
 

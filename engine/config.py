@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
-from loaders.api import FeedrateError, OnBad
+from loaders.api import OnBad
 from loaders.crops import CenterCrop, Crop, PadCrop, RandomResizedCrop
+from loaders.errors import FeedrateError
 from loaders.page_cache import PageCache
 from loaders.view import View, size_ramp
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from loaders.api import FeedrateError, Loader, LoaderOptions
+from loaders.api import Loader, LoaderOptions
 from loaders.choose import choose_loader, open_loader, slower_because
+from loaders.errors import FeedrateError
 from loaders.page_cache import WholeSet
 from loaders.plan import BlockShuffled, Plan, Sequential
 from loaders.records import ChannelStatistics, Records, ScanProgress, open_records

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as torch_dist
 
-from loaders.api import FeedrateError
 from loaders.cpus import available_cpus
+from loaders.errors import FeedrateError
 from loaders.plan import Shard
 
 from .meeting import meet

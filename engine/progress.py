@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from loaders.api import FeedrateError, Substitution
+from loaders.api import Substitution
+from loaders.errors import FeedrateError
 
 from .dist import Ranks
 

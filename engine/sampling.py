@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 from loaders.plan import BlockShuffled, Order, Sampling, Shuffled
 from loaders.records import Records
 from loaders.sample_table import InSource

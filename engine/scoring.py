@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics, Records
 from loaders.sample_table import InSource
 

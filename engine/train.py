@@ -24,7 +24,7 @@ from engine.dist import is_lost_rank, run_and_end, start_ranks, stop_ranks
 from engine.loop import Run, train
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import Stopped, StopRequest
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 
 def main(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from .errors import FeedrateError, LoaderError
+from .errors import FeedrateError
 from .plan import Plan, Shard
 from .records import Records, records_fingerprint
 from .stage_times import StageTimes
@@ -15,9 +15,7 @@ from .substitutes import OnBad, Substitution
 __all__ = [
     "Batch",
     "BatchIterator",
-    "FeedrateError",
     "Loader",
-    "LoaderError",
     "LoaderOptions",
     "OnBad",
     "ResizeMode",

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from .api import Batch, LoaderError, ResizeMode
+from .api import Batch, ResizeMode
 from .epochs import EpochLoader
+from .errors import LoaderError
 from .held_signals import held_signals
 from .pixels import Pixels, load_image
 from .plan import PlanRows

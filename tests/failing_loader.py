@@ -7,7 +7,8 @@ from typing import Any
 
 import torch.distributed as torch_dist
 
-from loaders.api import Batch, LoaderError
+from loaders.api import Batch
+from loaders.errors import LoaderError
 from loaders.synthetic_loader import SyntheticLoader
 
 ERRORS = {"a sentence": LoaderError("sample 7 is broken"), "a bug": KeyError("this is a bug")}

@@ -35,8 +35,8 @@ from engine.dist import run_and_end, start_ranks, stop_ranks
 from engine.reporting.display import Display
 from engine.safeguards.exit_status import exit_status
 from engine.scoring import Answered, Score, score
-from loaders.api import FeedrateError
 from loaders.atomic import atomic_file
+from loaders.errors import FeedrateError
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -24,7 +24,7 @@ from engine.dist import start_ranks
 from engine.finders.batch_size import find_batch_size
 from engine.safeguards.exit_status import exit_status
 from engine.safeguards.memory import gib
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 
 def main(arguments: list[str]) -> int:

@@ -48,8 +48,7 @@ from engine.profiler.reports.terminal import print_profile
 from engine.profiler.session import Budget, profile
 from engine.reporting.run_folder import environment
 from engine.safeguards.exit_status import exit_status
-from loaders.api import FeedrateError
-from loaders.errors import did_you_mean
+from loaders.errors import FeedrateError, did_you_mean
 from tools.profiling import what_if
 
 # what is not measuring: a word before the options, and the module whose `run` takes the words after it; imported when

@@ -28,7 +28,7 @@ from engine.dist import Ranks
 from engine.model import image_sizes, prepare_model
 from engine.models.count import multiply_adds, num_parameters
 from engine.safeguards.exit_status import exit_status
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 _COLUMNS = ("output_size", "num_params", "mult_adds", "trainable")
 

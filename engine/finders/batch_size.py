@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 from loaders.records import open_records
 
 from ..augment import IMAGENET_CHANNELS

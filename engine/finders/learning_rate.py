@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loaders.api import Batch, FeedrateError, Loader
+from loaders.api import Batch, Loader
+from loaders.errors import FeedrateError
 
 from ..bounds import above_0, at_least
 from ..build import build_step

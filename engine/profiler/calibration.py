@@ -8,8 +8,8 @@ anew; a model of bytes and pixels carries it from them to the whole set.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from loaders.api import FeedrateError
 from loaders.choose import LOADER_NAMES, choose_loader
+from loaders.errors import FeedrateError
 
 from ..config import Config
 from ..dist import Ranks

@@ -11,7 +11,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 
-from loaders.api import Batch, FeedrateError
+from loaders.api import Batch
+from loaders.errors import FeedrateError
 
 from ..dist import Ranks
 from .record import Rate

@@ -8,8 +8,8 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from loaders.api import FeedrateError
 from loaders.atomic import atomic_file
+from loaders.errors import FeedrateError
 
 from .record import SCHEMA_VERSION, Profile, QueueRecord, RankRecord, Subject
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 import torch
 
-from loaders.api import Batch, FeedrateError
+from loaders.api import Batch
+from loaders.errors import FeedrateError
 
 from ..config import Config
 from ..dist import Ranks

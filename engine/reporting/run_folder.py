@@ -32,9 +32,10 @@ import tomli_w
 import torch
 from torch import nn
 
-from loaders.api import FeedrateError, Substitution
+from loaders.api import Substitution
 from loaders.atomic import PARTIAL_SUFFIX, atomic_file
 from loaders.cpus import available_cpus
+from loaders.errors import FeedrateError
 
 from ..checkpointing.checkpoint import checkpoints_by_step, path_of
 from ..config import Config

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 from ..dist import Ranks
 

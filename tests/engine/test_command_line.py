@@ -9,7 +9,7 @@ from commands import REPOSITORY, TRAIN, environment, python
 
 from engine.command_line import OwnOptions, load_preset, parse_config
 from engine.config import Config, DataConfig, OptimConfig
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 
 def test_options_override_the_preset_which_overrides_the_defaults():

@@ -33,8 +33,8 @@ from engine.data import (
 from engine.data_path import data_path_to_open, data_then_and_now
 from engine.profiler.session import open_source
 from engine.safeguards.watchdog import Watchdog
-from loaders.api import FeedrateError
 from loaders.beton_records import BetonRecords
+from loaders.errors import FeedrateError
 from loaders.page_cache import WholeSet
 from loaders.plan import BlockShuffled
 from loaders.raw_records import RawRecords

@@ -22,9 +22,10 @@ from engine.reporting.class_counts import count_classes
 from engine.reporting.prediction_sample import PredictionSample
 from engine.reporting.run_folder import RunFolder
 from engine.step import Precision
-from loaders.api import Batch, FeedrateError, LoaderOptions
+from loaders.api import Batch, LoaderOptions
 from loaders.choose import open_loader
 from loaders.crops import CenterCrop
+from loaders.errors import FeedrateError
 from loaders.plan import Plan, Sequential, Shard, View
 from loaders.records import open_records
 from loaders.synthetic_records import SyntheticRecords

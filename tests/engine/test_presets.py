@@ -12,7 +12,7 @@ from engine.command_line import PRESETS, load_preset
 from engine.model import image_sizes, prepare_model
 from engine.models.blur_pool import _Blurs
 from engine.optimisation.schedule import build_schedule
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.toml"))
 # of a second or two for a step of a CPU, sizes and all

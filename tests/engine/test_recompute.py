@@ -11,7 +11,7 @@ from torch import nn
 from engine.config import ExecutionConfig
 from engine.model import build_model
 from engine.recompute import recompute_activations
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 
 def _saved_bytes(model, images):

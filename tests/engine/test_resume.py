@@ -17,7 +17,7 @@ from engine.config import Config, DataConfig, ExecutionConfig
 from engine.identity import identity_of
 from engine.models.model_config import ModelConfig
 from engine.reporting.display import Display
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics
 
 STEPS = 10

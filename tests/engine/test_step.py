@@ -16,7 +16,7 @@ from engine.optimisation.optim import build_optimizer
 from engine.optimisation.windows import Windows
 from engine.safeguards.loss_watch import LossWatch
 from engine.step import TrainStep
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics
 
 CHANNELS = ChannelStatistics((120.0, 110.0, 100.0), (60.0, 50.0, 40.0), "this test")

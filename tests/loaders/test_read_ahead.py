@@ -13,9 +13,10 @@ import pytest
 from cached_pages import forget, in_memory
 from packed_by_hand import FORMATS, samples_of, write_packed
 
-from loaders.api import FeedrateError, LoaderOptions
+from loaders.api import LoaderOptions
 from loaders.choose import open_loader
 from loaders.crops import CenterCrop
+from loaders.errors import FeedrateError
 from loaders.mapped_file import MappedFile, MappedRecords
 from loaders.memory_limit import available_memory_bytes
 from loaders.orders import BlockShuffled, Sequential, Shuffled

@@ -9,7 +9,8 @@ import torch
 from devices import no_waiting
 
 from loaders import transfer
-from loaders.api import Batch, LoaderError, Substitution
+from loaders.api import Batch, Substitution
+from loaders.errors import LoaderError
 from loaders.stage_times import Delay, StageTimes
 from loaders.stage_writer import UNTIMED
 from loaders.transfer import _copied, send, to_device

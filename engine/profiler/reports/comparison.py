@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 from ...nesting import flat
 from ..record import ROWS, Profile, Rate

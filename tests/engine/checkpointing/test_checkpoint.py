@@ -16,7 +16,7 @@ from engine.checkpointing.checkpoint import (
     save_checkpoint,
     write_sealed,
 )
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 
 def _save(folder, step, num_kept=10):

@@ -14,7 +14,7 @@ from short_runs import ONE_RANK, short_config
 
 from engine.finders import batch_size
 from engine.finders.batch_size import _measure_in_processes, _measure_on_device, find_batch_size, largest_fitting
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 MIB = 2**20
 

@@ -15,7 +15,7 @@ from engine.build import build_step
 from engine.data import open_data
 from engine.finders.learning_rate import Sweep, SweepSettings, find_learning_rates, suggest, sweep
 from engine.optimisation.optim_config import OptimConfig
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 SHORT = SweepSettings(lowest_rate=1e-4, highest_rate=0.1, num_updates=12)
 

@@ -9,7 +9,7 @@ from engine.models.architectures import new_model
 from engine.models.classifier import classifier_names
 from engine.models.image_sizes import ImageSizes
 from engine.models.model_config import ModelConfig
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 _SMALL = ImageSizes((64,), 64)
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from engine.model import build_model
 from engine.models.blur_pool import blur_strided_convolutions
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 _KERNEL = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]]) / 16
 

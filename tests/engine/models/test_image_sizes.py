@@ -6,7 +6,7 @@ from engine.config import Config, DataConfig
 from engine.model import build_model, image_sizes
 from engine.models.count import multiply_adds
 from engine.models.image_sizes import ImageSizes, refuse_sizes
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 
 def test_a_model_is_asked_for_every_size_of_the_run():

@@ -13,7 +13,7 @@ from engine.models.architectures import new_model
 from engine.models.image_sizes import ImageSizes
 from engine.models.model_config import ModelConfig
 from engine.models.weights import published_weights, read_weights, take_over
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 
 def _config(side=32, **model):

@@ -21,7 +21,7 @@ from engine.optimisation.windows import Windows
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
 from engine.step import Precision, TrainStep
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 EXACT = Precision("fp32", torch.device("cpu")).autocast
 RELATIVE_TOLERANCE = 1e-6

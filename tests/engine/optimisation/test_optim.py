@@ -16,7 +16,7 @@ from torchvision import models
 from engine.model import build_model
 from engine.optimisation.optim import build_optimizer, clip_gradients, parameter_groups
 from engine.optimisation.optim_config import OPTIMIZERS, OptimConfig
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 
 def _spared_names(model):

@@ -7,7 +7,7 @@ from torch.optim import lr_scheduler
 
 from engine.optimisation.optim_config import OptimConfig
 from engine.optimisation.schedule import build_schedule, short_of_peak
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 PEAK = 0.4
 

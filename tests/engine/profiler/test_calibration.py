@@ -9,7 +9,7 @@ from shown_profiles import bare, with_subject
 from engine.profiler import calibration
 from engine.profiler.calibration import THE_LOADER, THE_STEP, Calibration
 from engine.profiler.record import Rate
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 RATE, FASTER = Rate((10.0, 20.0)), Rate((11.0, 22.0))
 

@@ -8,7 +8,7 @@ from shown_profiles import bare, full, slower, with_subject
 from engine.profiler.record import Rate
 from engine.profiler.record_json import write_profile
 from engine.profiler.reports.comparison import compare, ratio, read_report, refuse_unlike
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 
 def with_ceilings(profile, **changes):

@@ -7,7 +7,7 @@ from made_profiles import ceilings, profile, rank, rate, stage
 
 from engine.profiler.record import Rate
 from engine.profiler.record_json import read_profile, write_profile
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 
 def test_a_rates_interval_is_that_of_medians_of_rounds_drawn_again():

@@ -12,7 +12,7 @@ from engine.config import DataConfig
 from engine.data import open_data
 from engine.profiler.record import LOADER_STAGES, UNSEEN
 from engine.profiler.remedies import Run, remedies
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 from loaders.records import open_records
 
 RAW = "--write-mode raw"

@@ -9,7 +9,8 @@ from short_runs import ONE_RANK, short_config
 from engine.profiler import trials
 from engine.profiler.measure import Experiment
 from engine.profiler.trials import Trial, measure_trials
-from loaders.api import Batch, FeedrateError, LoaderError
+from loaders.api import Batch
+from loaders.errors import FeedrateError, LoaderError
 
 NAMES = ("fine", "other", "bad")
 

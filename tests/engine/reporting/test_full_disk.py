@@ -22,7 +22,8 @@ from engine.reporting.run_folder import RunFolder
 from engine.reporting.writing import OR_ELSEWHERE, writing
 from engine.train import main
 from loaders import atomic
-from loaders.api import FeedrateError, Substitution
+from loaders.api import Substitution
+from loaders.errors import FeedrateError
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing")
 

@@ -13,7 +13,7 @@ from engine.loop import train
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
 from engine.safeguards.loss_watch import LossWatch
-from loaders.api import FeedrateError
+from loaders.errors import FeedrateError
 
 NAN, INF = float("nan"), float("inf")
 
