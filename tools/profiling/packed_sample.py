@@ -165,15 +165,12 @@ def _useful(some: SomeOf, names: Sequence[str], gains_points: bool) -> tuple[lis
         sides = some.heights, some.widths
         side = np.maximum(*sides) if encoding.limited == "longest" else np.minimum(*sides)
         as_now = encoding.limit_px is None or not (side > encoding.limit_px).any()
-        if as_now and encoding.limit_px is None and encoding.write_mode == "jpg" and gains_points:
-            found.append(name)
-        elif as_now and (encoding.write_mode == "raw") == bool(some.is_raw[0]):
-            refused.append(f"{FORMATS[name].text}: the images are no larger" if encoding.limit_px else "")
-        elif as_now and encoding.limit_px is not None:
+        is_as_stored = as_now and (encoding.write_mode == "raw") == bool(some.is_raw[0])
+        if as_now and encoding.limit_px is not None:
             refused.append(f"{FORMATS[name].text}: the images are no larger")
-        else:
+        elif not is_as_stored or (encoding.write_mode == "jpg" and gains_points):
             found.append(name)
-    return found, [reason for reason in refused if reason]
+    return found, refused
 
 
 def _expected_bytes(some: SomeOf, names: Sequence[str]) -> int:
