@@ -12,6 +12,8 @@
 #include <immintrin.h>
 #endif
 
+enum { MOST_ROWS = 64 }; /* of the source under one of the output that are weighted with vector instructions */
+
 static void weigh_rows_plain(const float *const *rows, const float *weights, int count, int num_values, uint8_t *out)
 {
     for (int v = 0; v < num_values; v++) {
@@ -48,8 +50,8 @@ AVX2 static void weigh_rows_avx2(
         __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(ab, cd), in_order);
         _mm256_storeu_si256((__m256i *)(out + v), bytes);
     }
-    const float *rest[64];
-    if (v < num_values && count <= 64) {
+    const float *rest[MOST_ROWS];
+    if (v < num_values) {
         for (int t = 0; t < count; t++)
             rest[t] = rows[t] + v;
         weigh_rows_plain(rest, weights, count, num_values - v, out + v);
@@ -114,7 +116,7 @@ int resize_area(Resizer *resizer, Pixels source, int flip, uint8_t *out)
             needed[t] = sums + (size_t)((first + t) % ring) * room;
         const float *weights = down.weights + (size_t)y * down.num_taps;
 #if HAS_AVX2_CODE
-        if (resizer->use_avx2 && count <= 64)
+        if (resizer->use_avx2 && count <= MOST_ROWS)
             weigh_rows_avx2(needed, weights, count, num_values, out);
         else
 #endif

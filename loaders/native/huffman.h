@@ -187,6 +187,13 @@ static inline uint64_t big_endian(const uint8_t *bytes)
     return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap64(value) : value;
 }
 
+static inline uint64_t little_endian_64(const uint8_t *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? value : __builtin_bswap64(value);
+}
+
 /* Decode the codes of a file that has been started, and of which nothing has been read yet, if this is of the kind for
  * it; else libjpeg goes on doing it, and 0 is returned. What pixel columns outside of [left, left + width) become is left
  * open, and with seek points, unless those are plainly another file's, what rows become that nobody asks for. All errors

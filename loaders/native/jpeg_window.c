@@ -33,7 +33,7 @@ static int rest_is_sound(struct jpeg_decompress_struct *info)
 
 /* For measurements and tests: how many windows were decoded from seek points on, and of how many they were given up on the
  * way, for another decode. */
-uint32_t feedrate_files_sought = 0, feedrate_points_given_up = 0;
+uint32_t feedrate_windows_sought = 0, feedrate_points_given_up = 0;
 
 /* With seek points where `seek` is not NULL. */
 static int decode_window(
@@ -88,7 +88,7 @@ int jpeg_window(JpegReader *reader, const Row *row, const int window[4], Pixels 
         memset(&reader->huffman.seek, 0, sizeof reader->huffman.seek);
         int is_done = decode_window(reader, row, row->seek, window, pixels);
         if (reader->huffman.seek.points)
-            __atomic_fetch_add(is_done ? &feedrate_files_sought : &feedrate_points_given_up, 1, __ATOMIC_RELAXED);
+            __atomic_fetch_add(is_done ? &feedrate_windows_sought : &feedrate_points_given_up, 1, __ATOMIC_RELAXED);
         if (is_done)
             return 1;
     }

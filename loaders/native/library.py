@@ -57,7 +57,7 @@ def num_files_decoded(library: ctypes.CDLL) -> int:
 
 def num_windows_sought(library: ctypes.CDLL) -> tuple[int, int]:
     """How many windows this process has decoded from seek points on, and of how many it had to give them up."""
-    names = "feedrate_files_sought", "feedrate_points_given_up"
+    names = "feedrate_windows_sought", "feedrate_points_given_up"
     done, given_up = (ctypes.c_uint32.in_dll(library, name).value for name in names)
     return done, given_up
 

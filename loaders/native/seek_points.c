@@ -42,9 +42,10 @@ static uint64_t summed(uint64_t sum, const uint8_t *bytes, size_t size)
         size_t part = size < sizeof(uint64_t) ? size : sizeof(uint64_t);
         uint64_t word = 0;
         if (part == sizeof word)
-            word = __builtin_bswap64(big_endian(bytes));
-        for (size_t i = 0; part < sizeof word && i < part; i++)
-            word |= (uint64_t)bytes[i] << 8 * i;
+            word = little_endian_64(bytes);
+        else
+            for (size_t i = 0; i < part; i++)
+                word |= (uint64_t)bytes[i] << 8 * i;
         sum = (sum ^ word) * 0x9E3779B97F4A7C15u;
         sum ^= sum >> 32;
         bytes += part;
@@ -52,7 +53,6 @@ static uint64_t summed(uint64_t sum, const uint8_t *bytes, size_t size)
     }
     return sum;
 }
-
 
 uint32_t seek_points_check(const uint8_t *noted, size_t size, const uint8_t *scan, size_t scan_bytes)
 {

@@ -14,7 +14,7 @@
 
 extern int32_t feedrate_own_codes;
 extern uint32_t feedrate_files_taken_over;
-extern uint32_t feedrate_files_sought, feedrate_points_given_up;
+extern uint32_t feedrate_windows_sought, feedrate_points_given_up;
 extern int64_t feedrate_seek_points(const uint8_t *jpeg, int64_t size, int spacing, uint8_t *out, int64_t room);
 
 static uint64_t state;
@@ -126,6 +126,6 @@ int main(int count, char **words)
         jpeg_reader_free(readers[1]);
     }
     printf("%ld %ld %ld %ld ", num_both, num_neither, num_left, (long)feedrate_files_taken_over);
-    printf("%ld %ld\n", (long)feedrate_files_sought, (long)feedrate_points_given_up);
+    printf("%ld %ld\n", (long)feedrate_windows_sought, (long)feedrate_points_given_up);
     return 0;
 }
