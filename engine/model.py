@@ -17,29 +17,19 @@ from .models.first_images import start_from_images
 from .models.freezing import freeze_all_but
 from .models.image_sizes import ImageSizes, refuse_sizes
 from .models.model_config import ModelConfig
-from .models.names import model_names
 from .models.trained_on import warnings_of_data
 from .models.weights import PUBLISHED, Weights, published_weights, read_weights, take_over
 
 __all__ = [
-    "build_model",
     "describe_model",
     "finished_model",
     "image_sizes",
-    "model_names",
     "place_model",
     "prepare_model",
     "start_model",
 ]
 
 Say = Callable[[str], None]
-
-_USUAL_PX = 224
-
-
-def build_model(name: str, num_classes: int, seed: int) -> nn.Module:
-    """The model called `name`, its weights drawn from `seed` alone. Raises FeedrateError for an unknown name."""
-    return new_model(ModelConfig(name), num_classes, ImageSizes((_USUAL_PX,), _USUAL_PX), seed)
 
 
 def start_model(config: Config, data: Data, ranks: Ranks, say: Say, fresh: bool) -> nn.Module:

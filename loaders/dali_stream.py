@@ -21,8 +21,6 @@ Row = int
 # paints a row, whose bytes are suspect or not, that DALI may have failed on; or raises LoaderError
 Repair = Callable[["Ingredients", Row, bool], None]
 
-_EMPTY = np.zeros(0, dtype=np.uint8)
-
 
 class Ingredients:
     """What one batch is made from: stored samples for DALI, and pixels made elsewhere.

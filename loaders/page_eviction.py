@@ -3,7 +3,7 @@
 import ctypes
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def evict(stored: StoredBytes) -> Eviction:
     let_go(stored)
     num_resident = num_pages = 0
     untold = ""
-    for path, ranges in _by_file(stored):
+    for path, ranges in _by_file(stored.ranges):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             resident, pages = _forget(descriptor, ranges)
@@ -94,7 +94,7 @@ def evict(stored: StoredBytes) -> Eviction:
 def bring_in(stored: StoredBytes) -> None:
     """Have the bytes in the page cache, reading what is missing. Raises OSError where a file is gone."""
     buffer = bytearray(_BUFFER_BYTES)
-    for path, ranges in _by_file(stored):
+    for path, ranges in _by_file(stored.ranges):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             for start, stop in ranges:
@@ -104,17 +104,17 @@ def bring_in(stored: StoredBytes) -> None:
             os.close(descriptor)
 
 
-def resident_share(stored: StoredBytes) -> float:
-    """Of the bytes' pages, the share that is in memory, 0-1. Raises OSError where a file is gone."""
+def resident_pages(ranges: Iterable[Range]) -> tuple[int, int]:
+    """(pages in memory, pages) of these bytes. Raises OSError where a file is gone."""
     num_resident = num_pages = 0
-    for path, ranges in _by_file(stored):
+    for path, of_file in _by_file(ranges):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            resident, pages = _residency(descriptor, ranges)
+            resident, pages = _residency(descriptor, of_file)
             num_resident, num_pages = num_resident + resident, num_pages + pages
         finally:
             os.close(descriptor)
-    return num_resident / max(1, num_pages)
+    return num_resident, num_pages
 
 
 def is_virtual_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -125,10 +125,10 @@ def is_virtual_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
         return False
 
 
-def _by_file(stored: StoredBytes) -> Iterator[tuple[Path, list[tuple[int, int]]]]:
+def _by_file(ranges: Iterable[Range]) -> Iterator[tuple[Path, list[tuple[int, int]]]]:
     """The ranges of each file, widened to whole pages."""
     files: dict[Path, list[tuple[int, int]]] = {}
-    for path, start, stop in stored.ranges:
+    for path, start, stop in ranges:
         first = start // mmap.PAGESIZE * mmap.PAGESIZE
         files.setdefault(path, []).append((first, -(-stop // mmap.PAGESIZE) * mmap.PAGESIZE))
     yield from files.items()

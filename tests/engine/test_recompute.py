@@ -5,11 +5,11 @@ import dataclasses
 
 import pytest
 import torch
+from drawn_models import build_model
 from short_runs import run_to_end, short_config
 from torch import nn
 
 from engine.config import ExecutionConfig
-from engine.model import build_model
 from engine.recompute import recompute_activations
 from loaders.errors import FeedrateError
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from resident_share import resident_share
 
 from loaders import page_eviction
 from loaders.mapped_file import MappedFile, MappedRecords
-from loaders.page_eviction import bring_in, evict, is_virtual_machine, resident_share, stored_bytes
+from loaders.page_eviction import bring_in, evict, is_virtual_machine, stored_bytes
 from loaders.records import open_records
 
 NUM, SIZE = 40, 50_000

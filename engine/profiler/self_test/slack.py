@@ -37,12 +37,6 @@ def loop_us(costs: Costs) -> float:
     return max((sum(stages.values()) for stages in costs.values()), default=0.0)
 
 
-def limiting(costs: Costs) -> str:
-    """The stage that holds the loop back."""
-    busiest = max(costs.values(), key=lambda stages: sum(stages.values()))
-    return max(busiest, key=lambda name: busiest[name])
-
-
 def longer(costs: Costs, stage: str, by_us: float) -> Costs:
     """`costs`, with a stage that takes so much longer."""
     return {

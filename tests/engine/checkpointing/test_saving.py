@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from drawn_models import build_model
 from safetensors import safe_open
 from safetensors.torch import load_file
 from short_runs import ONE_RANK, run_to_end, short_config
@@ -14,7 +15,6 @@ from engine.build import build_run
 from engine.checkpointing.checkpoint import fault_of, path_of
 from engine.checkpointing.saving import Saver
 from engine.loop import train
-from engine.model import build_model
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
 from loaders.errors import FeedrateError

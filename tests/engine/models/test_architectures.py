@@ -2,13 +2,14 @@ import re
 
 import pytest
 import torch
+from drawn_models import build_model
 from torch import nn
 
-from engine.model import build_model, model_names
 from engine.models.architectures import new_model
 from engine.models.classifier import classifier_names
 from engine.models.image_sizes import ImageSizes
 from engine.models.model_config import ModelConfig
+from engine.models.names import model_names
 from loaders.errors import FeedrateError
 
 _SMALL = ImageSizes((64,), 64)

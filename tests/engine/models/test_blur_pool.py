@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from drawn_models import build_model
 from torch import nn
 from torch.nn import functional
 
-from engine.model import build_model
 from engine.models.blur_pool import blur_strided_convolutions
 from loaders.errors import FeedrateError
 

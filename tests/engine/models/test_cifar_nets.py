@@ -1,8 +1,8 @@
 import pytest
 import torch
+from drawn_models import build_model
 from torch import nn
 
-from engine.model import build_model
 from engine.models.cifar_fast import CifarFast, patch_moments, whitening_filters
 
 

@@ -1,10 +1,10 @@
 import copy
 
 import torch
+from drawn_models import build_model
 from torch import nn
 
 from engine.config import OptimConfig
-from engine.model import build_model
 from engine.models.freezing import freeze_all_but
 from engine.optimisation.optim import build_optimizer
 

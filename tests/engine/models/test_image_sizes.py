@@ -1,9 +1,10 @@
 import pytest
 import torch
+from drawn_models import build_model
 from torch import nn
 
 from engine.config import Config, DataConfig
-from engine.model import build_model, image_sizes
+from engine.model import image_sizes
 from engine.models.count import multiply_adds
 from engine.models.image_sizes import ImageSizes, refuse_sizes
 from loaders.errors import FeedrateError

@@ -3,12 +3,13 @@ import urllib.error
 
 import pytest
 import torch
+from drawn_models import build_model
 from safetensors.torch import save_file
 from short_runs import ONE_RANK
 from torch import nn
 
 from engine.config import Config, DataConfig
-from engine.model import build_model, prepare_model
+from engine.model import prepare_model
 from engine.models.architectures import new_model
 from engine.models.image_sizes import ImageSizes
 from engine.models.model_config import ModelConfig

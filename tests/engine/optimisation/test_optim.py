@@ -8,12 +8,12 @@ import pytest
 import timm
 import timm.optim
 import torch
+from drawn_models import build_model
 from short_runs import run_to_end, short_config
 from small_training import refuse_unless_it_resumes, small_net, train
 from torch import nn
 from torchvision import models
 
-from engine.model import build_model
 from engine.optimisation.optim import build_optimizer, clip_gradients, parameter_groups
 from engine.optimisation.optim_config import OPTIMIZERS, OptimConfig
 from loaders.errors import FeedrateError

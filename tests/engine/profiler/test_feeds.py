@@ -11,6 +11,7 @@ import torch
 from commands import python
 from pictures import write_image_folder
 from PIL import Image
+from resident_share import resident_share
 from short_runs import ONE_RANK, short_config
 
 from engine.data import loader_options, plan_of
@@ -18,7 +19,7 @@ from engine.profiler import feeds
 from engine.profiler.feeds import RealFeed, Source, on_the_device
 from engine.profiler.stored_batches import StoredBatches
 from loaders.choose import open_loader
-from loaders.page_eviction import bring_in, resident_share, stored_bytes
+from loaders.page_eviction import bring_in, stored_bytes
 from loaders.plan import Shard
 from loaders.read_ahead import _Reader
 from loaders.records import open_records

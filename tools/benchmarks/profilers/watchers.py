@@ -1,6 +1,6 @@
 """Who looks on while the script trains, each as its documentation says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -118,4 +118,8 @@ class TraceML:
         return {}
 
 
-WATCHERS = {"ours": Ours, "torch": TorchProfiler, "traceml": TraceML}
+WATCHERS: Mapping[str, Callable[[TrainStep, StageTimes, Ranks], Watcher]] = {
+    "ours": Ours,
+    "torch": TorchProfiler,
+    "traceml": TraceML,
+}

@@ -10,7 +10,6 @@ from html import escape
 
 from ..number_text import plain
 
-TEXT_PX = 12
 _CHARACTER_PX = 6.7  # mean width of a character at 12 px in a sans-serif font, rather too wide than too narrow
 
 
