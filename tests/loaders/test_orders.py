@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from order_statistics import mixing_of
 
 from loaders.counter_random import Draws
 from loaders.crops import CenterCrop
 from loaders.errors import FeedrateError
-from loaders.mixing import mixing_of
 from loaders.orders import BlockShuffled, Shuffled
 from loaders.plan import Plan, Sampling, Shard, View
 
