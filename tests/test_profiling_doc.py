@@ -16,7 +16,7 @@ def _names():
     profile = full()
     yield from (row.label.replace("8 workers", "n workers") for row in rows.ceiling_rows(profile))
     yield from STAGES
-    for facts in (rows.queue_facts(profile.told), rows.resource_facts(profile.told)):
+    for facts in (rows.queue_facts(profile.shown_rank), rows.resource_facts(profile.shown_rank)):
         for name, _ in facts:
             yield from name.split(" / ")
     yield from (

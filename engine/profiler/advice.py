@@ -35,7 +35,7 @@ def rate_without(profile: Profile, stage: str) -> float:
 
 def rate_without_on_shared(profile: Profile, stage: str) -> float:
     """The same where loading and computing use the same processors: their time is what is saved."""
-    known = {one.name: one.cpu_us for one in profile.told.stages if one.cpu_us is not None}
+    known = {one.name: one.cpu_us for one in profile.shown_rank.stages if one.cpu_us is not None}
     left = 1 - known.get(stage, 0.0) / sum(known.values())
     ceilings = profile.ceilings
     most = max(ceilings.loader[profile.subject.workers].median, ceilings.step.median)

@@ -46,7 +46,7 @@ def own_use(profile: Profile) -> float:
 
 def _is_made_ahead(profile: Profile) -> bool:
     """Whether all of a batch is made while the step is at another; where a loader does not tell, it may not be."""
-    return profile.told.queue.ready is not None and profile.subject.resize != "device"
+    return profile.shown_rank.queue.ready is not None and profile.subject.resize != "device"
 
 
 def _together(step: Sequence[float], loading: Sequence[float]) -> tuple[Values, Values]:

@@ -294,6 +294,6 @@ class Profile:
     others_cpus: float | None = None
 
     @property
-    def told(self) -> RankRecord:
+    def shown_rank(self) -> RankRecord:
         """The rank to show where one is shown: the slow one, else the main one."""
         return self.ranks[self.verdict.slow_rank or 0]

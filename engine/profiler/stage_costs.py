@@ -32,7 +32,7 @@ def loading_cost_us(stage: StageRecord, world_size: int) -> float | None:
 
 def loading_costs_us(profile: Profile) -> list[tuple[StageRecord, float]]:
     """The stages of the loader alone, each with its cost as above. Copying is none where it is a side of its own."""
-    costs = [(stage, loading_cost_us(stage, profile.subject.world_size)) for stage in profile.told.stages]
+    costs = [(stage, loading_cost_us(stage, profile.subject.world_size)) for stage in profile.shown_rank.stages]
     apart = ("copy",) if profile.ceilings.fed else ()
     return [(stage, cost) for stage, cost in costs if cost is not None and stage.name not in apart]
 
@@ -96,7 +96,7 @@ def loading_without(profile: Profile, stage: str) -> float:
 
 def computing_without(profile: Profile, stage: str) -> float:
     """What the step alone would reach, img/s, if a stage of it took no time."""
-    known = computing_stages(profile.told)
+    known = computing_stages(profile.shown_rank)
     total = sum(one.wall_us or 0.0 for one in known)
     left = sum(one.wall_us or 0.0 for one in known if one.name != stage)
     return profile.ceilings.step.median * total / left if left > 0 else float("inf")

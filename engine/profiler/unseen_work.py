@@ -24,7 +24,7 @@ def unseen_stage(share: float, loaded: list[StageRecord]) -> StageRecord:
 
 def why_unnamed(profile: Profile) -> str:
     """Why no stage of the loader can be called its heaviest: what it shows is little of what it does; "" else."""
-    subject, told = profile.subject, profile.told
+    subject, told = profile.subject, profile.shown_rank
     alone_us = 1e6 * subject.world_size / profile.ceilings.loader[subject.workers].median
     if told.seen_us is None or not unseen(alone_us, told.seen_us):
         return ""

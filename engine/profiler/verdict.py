@@ -17,16 +17,16 @@ from .stage_costs import (
     heaviest_on_processors,
 )
 from .unseen_work import why_unnamed
-from .verdict_words import bound, first_epoch, named, share_of_loop, told, unsure_beside_others
+from .verdict_words import bound, ceiling_in_words, first_epoch, named, share_of_loop, unsure_beside_others
 
 _LOSS = 0.15  # a share the loop may fall below what is expected of it before something else holds it up
 
 
 @dataclass(frozen=True)
-class _Side:
-    """A ceiling that may be the lowest."""
+class _Ceiling:
+    """What a side reaches without the others: the lowest limits."""
 
-    name: Side
+    side: Side
     rate: Rate
 
 
@@ -45,9 +45,9 @@ def _undisturbed(profile: Profile) -> Verdict:
         return _of_slow_rank(profile, slow) if slow.confidence >= SURE else _of_doubtful_rank(profile, slow)
     if (waits := _chance_of_storage(profile)) >= SURE:
         return _of_storage(profile, waits)
-    sides = _sides(profile)
-    first, second = sorted(sides, key=lambda side: side.rate.median)
-    loop, expected = _without_waiting(profile), explained(profile, sides[1].rate)
+    ceilings = _ceilings(profile)
+    first, second = sorted(ceilings, key=lambda one: one.rate.median)
+    loop, expected = _without_waiting(profile), explained(profile, ceilings[1].rate)
     unexplained = chance_clearly_above(expected.rounds, loop.rounds, 1 / (1 - _LOSS) - 1)
     if unexplained >= SURE:
         return _of_something_else(profile, first, second, expected.median, unexplained)
@@ -61,14 +61,14 @@ def _undisturbed(profile: Profile) -> Verdict:
     return _of_side(profile, first, second, confidence)
 
 
-def _sides(profile: Profile) -> list[_Side]:
-    """What may limit. Feeding from the host counts as a side of its own where it takes something from the step."""
-    ceilings = profile.ceilings
-    sides = [_Side("data", ceilings.loader[profile.subject.workers]), _Side("compute", ceilings.step)]
-    if ceilings.fed and chance_clearly_above(ceilings.step.rounds, ceilings.fed.rounds) >= SURE:
+def _ceilings(profile: Profile) -> list[_Ceiling]:
+    """Of the loader and of the step, or of feeding that from the host, where it takes something from the step."""
+    rates = profile.ceilings
+    compute = _Ceiling("compute", rates.step)
+    if rates.fed and chance_clearly_above(rates.step.rounds, rates.fed.rounds) >= SURE:
         # what computes cannot be the slower of the two then, and is no rival of the loader's
-        sides[1] = _Side("copy", ceilings.fed)
-    return sides
+        compute = _Ceiling("copy", rates.fed)
+    return [_Ceiling("data", rates.loader[profile.subject.workers]), compute]
 
 
 def _without_waiting(profile: Profile) -> Rate:
@@ -76,21 +76,21 @@ def _without_waiting(profile: Profile) -> Rate:
     return profile.ceilings.no_sync or profile.ceilings.loop
 
 
-def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -> Verdict:
-    choice = _stage_of(profile, first.name)
+def _of_side(profile: Profile, first: _Ceiling, second: _Ceiling, confidence: float) -> Verdict:
+    choice = _stage_of(profile, first.side)
     loop = profile.ceilings.loop.median
     margin = second.rate.median / first.rate.median
     facts = (
-        f"{told(profile, first.name, first.rate)}, and the next ceiling, {named(second.name)}, is"
+        f"{ceiling_in_words(profile, first.side, first.rate)}, and the next ceiling, {named(second.side)}, is"
         f" {rate_text(second.rate.median)}"
     )
     if choice.stage is None:
-        hidden = why_unnamed(profile) if first.name == "data" else ""
+        hidden = why_unnamed(profile) if first.side == "data" else ""
         why = hidden or ("its two heaviest stages weigh alike" if choice.next_one else "its stages cannot be seen")
-        sentence = f"{bound(first.name)}: {facts}; the loop reaches {rate_text(loop)}. No stage is named, since {why}."
+        sentence = f"{bound(first.side)}: {facts}; the loop reaches {rate_text(loop)}. No stage is named, since {why}."
         advice = advise(profile, [UNSEEN] if hidden else [choice.next_one] if choice.next_one else [], False, loop)
         return Verdict(
-            INCONCLUSIVE, first.name, first.rate.median, margin, confidence, choice.next_one, None, sentence, advice
+            INCONCLUSIVE, first.side, first.rate.median, margin, confidence, choice.next_one, None, sentence, advice
         )
     stage = choice.stage
     runner_up = _next_limit(profile, stage, choice, second)
@@ -100,7 +100,7 @@ def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -
     )
     return Verdict(
         stage,
-        first.name,
+        first.side,
         first.rate.median,
         margin,
         min(confidence, choice.confidence),
@@ -114,13 +114,13 @@ def _of_side(profile: Profile, first: _Side, second: _Side, confidence: float) -
 def _of_shared_processors(profile: Profile, confidence: float) -> Verdict:
     ceilings = profile.ceilings
     loader, step, loop = ceilings.loader[profile.subject.workers], ceilings.step, ceilings.loop
-    choice = heaviest_on_processors(profile.told)
+    choice = heaviest_on_processors(profile.shown_rank)
     lower = min(loader.median, step.median)
     facts = (
         f"the loader alone gives {rate_text(loader.median)} img/s, the step alone takes {rate_text(step.median)}, but"
         f" on the same cores both reach {rate_text(loop.median)}"
     )
-    known = {stage.name: stage.cpu_us for stage in profile.told.stages if stage.cpu_us is not None}
+    known = {stage.name: stage.cpu_us for stage in profile.shown_rank.stages if stage.cpu_us is not None}
     total = sum(known.values())
     if choice.stage is None:
         why = "of its processor time no stage takes clearly the most" if choice.next_one else "stages are not seen"
@@ -143,22 +143,25 @@ def _of_shared_processors(profile: Profile, confidence: float) -> Verdict:
     )
 
 
-def _of_something_else(profile: Profile, first: _Side, second: _Side, expected: float, confidence: float) -> Verdict:
+def _of_something_else(
+    profile: Profile, first: _Ceiling, second: _Ceiling, expected: float, confidence: float
+) -> Verdict:
     """The loop is surely slower than both sides let expect: neither is named, however far they are apart."""
     loop = _without_waiting(profile).median
     which = "the loop without exchange" if profile.ceilings.no_sync else "the loop"
     facts = (
-        f"{told(profile, first.name, first.rate)} and {told(profile, second.name, second.rate)}, but {which} reaches"
-        f" {rate_text(loop)}: neither explains {1 - loop / expected:.0%} of its time"
+        f"{ceiling_in_words(profile, first.side, first.rate)} and"
+        f" {ceiling_in_words(profile, second.side, second.rate)}, but {which} reaches {rate_text(loop)}:"
+        f" neither explains {1 - loop / expected:.0%} of its time"
     )
-    sees_rest = any(stage.name == "other" for stage in computing_stages(profile.told))
+    sees_rest = any(stage.name == "other" for stage in computing_stages(profile.shown_rank))
     share = share_of_loop(profile, "other") if sees_rest else ""
     stage, sentence = "other", f"Other-bound: {facts}{share}."
     advice = tuple(Advice(item.text, expected / loop) for item in advise(profile, [stage], False, loop))
     if not share:
         stage, advice = INCONCLUSIVE, (Advice("measure again with nothing else on this machine", None),)
         sentence = f"Inconclusive: {facts}. The run itself uses {own_use(profile):.0%} of the processors."
-    runner_up = _stage_of(profile, first.name)
+    runner_up = _stage_of(profile, first.side)
     return Verdict(
         stage,
         None,
@@ -172,12 +175,12 @@ def _of_something_else(profile: Profile, first: _Side, second: _Side, expected: 
     )
 
 
-def _of_neither(profile: Profile, first: _Side, second: _Side, expected: float, confidence: float) -> Verdict:
-    stages = [_stage_of(profile, side.name) for side in (first, second)]
+def _of_neither(profile: Profile, first: _Ceiling, second: _Ceiling, expected: float, confidence: float) -> Verdict:
+    stages = [_stage_of(profile, one.side) for one in (first, second)]
     is_fast = _without_waiting(profile).median >= (1 - _LOSS) * expected
     end = "Only both together would make it faster." if is_fast else "It may be something else that holds it up."
     sentence = (
-        f"Inconclusive: {named(first.name)} at {rate_text(first.rate.median)} img/s and {named(second.name)} at"
+        f"Inconclusive: {named(first.side)} at {rate_text(first.rate.median)} img/s and {named(second.side)} at"
         f" {rate_text(second.rate.median)} lie within {CLOSE:.0%} of each other or within the noise of this machine;"
         f" the loop reaches {rate_text(profile.ceilings.loop.median)}. {end}"
     )
@@ -217,8 +220,8 @@ def _of_storage(profile: Profile, confidence: float) -> Verdict:
     # memory does not hold it, and the sweep of workers was measured where nothing is read
     worth_trying = [remedy for remedy in remedies("read", run_of(profile)) if "--data.page-cache" not in remedy]
     advice = (Advice(f"read: {', or '.join([*worth_trying, 'more memory'])}", warm / cold),)
-    first = min(_sides(profile), key=lambda side: side.rate.median)
-    runner_up = _stage_of(profile, first.name)
+    first = min(_ceilings(profile), key=lambda one: one.rate.median)
+    runner_up = _stage_of(profile, first.side)
     return Verdict(
         "read",
         "data",
@@ -281,11 +284,11 @@ def _stage_of(profile: Profile, side: Side) -> Choice:
         return Choice("copy", "", 1.0)
     if side == "data":
         return heaviest_of_loading(profile)
-    return heaviest_of_computing(profile.told)
+    return heaviest_of_computing(profile.shown_rank)
 
 
-def _next_limit(profile: Profile, stage: str, choice: Choice, second: _Side) -> str:
+def _next_limit(profile: Profile, stage: str, choice: Choice, second: _Ceiling) -> str:
     """The stage that holds the loop back once `stage` takes no time: one of the same side, or the other side's."""
     if stage != "copy" and rate_without(profile, stage) < second.rate.median:
         return choice.next_one
-    return _stage_of(profile, second.name).likeliest
+    return _stage_of(profile, second.side).likeliest

@@ -17,7 +17,7 @@ def named(side: Side) -> str:
     return {"data": "the loader", "copy": "feeding the device", "compute": "the step"}[side]
 
 
-def told(profile: Profile, side: Side, side_rate: Rate) -> str:
+def ceiling_in_words(profile: Profile, side: Side, side_rate: Rate) -> str:
     """What a side reaches without the others."""
     workers, rate = profile.subject.workers, rate_text(side_rate.median)
     text = {
@@ -31,7 +31,9 @@ def told(profile: Profile, side: Side, side_rate: Rate) -> str:
 def share_of_loop(profile: Profile, name: str) -> str:
     """What a stage is of the loop's time, unless others are more: where all share the processors, what the loop waits
     for may hide behind what it does meanwhile."""
-    shares = {stage.name: stage.critical_share for stage in profile.told.stages if stage.critical_share is not None}
+    shares = {
+        stage.name: stage.critical_share for stage in profile.shown_rank.stages if stage.critical_share is not None
+    }
     is_most = name in shares and shares[name] == max(shares.values())
     return f", {name} is {shares[name]:.0%} of its time" if is_most else ""
 
@@ -41,7 +43,7 @@ _MENTIONED, _UNSURE = 0.05, 0.25  # shares of the processors
 
 def used_by_others(profile: Profile) -> str:
     """What other programs used meanwhile; "" where that is next to nothing, or nobody looked."""
-    others, cpus = profile.others_cpus, profile.told.resources.cpus_available
+    others, cpus = profile.others_cpus, profile.shown_rank.resources.cpus_available
     if others is None or others < _MENTIONED * cpus:
         return ""
     return f"other programs used {others:.1f} of {cpus} processors meanwhile"
@@ -49,7 +51,7 @@ def used_by_others(profile: Profile) -> str:
 
 def unsure_beside_others(verdict: Verdict, profile: Profile) -> Verdict:
     """`verdict`, with less confidence and a word of it where others used much of the processors."""
-    share = (profile.others_cpus or 0.0) / profile.told.resources.cpus_available
+    share = (profile.others_cpus or 0.0) / profile.shown_rank.resources.cpus_available
     if share < _UNSURE:
         return verdict
     sentence = (

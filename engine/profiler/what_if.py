@@ -172,7 +172,7 @@ class Predictor:
 
     def _cpu_share(self, change: Change, predicted: float) -> float | None:
         """Of the processors that all ranks of a machine may use; None where a changed side's time is not known."""
-        profile, told = self._profile, self._profile.told
+        profile, told = self._profile, self._profile.shown_rank
         sides = (_cpu_us(told.stages, LOADER_STAGES), _cpu_us(told.stages, COMPUTE_STAGES))
         own_rate = float(np.median(self._loop)) / profile.subject.world_size
         total = 1e6 * told.resources.cpus_used / own_rate
@@ -190,7 +190,7 @@ class Predictor:
 
     def _memory_bytes(self, change: Change) -> int | None:
         """Of a machine's ranks and their workers, and of what of the set is to be kept. Refuses what is not there."""
-        told, subject = self._profile.told, self._profile.subject
+        told, subject = self._profile.shown_rank, self._profile.subject
         if change.step or "loader" in change.settings:
             return None  # what another batch or loader takes is not known before it runs
         ranks = [rank.resources for rank in self._profile.ranks if rank.host == told.host]
@@ -208,7 +208,7 @@ class Predictor:
 
 def processors_of(profile: Profile) -> Processors:
     """What one rank has."""
-    available = profile.told.resources.cpus_available / _ranks_of_a_machine(profile)
+    available = profile.shown_rank.resources.cpus_available / _ranks_of_a_machine(profile)
     if profile.subject.device != "cpu":
         return Processors(available, 0)
     threads = profile.config.get("execution", {}).get("threads", 0)
@@ -274,7 +274,7 @@ def _workers_changes(profile: Profile) -> tuple[list[Change], list[str]]:
 
 
 def _ranks_of_a_machine(profile: Profile) -> int:
-    return sum(rank.host == profile.told.host for rank in profile.ranks)
+    return sum(rank.host == profile.shown_rank.host for rank in profile.ranks)
 
 
 def _worker_bytes(rank: ResourceRecord) -> float:

@@ -166,7 +166,7 @@ def _stage_rows(a: Profile, b: Profile) -> tuple[StageRow, ...]:
     sides = []
     for profile in (a, b):
         loop_us = 1e6 / profile.ceilings.loop.median
-        known = {stage.name: stage for stage in seen(profile.told.stages)}
+        known = {stage.name: stage for stage in seen(profile.shown_rank.stages)}
         sides.append((loop_us, known))
     names = [name for name in ROWS if any(name in known for _, known in sides)]
     rows = []

@@ -87,14 +87,14 @@ def _ceilings(profile: Profile) -> str:
 
 
 def _stages(profile: Profile) -> str:
-    rank = f" Of rank {profile.told.rank}." if len(profile.ranks) > 1 else ""
+    rank = f" Of rank {profile.shown_rank.rank}." if len(profile.ranks) > 1 else ""
     text = f"Time an image, from one stage to the next.{rank}"
     body = _plot(waterfall_plot, profile, "waterfall")
-    if any(stage.critical_share for stage in profile.told.stages):
+    if any(stage.critical_share for stage in profile.shown_rank.stages):
         body += '<p class="soft">The loop’s time:</p>' + _plot(shares_plot, profile, "shares")
     headings = ("stage", "in", "wall", "CPU", "p50", "p90", "p99", "ceiling, img/s", "of the loop")
     limiting = profile.verdict.bottleneck
-    stages = profile.told.stages
+    stages = profile.shown_rank.stages
     table = [(_stage_cells(stage), stage.name == limiting) for stage in stages]
     reasons = [*rows.unseen(stages), *rows.partly_unseen(stages)]
     why = "".join(f"<li>{safe(names)}: {safe(reason)}</li>" for names, reason in reasons)
@@ -123,11 +123,11 @@ def _timeline(profile: Profile) -> str:
 
 
 def _queue(profile: Profile) -> str:
-    queue = profile.told.queue
+    queue = profile.shown_rank.queue
     body = _plot(queue_plot, profile, "queue") if queue.ready else ""
     text = "Finished batches between loader and loop: none when the loop asks means that it waits."
     note = f'<p class="soft">{safe(queue.note)}</p>' if queue.note else ""
-    return _section("Queue", text, body + _facts(rows.queue_facts(profile.told)) + note)
+    return _section("Queue", text, body + _facts(rows.queue_facts(profile.shown_rank)) + note)
 
 
 def _what_if(profile: Profile) -> str:
@@ -151,7 +151,7 @@ def _what_if(profile: Profile) -> str:
 
 
 def _resources(profile: Profile) -> str:
-    used = profile.told.resources
+    used = profile.shown_rank.resources
     headings = ("process", "pid", "processors", "RSS", "PSS", "shared", "storage MB/s", "reads/s")
     table = [
         (
@@ -166,7 +166,7 @@ def _resources(profile: Profile) -> str:
     ]
     nvml = "" if used.gpu_share is None else " NVML's utilisation is the share of time in which some kernel ran."
     text = f"Over the warm loop.{nvml}"
-    body = _facts(rows.resource_facts(profile.told)) + (_table(headings, table) if table else "")
+    body = _facts(rows.resource_facts(profile.shown_rank)) + (_table(headings, table) if table else "")
     return _section("Resources", text, body)
 
 

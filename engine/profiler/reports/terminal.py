@@ -63,8 +63,8 @@ def _above(profile: Profile, width: int, smallest: float, most_of_a_note: int) -
         *_notes(rows.notes(profile), most_of_a_note),
         *_stages(profile, width, smallest),
         *_reasons(NOT_SEEN, _why_not_seen(profile, width)),
-        _facts("Queue", rows.queue_facts(profile.told), profile.told.queue.note),
-        _facts("Resources", rows.resource_facts(profile.told)),
+        _facts("Queue", rows.queue_facts(profile.shown_rank), profile.shown_rank.queue.note),
+        _facts("Resources", rows.resource_facts(profile.shown_rank)),
         *_ranks(profile),
     ]
 
@@ -86,7 +86,7 @@ def _notes(notes: Sequence[str], most: int) -> list[RenderableType]:
 
 
 def _stages(profile: Profile, width: int, smallest: float) -> list[RenderableType]:
-    told, limiting = profile.told, profile.verdict.bottleneck
+    told, limiting = profile.shown_rank, profile.verdict.bottleneck
     heading = "Stages, µs/img" if len(profile.ranks) == 1 else f"Rank {told.rank}, µs/img"
     wide = width >= _WIDE
     table = _table(width, heading, "in", "wall", "CPU", "p50", "p90", "p99", "img/s", "of loop", *([""] * wide))
@@ -107,7 +107,7 @@ def _stages(profile: Profile, width: int, smallest: float) -> list[RenderableTyp
 
 def _why_not_seen(profile: Profile, width: int) -> list[rows.Fact]:
     """Of whole stages, and on a wide screen of single numbers."""
-    stages = profile.told.stages
+    stages = profile.shown_rank.stages
     return rows.unseen(stages) + (rows.partly_unseen(stages) if width >= _WIDE else [])
 
 

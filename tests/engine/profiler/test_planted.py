@@ -31,7 +31,7 @@ def test_a_step_that_sleeps_is_named_by_the_stage_that_does(plant, stage, image_
     measured = profile_of(config_of(image_folder, tmp_path))
     assert (measured.verdict.bottleneck, measured.verdict.side) == (stage, "compute"), measured.verdict.sentence
     assert measured.verdict.advice[0].text.startswith(stage) and measured.verdict.advice[0].gain > 1
-    told = measured.told
+    told = measured.shown_rank
     assert told.queue.get_block_share < 0.5 < told.stage(stage).critical_share
 
 
@@ -39,7 +39,7 @@ def test_records_that_sleep_make_it_wait_for_reading(image_folder, tmp_path, mon
     monkeypatch.syspath_prepend(str(Path(planted.__file__).parent))
     measured = profile_of(config_of(f"planted:slow_records@{image_folder}", tmp_path, loader="torchvision"))
     assert (measured.verdict.bottleneck, measured.verdict.side) == ("read", "data"), measured.verdict.sentence
-    told = measured.told
+    told = measured.shown_rank
     assert told.data_wait_share > 0.5 and told.stage("read").cpu_us < 0.2 * told.stage("read").wall_us
     assert [stage.name for stage in told.stages] == list(STAGES)
 
@@ -47,7 +47,7 @@ def test_records_that_sleep_make_it_wait_for_reading(image_folder, tmp_path, mon
 def test_what_a_loader_of_ones_own_does_not_show_is_blamed_on_no_stage(image_folder, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(planted.__file__).parent))
     measured = profile_of(config_of(image_folder, tmp_path, loader="planted:SlowLoader"))
-    verdict, told = measured.verdict, measured.told
+    verdict, told = measured.verdict, measured.shown_rank
     assert (verdict.bottleneck, verdict.side) == ("inconclusive", "data"), verdict.sentence
     assert "the only stages which this loader shows (collate) are" in verdict.sentence
     assert verdict.advice[0].text.startswith("unseen: --loader turbo") and "docs/extending.md" in verdict.advice[0].text

@@ -60,9 +60,9 @@ def test_the_numbers_stand_beside_their_names():
 
 def test_bytes_copied_that_were_not_seen_have_their_reason_beside_them():
     stages = tuple(
-        replace(one, note="rectangles are copied") if one.name == "copy" else one for one in full().told.stages
+        replace(one, note="rectangles are copied") if one.name == "copy" else one for one in full().shown_rank.stages
     )
-    told = replace(full().told, stages=stages, resources=replace(full().told.resources, copy_mb_per_s=None))
+    told = replace(full().shown_rank, stages=stages, resources=replace(full().shown_rank.resources, copy_mb_per_s=None))
     text = " ".join(line.strip() for line in shown(replace(full(), ranks=(told,))))
     assert "copied to the device n/a (rectangles are copied)" in text
     assert "copied to the device 2,390 MB/s" in " ".join(line.strip() for line in shown(full()))

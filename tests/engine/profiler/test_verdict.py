@@ -76,7 +76,7 @@ def test_the_heaviest_of_what_a_loader_shows_is_named_only_where_that_is_most_of
     # and where the step limits, the loader's next one is not known either
     slow = [replace(row, wall_us=9000.0, rounds_us=()) if row.name == "forward" else row for row in rows]
     other = judge(replace(measured, ceilings=ceilings(computing(slow), alone, computing(slow)), ranks=(
-        replace(measured.told, stages=tuple(slow)),)))  # fmt: skip
+        replace(measured.shown_rank, stages=tuple(slow)),)))  # fmt: skip
     assert other.bottleneck == "forward" and other.runner_up == ("collate" if named == "collate" else "")
 
 

@@ -71,7 +71,7 @@ def main(path: str) -> None:
             "step": ceilings.step.rounds,
             "loader": {str(workers): rate.rounds for workers, rate in ceilings.loader.items()},
             "loop": ceilings.loop.rounds,
-            "cpus_used": measured.told.resources.cpus_used,
+            "cpus_used": measured.shown_rank.resources.cpus_used,
         },
         "base": rates["loop: base"].rounds,
         "changes": [

@@ -49,8 +49,8 @@ def _interval(picture: Picture, low: float, high: float, middle: float) -> None:
 
 def waterfall_plot(profile: Profile, width: float, name: str) -> str:
     """Each stage's time an image, beginning where the one before ends; of it, what a processor worked."""
-    stages = [stage for stage in profile.told.stages if stage.wall_us is not None]
-    unknown = [stage for stage in profile.told.stages if stage.wall_us is None]
+    stages = [stage for stage in profile.shown_rank.stages if stage.wall_us is not None]
+    unknown = [stage for stage in profile.shown_rank.stages if stage.wall_us is None]
     total = sum(stage.wall_us or 0.0 for stage in stages)
     words = "; ".join(f"{stage.name} {time_text(stage.wall_us)}" for stage in stages)
     picture = Picture(name, width, "An image's way through the stages", plain(words) or "no stage could be seen")
@@ -93,7 +93,7 @@ def _stage_bar(picture: Picture, stage: StageRecord, scale: Scale, at: float, mi
 
 def shares_plot(profile: Profile, width: float, name: str) -> str:
     """One bar: the loop's time, a piece a stage; the pieces that are wide enough carry their name."""
-    parts = [(stage, stage.critical_share) for stage in seen(profile.told.stages) if stage.critical_share]
+    parts = [(stage, stage.critical_share) for stage in seen(profile.shown_rank.stages) if stage.critical_share]
     words = ", ".join(f"{stage.name} {share_text(share)}" for stage, share in parts)
     picture = Picture(name, width, "What the loop's time goes into", plain(words) or "not measured")
     scale = Scale(max(1.0, sum(share for _, share in parts)), 0, width)

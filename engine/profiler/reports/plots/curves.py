@@ -78,7 +78,7 @@ def _axes(picture: Picture, x: Scale, y: Scale, marks: Sequence[int]) -> None:
 
 def queue_plot(profile: Profile, width: float, name: str) -> str:
     """Batches ready at each ask, and beside that the share of the asks that found so many."""
-    queue = profile.told.queue
+    queue = profile.shown_rank.queue
     ready = queue.ready or ()
     words = f"{share_text(queue.empty_share)} of {len(ready)} asks found no batch ready, {share_text(queue.full_share)}"
     picture = Picture(name, width, "Batches ready when the loop asked", f"{words} found all {queue.depth}")
