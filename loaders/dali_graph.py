@@ -152,7 +152,7 @@ class Graph:
         }
 
     def _preallocated(self) -> tuple[int, int]:
-        """The size for which the hardware decoder takes memory in advance, for each of its share of the batch. None
+        """The size for which the hardware decoder takes memory in advance, for each of its share of the batch. (0, 0)
         where the largest of the set, width and height of which need not be one image's, would take too much."""
         width, height = self.largest
         num_bytes = 3 * width * height * self.num_rows * self.gpu.hw_decoder_load

@@ -48,10 +48,7 @@ class Place(Protocol):
 
 
 class Output(Protocol):
-    """One split in one format, being written in `folder`. Its bytes depend on the rows and their order alone.
-
-    suffixes   of the files it makes, to tell leftovers
-    """
+    """One split in one format, being written. Its bytes depend on the rows and their order alone."""
 
     def place(self, rows: Rows, first_number: int) -> Place:
         """Give places to the next samples, numbered from `first_number` on, and note their positions in the rows.
