@@ -13,13 +13,12 @@ from loaders.page_cache import WholeSet
 from loaders.plan import BlockShuffled, Plan, Sequential
 from loaders.records import ChannelStatistics, Records, ScanProgress, open_records
 from loaders.stage_times import StageTimes
+from loaders.stored_form import StoredAs, stored_form
 
 from .channels import channels_of, told_of
 from .config import Config, DataConfig
 from .data_path import data_path_to_open, existing_path, told_of_path
 from .dist import Ranks
-from .profiler.record import StoredAs
-from .profiler.remedies import stored_form
 from .sampling import evaluation_sampling, told_of_weights, training_order, training_sampling
 
 Say = Callable[[str], None]
@@ -34,7 +33,7 @@ _SYNTHETIC_CLASSES = 1000
 @dataclass(frozen=True)
 class Data:
     """Both loaders, and what the model must know of the set. `stage_times` are what the training loader notes,
-    `stored_form` how its samples are stored (`profiler.remedies.stored_form`).
+    `stored_form` how its samples are stored (`loaders.stored_form`), `resize_modes` what it can resize by.
     """
 
     train: Loader
@@ -43,6 +42,7 @@ class Data:
     channels: ChannelStatistics
     stage_times: StageTimes | None = None
     stored_form: tuple[StoredAs | None, bool | None] = (None, None)
+    resize_modes: tuple[str, ...] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -90,7 +90,7 @@ def open_data(
     for line in told_of(channels, train_records):
         say(line)
     form = stored_form(train_records, data_path_to_open(config.data))
-    return Data(train, evaluation, train_records.classes, channels, stage_times, form)
+    return Data(train, evaluation, train_records.classes, channels, stage_times, form, resize_modes_of(train))
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,12 @@ def keep_in_memory(records: list[Records], data: DataConfig, ranks: Ranks, say: 
         raise FeedrateError(refusals[0])
     whole.bring_in(ranks.local_rank, ranks.local_world_size, say)
     ranks.gather(None)  # nobody starts before all of it is there
+
+
+def resize_modes_of(loader: Loader) -> tuple[str, ...] | None:
+    """The modes of resizing that a loader knows, its own fastest first; None where it does not say."""
+    modes = getattr(loader, "resize_modes", None)
+    return None if modes is None else tuple(modes)
 
 
 def loader_options(data: DataConfig, ranks: Ranks) -> LoaderOptions:

@@ -203,9 +203,8 @@ def _warn_if_data_bound(run: Run, recent: Reading, resources: ResourceMeter) -> 
 
 def _abilities(run: Run) -> remedies.Run:
     """What decides which remedies this run could take."""
-    loader, (stored_as, is_raw) = run.data.train, run.data.stored_form
-    modes = getattr(loader, "resize_modes", None)
-    return remedies.Run(loader.name, asdict(run.config), stored_as, is_raw, modes)
+    data, (stored_as, is_raw) = run.data, run.data.stored_form
+    return remedies.Run(data.train.name, asdict(run.config), stored_as, is_raw, data.resize_modes)
 
 
 def _log_step(run: Run, loss: torch.Tensor, step: int, recent: Reading) -> dict[str, Any]:

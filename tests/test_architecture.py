@@ -62,6 +62,7 @@ _LIGHT = (
         "read_ahead",
         "page_cache",
         "memory_limit",
+        "stored_form",
     ),
 )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from loaders.stage_times import LOADER_STAGES as LOADER_STAGES
+from loaders.stored_form import StoredAs
 
 from .rate import Rate as Rate
 
@@ -20,7 +21,6 @@ UNSEEN = "unseen"  # no stage, but has a row behind the loader's: what it does t
 ROWS = (*LOADER_STAGES, UNSEEN, *COMPUTE_STAGES, "other")
 INCONCLUSIVE = "inconclusive"
 
-StoredAs = Literal["packed", "folder", "memory", "own"]
 Where = Literal["worker", "loop", "device"]
 Side = Literal["data", "copy", "compute", "shared processors"]
 

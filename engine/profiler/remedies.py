@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from loaders.named import is_named
-from loaders.records import Records
-
-from .record import StoredAs
+from loaders.stored_form import StoredAs
 
 _TURBO = "--loader turbo"
 _SMALLER = "packing smaller images (tools/convert.py --preset 256)"
@@ -81,16 +79,6 @@ class Run:
     stored_as: StoredAs | None = None
     is_raw: bool | None = None
     resize_modes: tuple[str, ...] | None = None
-
-
-def stored_form(records: Records, path: str) -> tuple[StoredAs, bool]:
-    """Of what is stored at `path`: in which form, and whether all samples are raw."""
-    is_raw = bool(records.is_raw.all())
-    if is_named(path):
-        return "own", is_raw
-    if getattr(records, "sizes", None) is not None:
-        return "packed", is_raw
-    return ("memory" if is_raw else "folder"), is_raw
 
 
 def remedies(stage: str, run: Run) -> list[str]:

@@ -13,11 +13,12 @@ from loaders.api import Batch, Loader
 from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.memory_limit import available_memory_bytes
 from loaders.records import Records, open_records
+from loaders.stored_form import stored_form
 
 from ..build import build_step
 from ..channels import channels_of
 from ..config import Config
-from ..data import keep_in_memory, loader_options, one_rank_first, plan_of, preferred_format
+from ..data import keep_in_memory, loader_options, one_rank_first, plan_of, preferred_format, resize_modes_of
 from ..data_path import data_path_to_open, existing_path, told_of_path
 from ..dist import Ranks
 from ..optimisation.average import Averages
@@ -29,7 +30,6 @@ from .loop_watch import LoopWatch
 from .measure import Budget as Budget
 from .measure import Counted, Experiment, Tell, measure
 from .record import SCHEMA_VERSION, Ceilings, Profile, RankRecord, Rate, Subject, Verdict
-from .remedies import stored_form
 from .stage_table import Setting, rank_record, stages_in_workers
 from .stored_batches import StoredBatches
 from .verdict import judge
@@ -202,7 +202,7 @@ class Bench:
 
     def _subject(self) -> Subject:
         config = self._config
-        modes: tuple[str, ...] | None = getattr(self.feed.loader, "resize_modes", None)
+        modes = resize_modes_of(self.feed.loader)
         return Subject(
             config.data.path,
             config.data.train_split,
@@ -219,7 +219,7 @@ class Bench:
             self._stored.set_bytes if self.feed.has_workers else None,
             available_memory_bytes(),
             *stored_form(self._source.records, data_path_to_open(config.data)),
-            None if modes is None else tuple(modes),
+            modes,
         )
 
 

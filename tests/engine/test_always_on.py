@@ -11,7 +11,7 @@ from short_runs import ONE_RANK, outcome, run_to_end, short_config
 
 from engine.build import build_run
 from engine.loop import train
-from engine.profiler.data_bound import NUM_INTERVALS
+from engine.profiler.data_bound import NUM_INTERVALS, DataBound, DataBoundWatch
 from engine.profiler.step_clock import NoClock
 from engine.profiler.time_book import PARTS
 from engine.reporting.display import Display
@@ -104,6 +104,18 @@ def test_a_run_whose_decoding_is_slow_is_warned_of_once_and_told_what_to_try(ima
     # while it trained: not at its end
     assert said.index(warnings[0]) < next(i for i, text in enumerate(said) if text.startswith("epoch 4/4"))
     assert NUM_INTERVALS < 5
+
+
+@pytest.mark.parametrize(("loader", "is_proposed"), [("torchvision", False), ("turbo", True)])
+def test_a_run_is_told_of_no_way_to_resize_that_its_loader_does_not_know(
+    loader, is_proposed, image_folder, tmp_path, monkeypatch
+):
+    found = iter([DataBound(0.5, {"augment": 1.0}, 1.0)])
+    monkeypatch.setattr(DataBoundWatch, "note", lambda watch, recent, loader_s: next(found, None))
+    config = short_config(image_folder, tmp_path, loader, epochs=1)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, resize="exact"))
+    (warned,) = [text for text in trained(config) if "data-bound" in text]
+    assert ("--data.resize area" in warned) is is_proposed
 
 
 def test_a_run_that_does_not_wait_is_not_warned_of(image_folder, tmp_path):
