@@ -47,7 +47,7 @@ def told_of_path(data: DataConfig) -> list[str]:
 def existing_path(data: DataConfig) -> str:
     """`data_path_to_open`. Raises FeedrateError where nothing is there and the command that packs it is known."""
     path = data_path_to_open(data)
-    command = None if Path(path).expanduser().exists() else packing_command(data)
+    command = None if Path(path).exists() else packing_command(data)
     if command is None:
         return path  # what else may be wrong with it is said by who opens it
     raise FeedrateError(f"{path} does not exist: pack it by '{command}', or give other data by --data.path")

@@ -128,6 +128,20 @@ def test_what_a_set_was_packed_from_decides_and_not_its_name(pair, tmp_path):
     assert all(lines[0] == told for lines in heard.values())
 
 
+def test_a_path_in_the_home_folder_is_one_like_any_other(pair, monkeypatch, tmp_path):
+    plain, packed = pair
+    monkeypatch.setenv("HOME", str(plain.parent))
+    data = DataConfig(path="~/set")
+    assert data.path == str(plain) and data_path_to_open(data) == existing_path(data) == str(packed)
+    assert told_of_path(data) == [f"reading {packed}, packed from {plain}"]
+    assert data_path_to_open(DataConfig(path="~/set", prefer_packed=False)) == str(plain)
+    heard = []
+    open_data(short_config("~/set", tmp_path, "synthetic"), ONE_RANK, heard.append).close()
+    assert not any("does not exist" in line for line in heard)
+    for path in ("~nobody-is-called-so/set", "data/~/set/", "mine:open@~/set"):  # as they were given
+        assert DataConfig(path=path).path == path
+
+
 def test_a_link_to_the_source_is_the_source(pair, tmp_path):
     plain, packed = pair
     (tmp_path / "link").symlink_to(plain)
