@@ -168,8 +168,13 @@ def _typed(kind: Any, content: dict[str, Any]) -> Any:
     return made
 
 
+def is_beside(name: str) -> bool:
+    """Whether a file of this name can only lie in the manifest's own folder."""
+    return "/" not in name and name not in ("", ".", "..")
+
+
 def _check_file(path: Path, file: PackedFile) -> None:
-    if path.parent.name == ".." or "/" in file.name:
+    if not is_beside(file.name):
         raise FeedrateError(f"{MANIFEST_NAME} names '{file.name}', which is not a file beside it: {_REMEDY}")
     if not path.is_file():
         raise FeedrateError(f"{path} is named in {MANIFEST_NAME} but missing: {_REMEDY}")

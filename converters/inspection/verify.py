@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, PackedFile, parse_manifest
+from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, PackedFile, is_beside, parse_manifest
 
 from ..folder import BAD_SAMPLES_NAME, require_packed
 from ..packing import FORMATS, classes_digest
@@ -124,7 +124,7 @@ def _present(folder: Path, manifest: Manifest) -> tuple[dict[str, PackedFile], l
     whole, findings = {}, []
     for file in manifest.files():
         path = folder / file.name
-        if path.parent != folder or file.name in ("", ".", ".."):
+        if not is_beside(file.name):
             findings.append(f"{MANIFEST_NAME} names '{file.name}', which is not a file beside it: {REMEDY}")
         elif not path.is_file():
             findings.append(f"{path} is missing: copy it, or {REMEDY}")

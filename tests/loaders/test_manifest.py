@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import asdict, replace
 
 import pytest
@@ -118,8 +119,16 @@ def test_a_file_that_is_missing_or_of_another_size_is_named(packed, name):
         open_records(packed, "train")
 
 
+@pytest.mark.parametrize("folder", ["..", ".", "inner/.."])
+def test_however_its_folder_is_called_a_sound_set_opens(packed, folder, tmp_path, monkeypatch):
+    shutil.copytree(packed, tmp_path / "set")
+    (tmp_path / "set" / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "set" / ("inner" if folder == ".." else ""))
+    open_records(folder, "train").close()
+
+
 @pytest.mark.parametrize("name", ["../train.beton", "/etc/passwd", "inner/train.beton", "..", "", "."])
 def test_a_file_elsewhere_is_refused(packed, name):
     change_split(packed, "train", formats={"beton": [{"name": name, "num_bytes": 1, "sha256": ""}]})
-    with pytest.raises(FeedrateError):
+    with pytest.raises(FeedrateError, match="not a file beside it"):
         read_manifest(packed)
