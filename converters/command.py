@@ -18,7 +18,9 @@ from loaders.manifest import WORK_FOLDER, PackedSplit
 from loaders.records import open_records
 
 from .byte_counts import disk_bytes, readable_bytes
+from .encode import holds_jpegs
 from .estimate import Estimate
+from .folder import BAD_SAMPLES_NAME
 from .generated.photos import check_recipe, write_photos
 from .options import DATASETS, NUM_CLASSES, parse, rules_of, settings_of
 from .packing import Packed, pack
@@ -81,7 +83,9 @@ def _catch_signals(number: list[int]) -> None:
 
 
 def _pack(chosen: argparse.Namespace) -> None:
-    settings = settings_of(chosen)
+    settings, remark = settings_of(chosen)
+    if remark:
+        print(remark)
     check_apart(chosen.source, chosen.out)
     if chosen.command == "synthetic":
         _generate(chosen)
@@ -165,12 +169,13 @@ def _report(out: Path, packed: Packed, seconds: float) -> None:
             path = out / split.seek_points.name
             print(f"{path}: where decoding can begin, {readable_bytes(size)} on disk (seek points)")
         if split.num_bad:
-            print(f"{name}: {split.num_bad:,} bad samples left out, listed in {out / 'bad_samples.jsonl'}")
+            print(f"{name}: {split.num_bad:,} bad samples left out, listed in {out / BAD_SAMPLES_NAME}")
             _tell_of_emptied(name, split, manifest.classes)
     statistics = manifest.statistics
     mean, std = (", ".join(f"{value:.2f}" for value in of) for of in (statistics.mean, statistics.std))
     print(f"{len(manifest.classes):,} classes; mean {mean}, std {std} (red, green, blue of '{statistics.split}')")
-    if manifest.settings["write_mode"] != "raw":
+    formats = {kind for split in manifest.splits.values() for kind in split.formats}
+    if holds_jpegs(formats, manifest.settings["write_mode"]):
         print(f"{packed.num_original:,} images kept their bytes, {num_samples - packed.num_original:,} did not")
     if not packed.was_there:
         print(f"{seconds:,.1f} s, {num_samples / seconds:,.0f} img/s")
@@ -203,6 +208,8 @@ def _verify(chosen: argparse.Namespace) -> None:
     from .inspection.verify import verify
 
     found = verify(chosen.folder, chosen.workers, shown_phase)
+    for remark in found.remarks:
+        print(remark)
     for finding in found.findings:
         print(f"wrong: {finding}")
     if not found.looked_inside:

@@ -61,8 +61,11 @@ def parse(arguments: Sequence[str], description: str) -> argparse.Namespace:
     return chosen
 
 
-def settings_of(chosen: argparse.Namespace) -> PackSettings:
-    """What to write, from the options. Raises FeedrateError on those that contradict each other."""
+def settings_of(chosen: argparse.Namespace) -> tuple[PackSettings, str]:
+    """What to write, from the options, and what is to be said of it, if anything.
+
+    Raises FeedrateError on options that contradict each other.
+    """
     if chosen.max_side is not None and chosen.short_side is not None:
         raise FeedrateError("--max-side and --short-side exclude each other: give one")
     encoding = PRESETS[chosen.preset].encoding if chosen.preset else Encoding()
@@ -75,6 +78,7 @@ def settings_of(chosen: argparse.Namespace) -> PackSettings:
     write_mode = _write_mode(chosen)
     if chosen.jpeg_share is not None and write_mode != "mix":
         raise FeedrateError(f"--jpeg-share goes with --write-mode mix, not {write_mode}")
+    seek_points, remark = _seek_points(chosen, write_mode)
     encoding = replace(
         encoding,
         write_mode=write_mode,
@@ -83,12 +87,12 @@ def settings_of(chosen: argparse.Namespace) -> PackSettings:
         apply_exif=chosen.apply_exif,
         check=chosen.check,
         restarts=chosen.restart_markers,
-        seek_points=_seek_points(chosen, write_mode),
+        seek_points=seek_points,
     )
     if encoding.restarts:
         require_kernel("--restart-markers")
     seed = None if chosen.order == "source" else chosen.seed
-    return PackSettings(encoding, tuple(chosen.to.split(",")), seed, chosen.shard_mb << 20)
+    return PackSettings(encoding, tuple(chosen.to.split(",")), seed, chosen.shard_mb << 20), remark
 
 
 def _write_mode(chosen: argparse.Namespace) -> str:
@@ -102,8 +106,9 @@ def _write_mode(chosen: argparse.Namespace) -> str:
     return str(chosen.write_mode or DATASETS[chosen.command][2])
 
 
-def _seek_points(chosen: argparse.Namespace, write_mode: str) -> bool:
-    """Whether to note them: by itself where JPEGs are written, and decoded in any case, and have no restart markers.
+def _seek_points(chosen: argparse.Namespace, write_mode: str) -> tuple[bool, str]:
+    """Whether to note them, and why not where that is to be said: by itself where JPEGs are written, and decoded in any
+    case, and have no restart markers.
 
     What was packed to `--out` before, in whole or in part, decides for the same command: it may have been given on
     another machine, or to a version that noted none.
@@ -115,17 +120,17 @@ def _seek_points(chosen: argparse.Namespace, write_mode: str) -> bool:
         if there is not None:
             if there.get("seek_points"):
                 require_kernel(f"{chosen.out}, which has seek points,")
-            return bool(there.get("seek_points"))
+            return bool(there.get("seek_points")), ""
         if wanted and (reason := why_no_kernel()):
-            print(f"no seek points, with which crops would decode faster: {reason}")
-        return wanted and not why_no_kernel()
+            return False, f"no seek points, with which crops would decode faster: {reason}"
+        return wanted, ""
     if chosen.seek_points:
         require_kernel("--seek-points")
         if chosen.restart_markers:
             raise FeedrateError("--seek-points and --restart-markers exclude each other: give one")
         if not has_jpegs:
             raise FeedrateError("--seek-points are of JPEGs, and none are written: leave it out")
-    return bool(chosen.seek_points)
+    return bool(chosen.seek_points), ""
 
 
 def rules_of(chosen: argparse.Namespace) -> Rules:

@@ -50,10 +50,13 @@ class _Seen:
 
 
 class SplitCheck:
-    """One split: its table, its formats, its images. `findings` and `num_compared` are complete after `run`."""
+    """One split: its table, its formats, its images. After `run` these are complete: `findings`, `remarks` on what was
+    not looked at, and `num_compared`.
+    """
 
     def __init__(self, folder: Path, split: str, manifest: Manifest) -> None:
         self.findings: list[str] = []
+        self.remarks: list[str] = []
         self.num_compared = 0
         self._folder, self._split, self._manifest = folder, split, manifest
         self._packed: PackedSplit = manifest.splits[split]
@@ -157,7 +160,7 @@ class SplitCheck:
         if self._packed.seek_points is None:
             return None
         if reason := why_no_kernel():
-            print(f"seek points are not compared with the JPEGs: {reason}")
+            self.remarks.append(f"seek points are not compared with the JPEGs: {reason}")
             return None
         return next((points for one in opened.values() if (points := getattr(one, "seek_points", None))), None)
 

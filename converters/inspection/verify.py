@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, PackedFile, is_beside, parse_manifest
@@ -25,12 +25,14 @@ class Verified:
     """How many samples were compared and bytes hashed, and what is wrong: one sentence each, in a fixed order.
 
     looked_inside  False: for what is wrong with the files as a whole, no image was looked at
+    remarks        what could not be compared here, and why
     """
 
     num_samples: int
     num_bytes: int
     findings: list[str]
     looked_inside: bool = True
+    remarks: list[str] = field(default_factory=list)
 
 
 def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verified:
@@ -51,11 +53,13 @@ def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verif
     sizes = {folder / name: file.num_bytes for name, file in whole.items()}
     with Checksums(sizes) as checksums:  # in the background: one thread a file, and a set may be one file
         wrong_inside: list[str] = []
+        remarks: list[str] = []
         if not unsound:
             for split in manifest.splits:
                 check = SplitCheck(folder, split, manifest)
                 check.run(num_workers, phase)
                 wrong_inside += check.findings
+                remarks += check.remarks
                 num_samples += check.num_compared
         total = sum(split.num_samples for split in manifest.splits.values())
         with phase("checksums", total, checksums.num_done(total)) as advance:
@@ -70,7 +74,8 @@ def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verif
                 f" its bytes are not those that were packed, copy it or {REMEDY}"
             )
     findings += wrong_inside
-    return Verified(num_samples, sum(sizes.values()), list(dict.fromkeys(findings)), not unsound)
+    num_bytes, findings, remarks = sum(sizes.values()), list(dict.fromkeys(findings)), list(dict.fromkeys(remarks))
+    return Verified(num_samples, num_bytes, findings, not unsound, remarks)
 
 
 def _manifest_findings(manifest: Manifest) -> Iterator[str]:

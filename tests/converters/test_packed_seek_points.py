@@ -190,6 +190,17 @@ def test_without_the_kernel_there_are_none_and_that_is_said(image_folder, tmp_pa
     assert not (tmp_path / "out" / "train.seek").exists()
 
 
+def test_without_the_kernel_verify_says_once_that_it_does_not_compare_them(packed, monkeypatch, capsys):
+    monkeypatch.setattr(library, "load", lambda exact=False: None)
+    monkeypatch.setattr(library, "why_not", lambda exact=False: "there is no C compiler: install gcc")
+    found = verify(packed, 0)
+    assert not found.findings and not capsys.readouterr().out
+    (remark,) = found.remarks
+    assert remark == "seek points are not compared with the JPEGs: there is no C compiler: install gcc"
+    assert main(["verify", str(packed)], "", None) == 0
+    assert capsys.readouterr().out.splitlines()[0] == remark
+
+
 def test_the_same_command_goes_by_what_was_packed_before(image_folder, tmp_path, monkeypatch, capsys):
     for name, option in (("old", "--no-seek-points"), ("new", "--seek-points")):
         assert packing(image_folder, tmp_path / name, option) == 0

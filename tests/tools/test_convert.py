@@ -200,6 +200,15 @@ def test_cifar_as_a_tree_of_images_becomes_raw_pixels_with_test_as_val(tmp_path)
     assert manifest.settings["write_mode"] == "raw" and sorted(manifest.splits) == ["train", "val"]
 
 
+@pytest.mark.parametrize(("dataset", "to", "is_told"), [("folder", "raw", False), ("cifar10", "shards", True)])
+def test_how_many_images_kept_their_bytes_is_told_of_sets_with_jpegs_alone(dataset, to, is_told, tmp_path):
+    root = write_image_folder(tmp_path / "set", {"train": {"ant": 2}, "val": {"ant": 1}})
+    done = python(CONVERT, dataset, "--source", str(root), "--to", to)
+    assert done.returncode == 0, done.stderr
+    assert ("3 images kept their bytes, 0 did not" in done.stdout) is is_told
+    assert ("kept their bytes" in done.stdout) is is_told
+
+
 def test_the_write_mode_of_a_data_set_is_no_hindrance_to_formats_without_it(tmp_path):
     root = write_image_folder(tmp_path / "cifar", {"train": {"cat": 4, "dog": 4}, "test": {"cat": 2, "dog": 2}})
     done = python(CONVERT, "cifar10", "--source", str(root), "--to", "raw,shards")
