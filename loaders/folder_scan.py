@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .atomic import atomic_file
+from .cache_folder import cache_folder
 from .errors import FeedrateError
 from .records import ScanProgress
 
@@ -251,9 +252,8 @@ def _with_known_sizes(table: FileTable, known: FileTable | None) -> FileTable:
 
 
 def _cache_path(folder: Path) -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     key = sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
-    return Path(home) / "feedrate" / f"sizes-{key}.npz"
+    return cache_folder() / f"sizes-{key}.npz"
 
 
 def _load(cache: Path) -> FileTable | None:
@@ -283,6 +283,6 @@ def _save(cache: Path, table: FileTable) -> None:
     except OSError as error:
         warnings.warn(
             f"{cache} cannot be written ({error.strerror}), so image sizes will be read again next time:"
-            " point XDG_CACHE_HOME to a folder that can be",
+            " set FEEDRATE_CACHE to a folder that can be written to",
             stacklevel=2,
         )

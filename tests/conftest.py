@@ -15,7 +15,8 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 from pictures import write_image_folder
 
-from loaders.native.library import cache_folder
+from loaders.cache_folder import cache_folder
+from loaders.native import library
 
 # how fast a machine is says nothing of the code, and what fails here must fail again: examples are the same each time
 settings.register_profile(
@@ -35,8 +36,12 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Size scans are cached in a folder of the test run's own, never in the user's."""
+    """Size scans are cached in a folder of the test run's own, never in the user's; the native kernel is the user's."""
+    own = tmp_path_factory.mktemp("cache")
+    library.load()  # compiles it unless it is there
+    for kernel in cache_folder().glob("native-*.so"):
+        (own / kernel.name).symlink_to(kernel)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEEDRATE_CACHE", str(cache_folder()))  # the native kernel is the one that setup has compiled
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("FEEDRATE_CACHE", str(own))
+        patch.setenv("XDG_CACHE_HOME", str(own))  # of other programs
         yield

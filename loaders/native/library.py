@@ -16,6 +16,7 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 
+from ..cache_folder import cache_folder
 from ..errors import FeedrateError
 from ..resampling import Resampling
 from .self_check import difference, resampling_difference
@@ -89,14 +90,6 @@ def _why_not_in(mode: Resampling) -> str:
     library = _load_once()[0]
     problem = resampling_difference(library, mode) if library else ""
     return f"the native kernel is not used in mode {mode}, since {problem}" if problem else ""
-
-
-def cache_folder() -> Path:
-    """Where compiled code is kept between runs: FEEDRATE_CACHE, else feedrate/ in XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("FEEDRATE_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "feedrate"
 
 
 def _built() -> ctypes.CDLL:

@@ -22,8 +22,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "feedrate"
+    monkeypatch.setenv("FEEDRATE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -244,8 +244,8 @@ def test_a_damaged_cache_is_made_again(root, cache, scanned, damage):
 
 def test_a_cache_that_cannot_be_written_is_a_warning(root, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.warns(UserWarning, match="XDG_CACHE_HOME"):
+    monkeypatch.setenv("FEEDRATE_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="set FEEDRATE_CACHE to a folder that can be written to"):
         assert len(open_records(root, "train")) == 7
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from loaders import resampling
+from loaders.cache_folder import cache_folder
 from loaders.native import library, self_check
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -86,6 +87,25 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FEEDRATE_CACHE", str(tmp_path / "file"))
     assert is_refused(str(tmp_path / "file"), "FEEDRATE_CACHE")
+
+
+def test_a_cache_may_be_named_as_seen_from_where_it_is_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, folder in (("here", tmp_path / "here"), ("~/there", tmp_path / "home" / "there")):
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("FEEDRATE_CACHE", name)
+        _forget()
+        assert library.load() is not None, library.why_not()
+        assert [path.suffix for path in folder.iterdir()] == [".so"]
+
+
+def test_where_nothing_is_set_the_cache_is_where_programs_have_theirs(tmp_path, monkeypatch):
+    monkeypatch.delenv("FEEDRATE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "all"))
+    assert cache_folder() == tmp_path / "all" / "feedrate"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "feedrate"
 
 
 @pytest.mark.parametrize("way", ["cut short", "overwritten"])
