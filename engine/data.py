@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
@@ -126,9 +127,13 @@ def refuse_classes(train: Records, evaluation: Records, data: DataConfig) -> Non
     """Raise FeedrateError where labels would not mean what the model and the preset take them for."""
     num_classes = len(train.classes)
     if train.classes != evaluation.classes:
+        pairs = enumerate(zip_longest(train.classes, evaluation.classes))
+        label, (one, other) = next((label, names) for label, names in pairs if names[0] != names[1])
         raise FeedrateError(
             f"{data.path}: '{data.train_split}' has {num_classes} classes and '{data.eval_split}' has"
-            f" {len(evaluation.classes)} or others: labels would not mean the same"
+            f" {len(evaluation.classes)}, and label {label} is {_class(one)} in the former and {_class(other)} in the"
+            " latter: it must mean the same in both, so give both the same classes, or evaluate on another split by"
+            " --data.eval-split"
         )
     if data.expected_classes and data.expected_classes != num_classes:
         raise FeedrateError(
@@ -142,6 +147,10 @@ def refuse_classes(train: Records, evaluation: Records, data: DataConfig) -> Non
                 f"{data.path}: labels of '{split}' run from {least} to {most} and there are {num_classes} classes,"
                 f" 0 to {num_classes - 1}: pack the set anew with tools/convert.py"
             )
+
+
+def _class(name: str | None) -> str:
+    return "no class" if name is None else repr(name)
 
 
 def plan_of(records: Records, config: Config) -> Plan:

@@ -155,7 +155,9 @@ class Stream:
         """Make the rows of the oldest batch that DALI may have failed on by other means, and begin again."""
         batch, _ = self._under_way[0]
         if not batch.samples:
-            raise LoaderError(f"DALI failed on a batch of which it had to make no sample: {reason}")
+            raise LoaderError(
+                f"DALI failed on a batch of which it had to make no sample ({reason}): --loader turbo does without DALI"
+            )
         if self._running is not None:
             self._running.close()
         suspects = [] if self._graph.raw else [r for r in sorted(batch.samples) if self._is_suspect(batch.samples[r])]

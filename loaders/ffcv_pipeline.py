@@ -255,7 +255,8 @@ class PlannedEpoch(_EpochIterator):  # type: ignore[misc]
                 if self._failure is not None:
                     raise self._failure from self._failure.__cause__
                 raise LoaderError(
-                    f"FFCV's thread ended after {self._num_given} of {self._num_batches} batches"
+                    f"FFCV's thread ended after {self._num_given} of {self._num_batches} batches and gave no reason:"
+                    " start again, or read the same files by --loader turbo"
                 ) from None
             self._num_given += 1
             return slot, self._begun.popleft()

@@ -86,7 +86,9 @@ class SampledOrder:
             self._cumulative = _cumulative(weights if self._pool is None else weights[self._pool])
         again = self._repeats > 1 or self._cumulative is not None
         if isinstance(order, Sequential) and (again or self._views > 1):
-            raise FeedrateError("evaluation counts every sample once: no weights, repeats or views there")
+            drawn = "weights" if self._cumulative is not None else f"repeats = {self._repeats}"
+            given = " and ".join([drawn] * again + [f"views = {self._views}"] * (self._views > 1))
+            raise FeedrateError(f"evaluation counts every sample once, and is given {given}: leave that out there")
         if isinstance(order, BlockShuffled) and again:
             raise FeedrateError("repeats and weighted draws need the order 'shuffled', not blocks")
         self.num_chosen = num_stored if self._pool is None else len(self._pool)

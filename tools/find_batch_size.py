@@ -37,15 +37,20 @@ def _find(arguments: list[str]) -> int:
     own.add_argument("--memory-bytes", type=int, help="that a step may take; a GPU's own memory where it is not given")
     own.add_argument("--multiple", type=int, default=8, help="of which the batch shall be one (default 8)")
     chosen, read_config = own.split(arguments)
-    if chosen.multiple < 1 or (chosen.memory_bytes is not None and chosen.memory_bytes < 1):
-        raise FeedrateError("--multiple and --memory-bytes must be 1 or more")
+    for option, value in (("--multiple", chosen.multiple), ("--memory-bytes", chosen.memory_bytes)):
+        if value is not None and value < 1:
+            raise FeedrateError(f"{option} is {value}: it must be 1 or more")
     config = read_config()
     ranks = start_ranks(config.execution.device)
     if ranks.world_size > 1:
         raise FeedrateError("tools/find_batch_size.py tries one rank: start it with python, not with torchrun")
     found = find_batch_size(config, ranks, chosen.memory_bytes, chosen.multiple, print)
     if not found.num_images:
-        raise FeedrateError(f"not even {chosen.multiple} images of {found.size_px} px fit")
+        fewer = "a smaller --multiple, " if chosen.multiple > 1 else ""
+        raise FeedrateError(
+            f"not even {chosen.multiple} images of {found.size_px} px fit: try {fewer}smaller images (--data.size-px),"
+            " another model, or --execution.checkpoint-activations"
+        )
     print(
         f"{found.num_images} images of {found.size_px} px a rank fit, at {gib(found.peak_bytes)}:"
         f" --data.batch-size {found.num_images} on one rank, as many times more on several"

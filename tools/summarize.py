@@ -43,8 +43,9 @@ def _summarize(arguments: list[str]) -> int:
     own.add_argument("--classes", type=int, default=0, help="of the data (default: the preset's, or 1000)")
     own.add_argument("--depth", type=int, default=3, help="levels of modules within modules that are shown (default 3)")
     chosen, read_config = own.split(arguments)
-    if chosen.classes < 0 or chosen.depth < 1:
-        raise FeedrateError("--classes and --depth must be 1 or more")
+    for option, value, least in (("--classes", chosen.classes, 0), ("--depth", chosen.depth, 1)):
+        if value < least:
+            raise FeedrateError(f"{option} is {value}: it must be 1 or more")
     config = read_config()
     num_classes = chosen.classes or config.data.expected_classes or 1000
     one_rank = Ranks(0, 1, 0, 1, torch.device("cpu"))

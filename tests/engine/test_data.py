@@ -100,6 +100,21 @@ def test_labels_that_the_models_head_does_not_have_are_refused_before_anything_i
             refuse_classes(*pair, DataConfig())
 
 
+@pytest.mark.parametrize(
+    ("evaluated", "told"),
+    [
+        (("ant", "cow"), "'train' has 2 classes and 'val' has 2, and label 1 is 'bee' in the former and 'cow' in the"),
+        (("bee", "ant"), "'train' has 2 classes and 'val' has 2, and label 0 is 'ant' in the former and 'bee' in the"),
+        (("ant",), "'train' has 2 classes and 'val' has 1, and label 1 is 'bee' in the former and no class in the"),
+    ],
+)
+def test_of_splits_with_other_classes_the_first_label_that_differs_is_named(evaluated, told):
+    labels = np.array([0])
+    train, val = (SimpleNamespace(classes=names, labels=labels) for names in (("ant", "bee"), evaluated))
+    with pytest.raises(FeedrateError, match=f"{told} latter: .* --data.eval-split$"):
+        refuse_classes(train, val, DataConfig())
+
+
 def test_nothing_chosen_is_everything_as_ever(packed, opened):
     data, said = opened(packed)
     assert len(ids_of(data.train)) == 35 and sorted(ids_of(data.evaluation)) == list(range(23))

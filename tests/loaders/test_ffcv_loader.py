@@ -59,6 +59,12 @@ def test_other_records_and_modes_are_refused_with_the_remedy(folder, samples, op
         open_one(samples, "ffcv", "exact")
 
 
+def test_a_thread_of_ffcvs_that_is_gone_is_an_error_with_its_remedy(samples, open_one, monkeypatch):
+    monkeypatch.setattr(ffcv_pipeline.PlannedEpoch, "run", lambda epoch: None)
+    with pytest.raises(LoaderError, match=r"ended after 0 of \d+ batches and gave no reason: .* --loader turbo$"):
+        next(open_one(samples, "ffcv").epoch(0))
+
+
 ODD_IMAGES = {
     "gray": {"mode": "L"},
     "CMYK": {"mode": "CMYK"},

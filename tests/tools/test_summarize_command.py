@@ -28,7 +28,7 @@ def test_what_is_frozen_is_not_counted_as_trained():
     [
         (["--model.name", "resnet49"], "unknown model 'resnet49'"),
         (["--clases", "3"], "unknown option --clases: did you mean --classes"),
-        (["--classes", "-1"], "--classes and --depth must be 1 or more"),
+        (["--classes", "-1"], "--classes is -1: it must be 1 or more"),
         (["--classes", "x"], "invalid int value"),
         (["--model.name", "vgg11", "--data.size-px", "8"], "vgg11 cannot be trained on 256 images of 8 × 8 px"),
     ],

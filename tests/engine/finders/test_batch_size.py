@@ -15,6 +15,7 @@ from short_runs import ONE_RANK, short_config
 from engine.finders import batch_size
 from engine.finders.batch_size import _measure_in_processes, _measure_on_device, find_batch_size, largest_fitting
 from loaders.errors import FeedrateError
+from tools.find_batch_size import _find
 
 MIB = 2**20
 
@@ -164,7 +165,16 @@ def test_the_command_prints_each_trial_and_the_option_to_use(image_folder, tmp_p
     ]
     assert "36 images of 64 px a rank fit, at " in result.stdout and "--data.batch-size 36 " in result.stdout
     result = run([*tool, "--memory-bytes", str(50 * MIB)])
-    assert result.returncode == 2 and result.stderr == "error: not even 18 images of 64 px fit\n"
+    assert result.returncode == 2 and result.stderr == (
+        "error: not even 18 images of 64 px fit: try a smaller --multiple, smaller images (--data.size-px), another"
+        " model, or --execution.checkpoint-activations\n"
+    )
+
+
+@pytest.mark.parametrize("option", ["--multiple", "--memory-bytes"])
+def test_nothing_is_tried_with_less_than_one(option):
+    with pytest.raises(FeedrateError, match=f"^{option} is 0: it must be 1 or more$"):
+        _find([option, "0"])
 
 
 @pytest.mark.gpu
