@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from .gpu_use import GpuUse, gpu_handle, gpu_power_w
 from .record import ProcessRecord
-from .resources import GpuUse, gpu_handle, gpu_power_w
 
 _SHOWN = 64  # processes of a family that are told one by one, those with the most processor time
 
@@ -50,17 +50,24 @@ class Family:
         self._gpu = gpu_handle(device)
         self._proc = proc
         self._own = psutil.Process()
+        self._gpu_shares: list[float] = []
 
     def begin(self) -> None:
         """The span begins."""
         self._before = {process.pid: self._seen(process) for process in self._members()}
-        self._gpu_use = GpuUse(self._gpu)
+        self._gpu_use, self._gpu_shares = GpuUse(self._gpu), []
         self._started = time.perf_counter()
 
+    def sample(self) -> None:
+        """Note the GPU's use since it was noted last, in a span that is longer than NVML remembers."""
+        self._gpu_shares += self._gpu_use.shares()
+
     def end(self) -> Used:
-        """The span ends. Processes that ended within it are not seen, those that began are from their start."""
+        """The span ends, or goes on to another end. Processes that ended within it are not seen, those that began are
+        from their start.
+        """
         seconds = max(1e-9, time.perf_counter() - self._started)
-        gpu_shares = self._gpu_use.shares()
+        self.sample()
         nobody = _Seen(0.0, 0, 0)
         records, changes = [], []
         for process in self._members():
@@ -76,7 +83,7 @@ class Family:
             _sum([record.shared_bytes for record in records]),
             _sum([change.read_bytes for change in changes]),
             _sum([change.reads for change in changes]),
-            sum(gpu_shares) / len(gpu_shares) if gpu_shares else None,
+            sum(self._gpu_shares) / len(self._gpu_shares) if self._gpu_shares else None,
             gpu_power_w(self._gpu),
             tuple(records[:_SHOWN]),
         )

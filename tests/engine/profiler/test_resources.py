@@ -1,61 +1,44 @@
-"""What is read of a GPU's use. NVML is a stand-in here: it samples by itself, and forgets what is long ago."""
+"""What a run tells of its use of processors and memory."""
 
-from types import SimpleNamespace
+import multiprocessing
+import time
 
-import pytest
+import psutil
+import torch
 
-from engine.profiler import resources
-from engine.profiler.resources import GpuUse
-
-
-class Refused(Exception):
-    """NVML's."""
+from engine.profiler.resources import ResourceMeter
+from loaders.cpus import available_cpus
 
 
-class Nvml:
-    """Samples are (µs, %); `now` is what it says of the last moment."""
-
-    NVML_GPU_UTILIZATION_SAMPLES = 1
-    NVMLError = Refused
-    samples = ()
-    now = None
-
-    def nvmlDeviceGetSamples(self, handle, kind, seen_us):
-        if self.samples is None:
-            raise Refused
-        found = [
-            SimpleNamespace(timeStamp=at_us, sampleValue=SimpleNamespace(uiVal=percent))
-            for at_us, percent in self.samples
-            if at_us >= seen_us
-        ]
-        return 1, found
-
-    def nvmlDeviceGetUtilizationRates(self, handle):
-        if self.now is None:
-            raise Refused
-        return SimpleNamespace(gpu=self.now)
+def burn(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
 
 
-@pytest.fixture
-def nvml(monkeypatch):
-    made = Nvml()
-    monkeypatch.setattr(resources, "pynvml", made)
-    return made
+def test_memory_that_may_not_be_looked_at_closely_is_told_by_what_is_known_of_it(monkeypatch):
+    def refused(process):
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "memory_full_info", refused)
+    assert ResourceMeter(torch.device("cpu")).read().memory_bytes > 10**7
 
 
-def test_every_sample_of_the_span_counts_once_and_none_from_before_it(nvml):
-    nvml.samples = [(100, 80), (200, 90)]
-    use = GpuUse("a handle")
-    nvml.samples += [(300, 100), (400, 0)]
-    assert use.shares() == [1.0, 0.0]
-    nvml.now = 50
-    assert use.shares() == [0.5]  # none is new: that of the last moment
-    nvml.samples += [(500, 30)]
-    assert use.shares() == [0.3]
+def _work(ready, done):
+    burn(0.6)
+    ready.set()
+    done.wait(60)
 
 
-def test_a_gpu_without_samples_tells_its_last_moment_and_one_that_tells_nothing_is_not_idle(nvml):
-    nvml.samples, nvml.now = None, 70
-    assert GpuUse("a handle").shares() == [0.7]
-    nvml.now = None
-    assert GpuUse("a handle").shares() == [] == GpuUse(None).shares()
+def test_a_worker_that_ends_takes_nothing_from_what_the_others_used():
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    child = context.Process(target=_work, args=(ready, done))
+    child.start()
+    assert ready.wait(60)
+    meter, started = ResourceMeter(torch.device("cpu")), time.perf_counter()
+    done.set()
+    child.join()
+    burn(0.2)
+    seconds = time.perf_counter() - started
+    assert meter.read().cpu_share * seconds * available_cpus() >= 0.1
