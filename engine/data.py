@@ -207,10 +207,10 @@ def _say_of_order_and_classes(data: DataConfig, train: Plan, ranks: Ranks, say: 
         say(f"{len(data.classes)} classes are chosen; labels and the model's head stay those of the whole set")
     if isinstance(train.order, BlockShuffled):
         order = train.order
-        gib = 2 * data.block_mib * order.blocks_mixed * order.lanes / 1024  # the window in use and the next
+        num_bytes = 2 * data.block_mib * 2**20 * order.blocks_mixed * order.lanes  # the window in use and the next
         say(
             f"order by blocks of {order.block_samples} samples, {order.blocks_mixed} mixed at a time"
-            f" in each of {order.lanes} lanes, {gib:.1f} GiB in memory over all ranks"
+            f" in each of {order.lanes} lanes, {num_bytes / 1e9:.1f} GB in memory over all ranks"
         )
         if order.lanes % ranks.world_size:
             say(f"{ranks.world_size} ranks do not divide {order.lanes} lanes: some read the same blocks")

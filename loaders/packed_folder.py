@@ -1,6 +1,7 @@
 """A packed folder: `manifest.json`, and each split in one format or several. Also .beton files without one, as FFCV
 writes them: one alone, or a folder of one a split."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -171,5 +172,6 @@ def _split_of_file(path: Path) -> str:
 
 
 def _split_of_name(path: Path) -> str:
-    name = path.name.lower()
-    return "val" if "val" in name or "test" in name else "train"
+    """ "val" where a word of the name begins with val or test."""
+    words = re.findall("[a-z]+", path.name.lower())
+    return "val" if any(word.startswith(("val", "test")) for word in words) else "train"

@@ -124,8 +124,9 @@ class NativePainter:
             try:
                 # the kernel reads one byte after the other; people's own records may hand out anything
                 data = np.ascontiguousarray(self._records.read(int(ids[offset])))
-            except LoaderError:
-                continue  # reading it again says so, in its turn
+            except LoaderError:  # reading it again says so, in its turn
+                begun_ns = time.perf_counter_ns() if self._times_reading else 0
+                continue
             held.append(data)
             addresses[offset], sizes[offset] = address_of(data), data.size
             points = self._points_of(int(ids[offset]))
@@ -135,7 +136,7 @@ class NativePainter:
             if self._times_reading:
                 now_ns = time.perf_counter_ns()
                 walls_ns[offset], begun_ns = now_ns - begun_ns, now_ns
-        num_read = len(held) - sum(size > 0 for size in seek_sizes)
+        num_read = sum(map(bool, addresses))
         if num_read and self._times_reading:
             table["read_cpu_ns"] = (time.thread_time_ns() - begun_cpu_ns) // num_read
         table["read_wall_ns"] = walls_ns

@@ -23,7 +23,7 @@ from engine.command_line import OwnOptions
 from engine.dist import start_ranks
 from engine.finders.batch_size import find_batch_size
 from engine.safeguards.exit_status import exit_status
-from engine.safeguards.memory import gib
+from engine.safeguards.memory import gigabytes
 from loaders.errors import FeedrateError
 
 
@@ -52,7 +52,7 @@ def _find(arguments: list[str]) -> int:
             " another model, or --execution.checkpoint-activations"
         )
     print(
-        f"{found.num_images} images of {found.size_px} px a rank fit, at {gib(found.peak_bytes)}:"
+        f"{found.num_images} images of {found.size_px} px a rank fit, at {gigabytes(found.peak_bytes)}:"
         f" --data.batch-size {found.num_images} on one rank, as many times more on several"
     )
     return 0

@@ -23,7 +23,7 @@ from ..data_path import existing_path, told_of_path
 from ..dist import Ranks
 from ..model import image_sizes
 from ..optimisation.average import Averages
-from ..safeguards.memory import gib, is_out_of_memory, release_memory
+from ..safeguards.memory import gigabytes, is_out_of_memory, release_memory
 
 Tell = Callable[[str], None]
 Measure = Callable[[int], int | None]
@@ -66,7 +66,7 @@ def find_batch_size(config: Config, ranks: Ranks, limit_bytes: int | None, multi
 
     def fits(num_images: int) -> bool:
         peak = measure(num_images)
-        tell(f"{num_images} images of {size_px} px: " + ("do not fit" if peak is None else gib(peak)))
+        tell(f"{num_images} images of {size_px} px: " + ("do not fit" if peak is None else gigabytes(peak)))
         if peak is not None:
             peaks[num_images] = peak
         return peak is not None

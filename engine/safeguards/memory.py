@@ -58,12 +58,12 @@ def memory_in_use(device: torch.device) -> str:
     """How much is in use and how much there is, in words: of a GPU by all that runs on it, else by this process."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        return f"{gib(total - free)} of the {gib(total)} of {device} are in use"
+        return f"{gigabytes(total - free)} of the {gigabytes(total)} of {device} are in use"
     available = available_memory_bytes()
-    left = "" if available is None else f" and {gib(available)} are left"
-    return f"this process uses {gib(psutil.Process().memory_info().rss)}{left}"
+    left = "" if available is None else f" and {gigabytes(available)} are left"
+    return f"this process uses {gigabytes(psutil.Process().memory_info().rss)}{left}"
 
 
-def gib(num_bytes: int) -> str:
+def gigabytes(num_bytes: int) -> str:
     """Bytes as people read them."""
-    return f"{num_bytes / 2**30:.2f} GiB"
+    return f"{num_bytes / 1e9:.2f} GB"

@@ -126,9 +126,7 @@ def test_the_order_by_blocks_takes_its_size_from_the_stored_bytes_and_says_so(pa
     records = open_records(packed, "train")
     mib = 5 * float(records.sizes.mean()) / 2**20
     data, said = opened(packed, order="block", block_mib=mib, blocks_mixed=2, block_lanes=7, views=1)
-    assert (
-        "order by blocks of 5 samples, 2 mixed at a time in each of 7 lanes, 0.0 GiB in memory over all ranks" in said
-    )
+    assert "order by blocks of 5 samples, 2 mixed at a time in each of 7 lanes, 0.0 GB in memory over all ranks" in said
     assert data.train.identity()["stream"]["order"] == {
         "kind": "BlockShuffled", "global_batch_size": 7, "block_samples": 5, "blocks_mixed": 2, "lanes": 7,
     }  # fmt: skip

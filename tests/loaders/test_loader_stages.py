@@ -12,15 +12,17 @@ from pictures import smooth_picture
 from PIL import Image
 from stored_samples import LOADERS, for_each, for_each_over_all_records
 
+from loaders import painters
 from loaders.api import LoaderOptions, num_ready
-from loaders.crops import RandomResizedCrop
+from loaders.crops import CenterCrop, RandomResizedCrop
 from loaders.epochs import EpochLoader
-from loaders.errors import FeedrateError
+from loaders.errors import FeedrateError, LoaderError
 from loaders.native import library, self_check
 from loaders.pixels import Decoder, Renderer, load_rgb
-from loaders.plan import Plan, Shuffled, View
+from loaders.plan import Plan, Sequential, Shuffled, View
 from loaders.records import open_records
 from loaders.stage_times import LOADER_STAGES, Delay, StageTimes
+from loaders.thread_team import Part
 from loaders.transfer import to_device
 
 NUM_WORKERS = 2
@@ -197,6 +199,28 @@ def test_the_kernel_notes_what_python_would(times):
         kernel.feedrate_note(times.address(2), stage, images, wall_ns, cpu_ns)
         ours.writer(0).stage(LOADER_STAGES[stage]).record(images, wall_ns, None if cpu_ns < 0 else cpu_ns)
     assert times.read() == ours.read() and tuple(ours.read()) == ("read", "decode", "augment")
+
+
+def test_the_time_of_reading_that_fails_is_no_other_samples(folder, monkeypatch):
+    """By a clock that only reading moves."""
+    if library.load() is None:
+        pytest.skip(library.why_not())
+    now_ns, read = [0], folder.read
+
+    def reading(index):
+        now_ns[0] += 1000 if index == 3 else 10
+        if index == 3:
+            raise LoaderError("sample 3 cannot be read")
+        return read(index)
+
+    monkeypatch.setattr(folder, "read", reading)
+    monkeypatch.setattr(painters.time, "perf_counter_ns", lambda: now_ns[0])
+    writer = StageTimes(1).writer(0)
+    rows = Plan(folder.widths, folder.heights, Sequential(8), View(CenterCrop(28, 32), 32)).rows(0, 0)
+    painter = painters.Painter(folder, None, None, [], None, writer)
+    native = painters.NativePainter(folder, rows, library.load(), "area", painter, writer)
+    table, _ = native._table(rows, Part(0, 0, 8))
+    assert table["read_wall_ns"].tolist() == [10, 10, 10, -1, 10, 10, 10, 10]
 
 
 def test_a_kernel_of_another_layout_is_not_used(monkeypatch):

@@ -131,7 +131,12 @@ def test_a_beton_file_that_the_manifest_does_not_name_is_a_bare_one(packed):
 
 
 def test_a_bare_file_is_train_unless_its_name_says_otherwise(tmp_path):
-    for name, split in (("a.beton", "train"), ("val_500_0.50_90.ffcv", "val"), ("cifar-test.beton", "val")):
+    for name, split in (
+        ("a.beton", "train"),
+        ("val_500_0.50_90.ffcv", "val"),
+        ("cifar-test.beton", "val"),
+        ("latest_train.ffcv", "train"),
+    ):
         (tmp_path / name).write_bytes(beton_bytes([(b"\xff\xd8jpeg", False, 30, 20, 0)], 1 << 12))
         assert recognises(tmp_path / name) and list_splits(tmp_path / name) == (split,)
         assert len(open_records(tmp_path / name, split)) == 1
