@@ -29,8 +29,9 @@ test: setup
 test-long: setup
 	env -u PYTHONDONTWRITEBYTECODE $(PYTHON) -m pytest -m long tests/long --durations=0
 
-# on a machine with a GPU, in under half an hour; part by part, and again with what is missing; options in ARGS. No setup:
-# where a GPU machine reaches no network, what it has must do
+# on a machine with a GPU: 25 minutes a call, the most important parts first; all of it is some 35 minutes, so give the
+# command again, which goes on with what is missing; options in ARGS. No setup: where a GPU machine reaches no network,
+# what it has must do
 gpu-check:
 	PYTHONPATH="$(HOME)/site:.:$(PYTHONPATH)" env -u PYTHONDONTWRITEBYTECODE python3 tools/gpu_check.py $(ARGS)
 
