@@ -163,13 +163,28 @@ def _choose_fields(fields: NDArray[np.void], path: Path) -> tuple[str, str, np.d
             raise FeedrateError(
                 f"{path} has field '{name}' of type {type_id}, whose layout is unknown: write it without that field"
             )
-    integers = [i for i, type_id in enumerate(type_ids) if type_id == layout.TYPE_INT]
-    if layout.TYPE_IMAGE not in type_ids or not integers:
+    image = _one_of(names, type_ids, layout.TYPE_IMAGE, "image", path)
+    label = _one_of(names, type_ids, layout.TYPE_INT, "label", path)
+    return f"f{image}", f"f{label}", layout.metadata_dtype(type_ids)
+
+
+def _one_of(names: list[str], type_ids: list[int], wanted: int, name: str, path: Path) -> int:
+    """Which field of type `wanted` is meant: the one called `name`, or the only one."""
+    of_type = [i for i, type_id in enumerate(type_ids) if type_id == wanted]
+    if not of_type:
         raise FeedrateError(
             f"{path} has the fields {', '.join(names)}: an image and an integer label are needed, {PACK_AGAIN}"
         )
-    label = next((i for i in integers if names[i] == "label"), integers[0])
-    return f"f{type_ids.index(layout.TYPE_IMAGE)}", f"f{label}", layout.metadata_dtype(type_ids)
+    called = [i for i in of_type if names[i] == name]
+    if len(called) != 1 and len(of_type) > 1:
+        # to take any of them might be to learn each sample's own number
+        kind = {layout.TYPE_IMAGE: "images", layout.TYPE_INT: "integers"}[wanted]
+        several = ", ".join(repr(names[i]) for i in of_type)
+        raise FeedrateError(
+            f"{path} has several {kind}, {several}, and none alone is called '{name}', as the one to take must be:"
+            " write it with that name, or read it by records of your own (docs/extending.md)"
+        )
+    return (called or of_type)[0]
 
 
 def _sizes_of(positions: NDArray[np.uint64], table: NDArray[np.void], path: Path) -> NDArray[np.uint64]:

@@ -166,6 +166,50 @@ def test_each_broken_rule_has_its_own_sentence(packed, position, data, words):
     assert words in refuse(packed)
 
 
+def write_fields(path, names):
+    """One sample: field i of these, an image where its name begins with im, is i or an image i + 1 pixels wide."""
+    types = [layout.TYPE_IMAGE if name.startswith("im") else layout.TYPE_INT for name in names]
+    record, fields = np.zeros(1, layout.metadata_dtype(types)), np.zeros(len(names), layout.FIELD)
+    position, end = 4 << 12, (4 + types.count(layout.TYPE_IMAGE)) << 12
+    table = np.zeros(types.count(layout.TYPE_IMAGE), layout.ALLOCATION)
+    for i, (name, type_id) in enumerate(zip(names, types, strict=True)):
+        fields[i]["type_id"] = type_id
+        fields[i]["name"][: len(name)] = list(name.encode())
+        record[f"f{i}"] = i if type_id == layout.TYPE_INT else (layout.MODE_RAW, i + 1, 1, position)
+        if type_id == layout.TYPE_IMAGE:
+            table[(position >> 12) - 4] = 0, position, 3 * (i + 1)
+            position += 4096
+    header = np.array([(layout.VERSION, len(names), 4096, 1, end)], layout.HEADER)
+    tables = header.tobytes() + fields.tobytes() + record.tobytes()
+    path.write_bytes(tables.ljust(end, b"\0") + table.tobytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "image", "label"),
+    [
+        (("im", "target"), 0, 1),  # one of each may be called anything
+        (("idx", "image", "label"), 1, 2),
+        (("label", "im_small", "image"), 2, 0),
+    ],
+)
+def test_of_several_fields_those_called_image_and_label_are_taken(tmp_path, names, image, label):
+    records = BetonRecords(write_fields(tmp_path / "train.beton", names))
+    assert (records.labels[0], records.widths[0]) == (label, image + 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("idx", "lab", "im"), "several integers, 'idx', 'lab', and none alone is called 'label'"),
+        (("im_left", "im_right", "label"), "several images, 'im_left', 'im_right', and none alone is called 'image'"),
+    ],
+)
+def test_of_several_fields_none_is_guessed(tmp_path, names, words):
+    sentence = refuse(write_fields(tmp_path / "train.beton", names))
+    assert words in sentence and "docs/extending.md" in sentence
+
+
 @pytest.mark.parametrize("pointer", [8, 1 << 40, (1 << 64) - 3])
 def test_a_sample_outside_the_data_is_refused(packed, pointer):
     table = int(header_of(packed)["alloc_table_ptr"])
