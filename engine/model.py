@@ -18,7 +18,8 @@ from .models.freezing import freeze_all_but
 from .models.image_sizes import ImageSizes, refuse_sizes
 from .models.model_config import ModelConfig
 from .models.trained_on import warnings_of_data
-from .models.weights import PUBLISHED, Weights, published_weights, read_weights, take_over
+from .models.weight_files import Weights, read_weights
+from .models.weights import PUBLISHED, published_weights, take_over
 
 __all__ = [
     "describe_model",
@@ -57,7 +58,7 @@ def prepare_model(config: Config, num_classes: int, ranks: Ranks, say: Say, fres
     classifier = classifier_names(model, num_classes)
     if settings.weights and fresh:
         source = f"the weights published for {settings.name}" if settings.weights == PUBLISHED else settings.weights
-        changes = take_over(model, _fetch(settings, sizes, ranks), classifier, source)
+        changes = take_over(model, _fetch(settings, sizes, ranks, say), classifier, source)
         say(f"weights: {source}; {'; '.join(changes) or 'all layers fit'}")
     if settings.blur_pool:
         blur_strided_convolutions(model)
@@ -110,10 +111,10 @@ def image_sizes(config: Config, world_size: int = 1) -> ImageSizes:
     )
 
 
-def _fetch(settings: ModelConfig, sizes: ImageSizes, ranks: Ranks) -> Weights:
+def _fetch(settings: ModelConfig, sizes: ImageSizes, ranks: Ranks, say: Say) -> Weights:
     """The weights to start from. One rank of a machine fetches published ones, the others then find them there."""
     if settings.weights != PUBLISHED:
-        return read_weights(settings.weights)
+        return read_weights(settings.weights, say)
     weights: Weights = {}
     if ranks.local_rank == 0:
         weights = published_weights(settings.name, sizes)

@@ -19,7 +19,7 @@ from .data_path import data_path_to_open
 from .dist import Ranks
 from .evaluate import Answer, Evaluation, answer_of, evaluate, unwatched
 from .model import finished_model, place_model
-from .models.weights import read_weights
+from .models.weight_files import read_weights
 from .reporting.predictions import Prediction, Predictions
 from .step import Precision
 
@@ -55,7 +55,7 @@ def score(config: Config, ranks: Ranks, finished: Finished, keeps_answers: bool,
     """
     _refuse_other_model(config, finished, say)
     choose_kernels(config, ranks)
-    weights = read_weights(str(finished.path))
+    weights = read_weights(str(finished.path), say)
     data = open_evaluation(config, ranks, say, lambda records: _refuse_other_classes(records, finished, config))
     try:
         torch.set_num_threads(config.execution.threads or ranks.cpus)  # after the loader, as in training

@@ -8,13 +8,14 @@ from typing import Any
 from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics
 
+from ..models.weight_files import split_section
+
 # what a user calls them, and the file in a run's folder; see run_folder.py
 WEIGHTS_OF_RUN = {
     "last": "weights.safetensors",
     "best": "weights-best.safetensors",
     **{f"{average}{best}": f"{average}{best}.safetensors" for average in ("ema", "swa") for best in ("", "-best")},
 }
-_SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,12 @@ class Finished:
 def find_weights(target: Path, which: str | None) -> Path:
     """The file that `target` means: itself, or in a run's folder the one called `which`, a name of WEIGHTS_OF_RUN.
 
-    Raises FeedrateError where there is none.
+    A file may be named with #SECTION. Raises FeedrateError where there is none.
     """
     if target.is_dir():
         return _in_folder(target, which or "last")
-    if not target.is_file():
+    if not split_section(target)[0].is_file():
         raise FeedrateError(f"there is no {target}: name a run's folder, such as runs/NAME, or a file of weights")
-    if target.suffix not in _SUFFIXES:
-        raise FeedrateError(f"{target} is no file of weights: its name must end in {' or '.join(_SUFFIXES)}")
     if which is not None:
         raise FeedrateError(f"--which is {which} and chooses among a run's weights, and {target} is one file: leave it")
     return target

@@ -17,7 +17,8 @@ class ModelConfig:
     """Any classifier of torchvision's by name (resnet50, vit_b_16), of timm's as timm/NAME, cifar_resnet20, 32, 44, 56
     and 110, cifar_resnet18, or cifar_fast."""
     weights: str = ""
-    """What to start from: a .safetensors or .pt file, or default, those published for the model. Empty: the seed."""
+    """What to start from: a .safetensors file, one that torch.save wrote (FILE#SECTION: what lies there by that name, such
+    as model_ema), or default, those published for the model. Empty: the seed."""
     freeze_backbone: bool = False
     """Train the classifier alone. All before it stays as the weights have it, its batch norms as in evaluation."""
     dropout: float = OWN_RATE

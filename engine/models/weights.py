@@ -1,9 +1,6 @@
-"""Starting from weights that were trained before: a file's, or those published for the model."""
+"""Starting from weights that were trained before: what they change in the model, and those published for it."""
 
 import sys
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,42 +10,9 @@ from loaders.errors import FeedrateError
 from .architectures import timm_size_keywords
 from .image_sizes import ImageSizes
 from .names import OWN, TIMM
+from .weight_files import Weights
 
 PUBLISHED = "default"
-Weights = dict[str, torch.Tensor]
-
-# where files keep weights among other things, ours ("model") among them; and what wrappers put before each name
-_SECTIONS = ("model", "state_dict", "model_state_dict")
-_WRAPPERS = ("_orig_mod.", "module.")
-
-
-def read_weights(path: str) -> Weights:
-    """The weights in a .safetensors file, or in a .pt or .pth of torch's, also within a checkpoint. On the CPU.
-
-    Nothing in the file is executed. Raises FeedrateError for a file that cannot be used.
-    """
-    file = Path(path)
-    if file.suffix not in (".safetensors", ".pt", ".pth"):
-        raise FeedrateError(f"--model.weights is '{path}': it must be a .safetensors or .pt file, or {PUBLISHED}")
-    if not file.is_file():
-        raise FeedrateError(f"--model.weights: there is no file {path}")
-    try:
-        content = _read(file)
-    except UnpicklingError as error:
-        raise FeedrateError(
-            f"{path} is refused, since it holds more than tensors and plain data and could run code:"
-            " a .safetensors file never does"
-        ) from error
-    except Exception as error:  # each format's reader has its own
-        raise FeedrateError(f"{path} cannot be read: {_first_line(error)}") from error
-    while isinstance(content, dict):
-        section = next((name for name in _SECTIONS if isinstance(content.get(name), dict)), None)
-        if section is None:
-            break
-        content = content[section]
-    if not isinstance(content, dict) or not content or not all(_is_weight(*item) for item in content.items()):
-        raise FeedrateError(f"{path} holds no weights: it must be a model's state_dict, or hold one as 'model'")
-    return {_without_wrappers(name): tensor for name, tensor in content.items()}
 
 
 def published_weights(name: str, sizes: ImageSizes) -> Weights:
@@ -96,14 +60,6 @@ def take_over(model: nn.Module, weights: Weights, classifier: tuple[str, ...], s
     return [_replaced(layer, weights, own) for layer in unfit] + [f"left out: {part}" for part in left_out]
 
 
-def _read(file: Path) -> Any:
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(file)
-    return torch.load(file, map_location="cpu", weights_only=True)
-
-
 def _of_torchvision(name: str) -> Weights:
     from torchvision import models
 
@@ -139,16 +95,6 @@ def _replaced(layer: str, weights: Weights, own: Weights) -> str:
 
 def _is_of(name: str, layers: tuple[str, ...]) -> bool:
     return any(name.startswith(layer + ".") for layer in layers)
-
-
-def _is_weight(name: Any, tensor: Any) -> bool:
-    return isinstance(name, str) and isinstance(tensor, torch.Tensor)
-
-
-def _without_wrappers(name: str) -> str:
-    while wrapper := next((wrapper for wrapper in _WRAPPERS if name.startswith(wrapper)), ""):
-        name = name.removeprefix(wrapper)
-    return name
 
 
 def _shape(tensor: torch.Tensor) -> str:

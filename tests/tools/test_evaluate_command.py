@@ -308,7 +308,7 @@ def test_what_cannot_be_read_is_refused(finished, tmp_path, capsys):
     assert "has no weights, which" in _refused(capsys, empty, "--config", finished / "config.toml")
     assert "cannot be read" in _refused(capsys, damaged)
     assert "cannot be understood" in _refused(capsys, odd)
-    assert "must end in .safetensors" in _refused(capsys, finished / "metrics.jsonl")
+    assert "weights are read from .safetensors, or what" in _refused(capsys, finished / "metrics.jsonl")
     assert "it has what --which best names" in _refused(capsys, unfinished)
     assert "is one file: leave it" in _refused(capsys, finished / "ema.safetensors", "--which", "ema")
     assert "invalid choice: 'worst'" in _refused(capsys, finished, "--which", "worst")

@@ -13,7 +13,8 @@ from engine.model import prepare_model
 from engine.models.architectures import new_model
 from engine.models.image_sizes import ImageSizes
 from engine.models.model_config import ModelConfig
-from engine.models.weights import published_weights, read_weights, take_over
+from engine.models.weight_files import read_weights
+from engine.models.weights import published_weights, take_over
 from loaders.errors import FeedrateError
 
 
@@ -124,7 +125,11 @@ class _Malice:
     ("name", "content", "message"),
     [
         ("absent.pt", None, "there is no file"),
-        ("weights.h5", b"x", "must be a .safetensors or .pt file, or default"),
+        (
+            "weights.h5",
+            b"x",
+            r"not of plain tensors and data: weights are read from \.safetensors, or what",
+        ),
         ("broken.safetensors", b"xxxxxxxxxxxxxxxx", "cannot be read"),
         ("broken.pt", b"", "cannot be read"),
         ("malice.pt", pickle.dumps({"model": _Malice()}), "is refused"),
