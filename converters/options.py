@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError, did_you_mean
+from loaders.home_folder import given_path
 
 from .encode import Encoding, holds_jpegs
 from .folder import settings_there
@@ -156,8 +157,8 @@ def _add_packing(commands: Any, name: str) -> list[str]:
     command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     add = command.add_argument
     shown = source or ("required" if name == "folder" else "OUT-images")
-    add("--source", type=Path, default=source and Path(source), help=f"where it is ({shown})")
-    add("--out", type=Path, default=out and Path(out), help=f"what to write ({out or 'SOURCE-packed'})")
+    add("--source", type=given_path, default=source and Path(source), help=f"where it is ({shown})")
+    add("--out", type=given_path, default=out and Path(out), help=f"what to write ({out or 'SOURCE-packed'})")
     add("--to", type=_formats, default="beton", metavar="F,…", help=f"formats to write: {', '.join(FORMATS)} (beton)")
     presets = "; ".join(f"{key}: {preset.purpose}" for key, preset in PRESETS.items())
     add("--preset", type=_one_of(*PRESETS), help=f"sizes by purpose. {presets} (full)")
@@ -196,13 +197,13 @@ def _add_packing(commands: Any, name: str) -> list[str]:
 def _add_reading(commands: Any, name: str) -> list[str]:
     """Add the command that reads a packed folder; return its options."""
     command = commands.add_parser(name, help=READERS[name], description=READERS[name], allow_abbrev=False)
-    command.add_argument("folder", type=Path, help="what an earlier --out named")
+    command.add_argument("folder", type=given_path, help="what an earlier --out named")
     if name == "verify":
         command.add_argument(
             "--workers", type=_whole, default=available_cpus(), help="processes (as many as processors)"
         )
     else:
-        command.add_argument("--sheet", type=Path, help="the PNG to draw (FOLDER-samples.png)")
+        command.add_argument("--sheet", type=given_path, help="the PNG to draw (FOLDER-samples.png)")
         command.add_argument("--num-samples", type=_whole, default=24, help="on the sheet (24)")
         command.add_argument("--seed", type=_whole, default=0, help="of the samples chosen and of their crops (0)")
     return [word for action in command._actions for word in action.option_strings]

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import tyro
 
 from loaders.errors import FeedrateError, did_you_mean
+from loaders.home_folder import expand_home
 
 from .complaints import sentence
 from .config import Config
@@ -113,6 +114,7 @@ def load_preset(name: str) -> Config:
     `extends = "NAME"` in it takes over all that another preset says, one beside it or in configs/; what it says itself
     goes before that.
     """
+    name = expand_home(name)
     path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
     is_path = name.endswith(".toml") or "/" in name
     if is_path and not path.is_file():

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from loaders.api import OnBad
 from loaders.crops import CenterCrop, Crop, PadCrop, RandomResizedCrop
 from loaders.errors import FeedrateError
+from loaders.home_folder import expand_home
 from loaders.page_cache import PageCache
 from loaders.view import View, size_ramp
 
@@ -199,6 +200,7 @@ class RunConfig:
     """Write every sample id, in the order trained on, to ids-rank<r>.i64 (little-endian int64)."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", expand_home(self.folder))
         at_least(1, log_every_steps=self.log_every_steps, checkpoints_kept=self.checkpoints_kept)
         at_least(0, checkpoint_every_steps=self.checkpoint_every_steps, hang_timeout_s=self.hang_timeout_s)
         at_least(0, checkpoint_every_epochs=self.checkpoint_every_epochs, tensorboard_images=self.tensorboard_images)

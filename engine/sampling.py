@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import FeedrateError
+from loaders.home_folder import expand_home
 from loaders.plan import BlockShuffled, Order, Sampling, Shuffled
 from loaders.records import Records
 from loaders.sample_table import InSource
@@ -49,6 +50,7 @@ class SamplingConfig:
     """Batch augmentation: each sample this often in a row, cut differently; the batch size counts all of them."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", expand_home(self.weights))
         at_least(1, blocks_mixed=self.blocks_mixed, block_lanes=self.block_lanes)
         at_least(1, repeats=self.repeats, views=self.views)
         at_least(0, subset_seed=self.subset_seed)

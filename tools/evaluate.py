@@ -37,6 +37,7 @@ from engine.safeguards.exit_status import exit_status
 from engine.scoring import Answered, Score, score
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
+from loaders.home_folder import expand_home
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,15 +69,16 @@ def _evaluate(arguments: Sequence[str]) -> int:
 def _options() -> OwnOptions:
     own = OwnOptions(__doc__)
     own.add_argument("--which", choices=list(WEIGHTS_OF_RUN), help="of a run's weights (last)")
-    own.add_argument("--per-class", metavar="FILE.csv", help="write counts, accuracy and F1 of each class")
-    own.add_argument("--predictions", metavar="FILE.csv", help="write what each image is taken for")
+    add, to_write = own.add_argument, {"type": expand_home, "metavar": "FILE.csv"}
+    add("--per-class", help="write counts, accuracy and F1 of each class", **to_write)
+    add("--predictions", help="write what each image is taken for", **to_write)
     return own
 
 
 def _take_target(arguments: Sequence[str]) -> tuple[str, list[str]]:
     """Split the run or file, which comes first, from the options; empty where help is asked for without one."""
     if arguments and not arguments[0].startswith("-"):
-        return arguments[0], list(arguments[1:])
+        return expand_home(arguments[0]), list(arguments[1:])
     if {"-h", "--help"} & set(arguments):
         return "", list(arguments)
     raise FeedrateError("a run's folder or a file of weights comes first: python tools/evaluate.py runs/NAME")

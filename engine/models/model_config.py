@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from loaders.errors import FeedrateError
+from loaders.home_folder import expand_home
 
 from ..bounds import between
 
@@ -17,8 +18,8 @@ class ModelConfig:
     """Any classifier of torchvision's by name (resnet50, vit_b_16), of timm's as timm/NAME, cifar_resnet20, 32, 44, 56
     and 110, cifar_resnet18, or cifar_fast."""
     weights: str = ""
-    """What to start from: a .safetensors file, one that torch.save wrote (FILE#SECTION: what lies there by that name, such
-    as model_ema), or default, those published for the model. Empty: the seed."""
+    """What to start from: a .safetensors file, one that torch.save wrote (FILE#SECTION: what lies there by that name,
+    such as model_ema), or default, those published for the model. Empty: the seed."""
     freeze_backbone: bool = False
     """Train the classifier alone. All before it stays as the weights have it, its batch norms as in evaluation."""
     dropout: float = OWN_RATE
@@ -31,6 +32,7 @@ class ModelConfig:
     """Keep cifar_fast's first filters as they were drawn from the first training images."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", expand_home(self.weights))
         for name, rate in {"dropout": self.dropout, "drop_path": self.drop_path}.items():
             if rate != OWN_RATE:
                 between(0, 1, **{name: rate})

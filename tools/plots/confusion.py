@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from loaders.errors import FeedrateError
+from loaders.home_folder import given_path
 from tools.benchmarks.arguments import Parser
 
 from .picture import save
@@ -20,8 +21,8 @@ _MAX_NUMBERED = 20
 def run(arguments: Sequence[str]) -> Path:
     """Draw what the arguments ask for; returns the file. Raises FeedrateError on bad ones."""
     parser = Parser(prog="plot.py confusion", description=__doc__, allow_abbrev=False)
-    parser.add_argument("run", type=Path, help="folder of a run")
-    parser.add_argument("--out", type=Path, help="PNG to write (default RUN/confusion.png)")
+    parser.add_argument("run", type=given_path, help="folder of a run")
+    parser.add_argument("--out", type=given_path, help="PNG to write (default RUN/confusion.png)")
     chosen = parser.parse_args(arguments)
     path: Path = chosen.out or chosen.run / "confusion.png"
     save(figure_of(*read_confusion(chosen.run)), path)

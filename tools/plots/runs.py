@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from loaders.errors import FeedrateError
+from loaders.home_folder import given_path
 from tools.benchmarks import json_lines
 from tools.benchmarks.arguments import Parser
 
@@ -57,8 +58,8 @@ class History:
 def run(arguments: Sequence[str]) -> Path:
     """Draw what the arguments ask for; returns the file. Raises FeedrateError on bad ones."""
     parser = Parser(prog="plot.py runs", description=__doc__, allow_abbrev=False)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders, or their metrics.jsonl")
-    parser.add_argument("--out", type=Path, default=Path("curves.png"), help="PNG to write (default curves.png)")
+    parser.add_argument("runs", nargs="+", type=given_path, help="run folders, or their metrics.jsonl")
+    parser.add_argument("--out", type=given_path, default=Path("curves.png"), help="PNG to write (default curves.png)")
     parser.add_argument(
         "--group",
         metavar="PATTERN",

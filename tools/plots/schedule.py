@@ -9,6 +9,7 @@ from engine.command_line import OwnOptions
 from engine.config import Config
 from engine.optimisation.schedule import build_schedule
 from loaders.errors import FeedrateError
+from loaders.home_folder import given_path
 
 from .picture import save
 
@@ -17,7 +18,7 @@ def run(arguments: Sequence[str]) -> Path:
     """Draw what the arguments ask for; returns the file. Raises FeedrateError on bad ones."""
     own = OwnOptions()
     own.add_argument("--steps-per-epoch", type=int, default=1000, help="the schedule is drawn for (default 1000)")
-    own.add_argument("--out", type=Path, help="PNG to write (default runs/NAME/schedule.png)")
+    own.add_argument("--out", type=given_path, help="PNG to write (default runs/NAME/schedule.png)")
     chosen, read_config = own.split(arguments)
     if chosen.steps_per_epoch < 1:
         raise FeedrateError(f"--steps-per-epoch is {chosen.steps_per_epoch}: it must be 1 or more")

@@ -5,7 +5,6 @@ what they take of the loop's time, and the settings that differ.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -15,14 +14,15 @@ from engine.profiler.reports import comparison
 from engine.profiler.reports.comparison import Comparison, Ratio
 from engine.profiler.reports.number_text import NOT_SEEN, rate_text, share_text
 from loaders.errors import FeedrateError
+from loaders.home_folder import given_path
 from tools.benchmarks.arguments import Parser
 
 
 def run(arguments: Sequence[str], console: Console) -> int:
     """Compare and print; returns 1 where B is slower than allowed, else 0. Raises FeedrateError on bad input."""
     parser = Parser(prog="profile.py compare", description=__doc__, allow_abbrev=False)
-    parser.add_argument("a", metavar="A", type=Path, help="report.json or run folder: what was before")
-    parser.add_argument("b", metavar="B", type=Path, help="report.json or run folder: what is now")
+    parser.add_argument("a", metavar="A", type=given_path, help="report.json or run folder: what was before")
+    parser.add_argument("b", metavar="B", type=given_path, help="report.json or run folder: what is now")
     parser.add_argument(
         "--fail-if-slower",
         metavar="SHARE",
