@@ -19,7 +19,7 @@ from .models.image_sizes import ImageSizes, refuse_sizes
 from .models.model_config import ModelConfig
 from .models.trained_on import warnings_of_data
 from .models.weight_files import Weights, read_weights
-from .models.weights import PUBLISHED, published_weights, take_over
+from .models.weights import PUBLISHED, published_weights, refuse_other_number, take_over
 
 __all__ = [
     "describe_model",
@@ -79,6 +79,7 @@ def finished_model(
     settings, sizes = config.model, image_sizes(config, ranks.world_size)
     model = new_model(settings, num_classes, sizes, config.seed)
     refuse_sizes(model, settings.name, num_classes, replace(sizes, training_px=()))
+    refuse_other_number(model, weights, classifier_names(model, num_classes), source)
     if changes := take_over(model, weights, (), source):
         say(f"weights: {'; '.join(changes)}")
     if settings.blur_pool:

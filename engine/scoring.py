@@ -99,7 +99,11 @@ def _refuse_other_classes(records: Records, finished: Finished, config: Config) 
     trained, given = finished.classes, records.classes
     if trained is None or trained == given:
         return
+    if _are_matched_by_number(trained, given):
+        return
     counts = f"{config.data.path} has {len(given)} classes and {finished.path} was trained on {len(trained)}"
+    if len(trained) == len(given):
+        counts += " of other names"
     if sorted(trained) != sorted(given):
         differing = [
             f"{whose} {_few(names)}"
@@ -111,9 +115,23 @@ def _refuse_other_classes(records: Records, finished: Finished, config: Config) 
         ]
         raise FeedrateError(
             f"{counts}: {', '.join(differing) or 'a name stands for several'}; --data.path must name a set of the same"
+            " classes"
         )
     if len(set(given)) < len(given):
-        raise FeedrateError(f"{counts}, in another order, and a name stands for several: labels would mean nothing")
+        raise FeedrateError(
+            f"{config.data.path} has the classes of {finished.path} in another order, and a name stands for several:"
+            " labels would mean nothing"
+        )
+
+
+def _are_matched_by_number(trained: tuple[str, ...], given: tuple[str, ...]) -> bool:
+    """Whether one side has numbers for want of names, as a .beton without a manifest, and the other as many names.
+
+    Not where both have numbers, but others: those are names.
+    """
+    numbers = tuple(map(str, range(len(trained))))
+    are_numbers = [all(name.isdecimal() for name in names) for names in (trained, given)]
+    return len(given) == len(trained) and numbers in (trained, given) and not all(are_numbers)
 
 
 def _few(names: set[str]) -> str:
@@ -128,6 +146,10 @@ def _in_order_of(records: Records, finished: Finished, answer: Answer, ranks: Ra
         say(f"{finished.path} does not tell its classes: they are taken for the set's {len(given)}, in its order")
         return answer
     if trained == given:
+        return answer
+    if _are_matched_by_number(trained, given):
+        whose = "the weights have" if trained[0] == "0" else "the set has"
+        say(f"warning: {whose} no names of classes, only numbers: they are matched by number, which need not be right")
         return answer
     say("the set has the classes of the weights in another order: they are matched by name")
     places = torch.tensor([trained.index(name) for name in given], device=ranks.device)

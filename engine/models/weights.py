@@ -60,6 +60,20 @@ def take_over(model: nn.Module, weights: Weights, classifier: tuple[str, ...], s
     return [_replaced(layer, weights, own) for layer in unfit] + [f"left out: {part}" for part in left_out]
 
 
+def refuse_other_number(model: nn.Module, weights: Weights, classifier: tuple[str, ...], source: str) -> None:
+    """Raise FeedrateError where `weights` give scores of more or fewer classes than `model`, the set's, does."""
+    own = model.state_dict()
+    for name in own:
+        if not _is_of(name, classifier) or name not in weights:
+            continue
+        given, wanted = weights[name].shape, own[name].shape
+        if given[:1] != wanted[:1] and given[1:] == wanted[1:]:
+            raise FeedrateError(
+                f"{source} was trained on {given[0]} classes ({name} gives so many scores) and the set has {wanted[0]}:"
+                " --data.path must name a set of the classes it was trained on"
+            )
+
+
 def _of_torchvision(name: str) -> Weights:
     from torchvision import models
 

@@ -275,6 +275,35 @@ def test_a_set_of_other_classes_is_refused_by_name(finished, tmp_path, capsys):
     assert "has 2 classes and" in _refused(capsys, finished, "--data.path", fewer)
 
 
+def _nameless(tensors, about):
+    return tensors, about | {"classes": '["0", "1", "2"]'}
+
+
+def test_numbers_for_want_of_names_are_matched_by_number(finished, image_folder, tmp_path, capsys):
+    file = _altered(finished, tmp_path, _nameless)
+    assert evaluate.main([str(file), "--config", str(finished / "config.toml")]) == 0
+    told = capsys.readouterr().out
+    assert "warning: the weights have no names of classes, only numbers: they are matched by number" in told
+    assert f"loss {_epochs(finished)[-1]['eval_loss']:.6f}  " in told
+    words = ["folder", "--source", str(image_folder), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert convert(words, "", None) == 0
+    (tmp_path / "out" / "val.beton").rename(tmp_path / "val.beton")  # alone, as FFCV leaves it
+    assert evaluate.main([str(finished), "--data.path", str(tmp_path / "val.beton")]) == 0
+    told = capsys.readouterr().out
+    assert "warning: the set has no names of classes, only numbers: they are matched by number" in told
+    assert f"top-1 {_epochs(finished)[-1]['eval_top1']:.2%} " in told
+
+
+def test_numbers_of_other_classes_are_refused(finished, tmp_path, capsys):
+    file = _altered(finished, tmp_path, _nameless)
+    other = write_image_folder(tmp_path / "other", {"val": dict.fromkeys(("ant", "bee"), 1)})
+    told = _refused(capsys, file, "--data.path", other, *_AS_TRAINED)
+    assert f"{other} has 2 classes and {file} was trained on 3: the set alone has 'ant', 'bee'," in told
+    named = write_image_folder(tmp_path / "named", {"val": dict.fromkeys(("0", "1", "3"), 1)})
+    told = _refused(capsys, file, "--data.path", named, *_AS_TRAINED)
+    assert f"has 3 classes and {file} was trained on 3 of other names: the set alone has '3', the weights" in told
+
+
 def test_weights_that_do_not_fit_the_model_are_refused(finished, image_folder, tmp_path, capsys):
     file = finished / "weights.safetensors"
     assert "weights of cifar_resnet20 and --model.name is resnet18" in _refused(
@@ -288,7 +317,10 @@ def test_weights_that_do_not_fit_the_model_are_refused(finished, image_folder, t
     # a checkpoint tells no classes: its shapes do
     other = write_image_folder(tmp_path / "other", {"val": {"ant": 1, "bee": 1}})
     newest = max((finished / "checkpoints").glob("step-*.pt"))
-    assert "classifier.weight is 3 × 64 and must be 2 × 64" in _refused(capsys, newest, "--data.path", other)
+    assert (
+        "was trained on 3 classes (classifier.weight gives so many scores) and the set has 2: --data.path"
+        in _refused(capsys, newest, "--data.path", other)
+    )
 
 
 def test_what_cannot_be_read_is_refused(finished, tmp_path, capsys):
