@@ -50,7 +50,7 @@ class LoaderOptions:
     """What a loader is told about where it runs; it never looks for itself.
 
     shard        which share of every global batch to deliver
-    device       where images and labels must end up
+    device       where images and labels must end up; what torch.device takes will do
     resize       "area" (OpenCV's INTER_AREA), "exact" (antialiased bilinear, as torchvision's), "bicubic" (antialiased,
                  as torchvision's), "device" (the bits of "exact", computed where the batch is used), or None: the
                  loader's own fastest
@@ -72,6 +72,10 @@ class LoaderOptions:
     stage_times: StageTimes | None = None
 
     def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "device", torch.device(self.device))
+        except (RuntimeError, TypeError) as error:
+            raise FeedrateError(f"device is {self.device!r}: it must be one of torch's, such as 'cpu'") from error
         if self.num_workers is not None and self.num_workers < 1:
             raise FeedrateError(f"{self.num_workers} workers: at least 1 is needed")
         if self.num_ahead < 1:

@@ -1,0 +1,19 @@
+"""What a loader is told: bad values are refused before anything is opened."""
+
+import pytest
+import torch
+
+from loaders.api import FeedrateError, LoaderOptions
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_a_device_may_be_given_as_torch_takes_it(device):
+    assert LoaderOptions(device=device).device == torch.device("cpu")
+    assert LoaderOptions(device="cuda:1").device == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("device", ["gpu", None, 1.5])
+def test_a_device_that_is_none_is_one_sentence(device):
+    with pytest.raises(FeedrateError, match=r"device is .*: it must be one of torch's, such as 'cpu'") as caught:
+        LoaderOptions(device=device)
+    assert "\n" not in str(caught.value)
