@@ -23,6 +23,7 @@ from engine.safeguards.early_end import end_early, end_early_no_more
 if __name__ == "__main__":
     end_early()  # the imports below take seconds
 
+import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -35,10 +36,16 @@ from engine.reporting.display import Display
 from engine.reporting.writing import OR_ELSEWHERE, writing
 from engine.safeguards.exit_status import exit_status
 from loaders.atomic import atomic_file
+from loaders.errors import FeedrateError
 from tools.plots import lr_sweep
 from tools.plots.picture import save
 
 _DEFAULTS = SweepSettings()
+_OPTION_OF = {
+    "num_updates": "--updates",
+    "lowest_rate": "--lowest-rate",
+    "smoothing_updates": "--smoothing-updates",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -48,9 +55,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _find(arguments: Sequence[str]) -> int:
     chosen, read_config = _options().split(arguments)
-    settings = SweepSettings(
-        chosen.lowest_rate, chosen.highest_rate, chosen.updates, chosen.growth, chosen.smoothing_updates
-    )
+    settings = _settings(chosen)
     config = read_config()
     ranks = start_ranks(config.execution.device)
     display = Display(ranks.is_main)
@@ -73,6 +78,17 @@ def _options() -> OwnOptions:
     smoothing = _DEFAULTS.smoothing_updates
     add("--smoothing-updates", type=int, default=smoothing, metavar="N", help=f"loss is a mean over N ({smoothing})")
     return own
+
+
+def _settings(chosen: argparse.Namespace) -> SweepSettings:
+    """Raises FeedrateError, of the option, for a value that cannot be."""
+    try:
+        return SweepSettings(
+            chosen.lowest_rate, chosen.highest_rate, chosen.updates, chosen.growth, chosen.smoothing_updates
+        )
+    except FeedrateError as error:
+        setting, space, rest = str(error).partition(" ")
+        raise FeedrateError(_OPTION_OF.get(setting, setting) + space + rest) from error
 
 
 def _write(folder: Path, swept: Sweep, suggestion: Suggestion | None, config: Config) -> None:

@@ -34,7 +34,9 @@ def test_ranks_sweep_together_and_one_writes(image_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--updates", "3"], "num_updates is 3: it must be 10 or more"),
+        (["--updates", "3"], "error: --updates is 3: it must be 10 or more"),
+        (["--lowest-rate", "0"], "error: --lowest-rate is 0.0: it must be above 0"),
+        (["--smoothing-updates", "0"], "error: --smoothing-updates is 0: it must be 1 or more"),
         (["--update", "30"], "unknown option --update: did you mean --updates"),
         (["--growth", "cubic"], "invalid choice: 'cubic'"),
         (["--loader", "turbi"], "turbo"),
