@@ -41,6 +41,15 @@ from loaders.raw_records import RawRecords
 from loaders.records import open_records
 
 
+def test_a_run_that_evaluates_on_what_it_trains_on_warns(image_folder, tmp_path):
+    for split, warns in (("val", False), ("train", True)):
+        config, told = short_config(image_folder, tmp_path), []
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, eval_split=split))
+        open_data(config, ONE_RANK, told.append).close()
+        warnings = [line for line in told if "warning: --data.eval-split is train, which is trained on" in line]
+        assert len(warnings) == warns
+
+
 @pytest.fixture(scope="module")
 def packed(image_folder, tmp_path_factory) -> Path:
     """The image folder as .beton: 37 training samples, 23 to evaluate."""
