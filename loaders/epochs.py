@@ -10,7 +10,7 @@ import torch
 
 from .api import Batch, LoaderOptions, ResizeMode, loader_identity
 from .cpus import available_cpus
-from .errors import FeedrateError, LoaderError
+from .errors import FeedrateError, LoaderError, SampleError
 from .plan import PADDING_ID, Plan, PlanRows, Sequential
 from .read_ahead import read_ahead
 from .records import Records
@@ -143,8 +143,16 @@ class EpochLoader(ABC):
             deliver(rows.one(row))
         except LoaderError as error:
             if self._options.on_bad == "error":
+                if isinstance(error, SampleError):
+                    raise LoaderError(f"{error}; {self._remedy()}") from error
                 raise
             substitute(self._plan, rows, row, error, deliver)
+
+    def _remedy(self) -> str:
+        all_of_them = "tools/convert.py finds all such images: verify in a packed set, folder --on-bad skip in folders"
+        if isinstance(self._plan.order, Sequential):
+            return f"an evaluation counts every image, so mend it or leave it out; {all_of_them}"
+        return f"--data.on-bad substitute trains on another in its place; {all_of_them}"
 
     def _end_running(self, reason: str) -> None:
         iterator = self._running() if self._running else None

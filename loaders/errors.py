@@ -17,6 +17,10 @@ class LoaderError(FeedrateError):
     """A sample could not be delivered; the message names its id and where it is stored."""
 
 
+class SampleError(LoaderError):
+    """It could not because of its own bytes, so that another may be taken in its place, or the set be mended."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """'did you mean X? ' with the known name nearest to `word`, or '' if none is near; goes in front of the remedy."""
     names = {name.lstrip("-"): name for name in known}  # dashes, which all options have, make none alike

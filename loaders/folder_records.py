@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import FeedrateError, LoaderError
+from .errors import FeedrateError, SampleError
 from .folder_scan import FileTable, is_image_name, measured, walk_class
 from .records import ChannelStatistics, ScanProgress
 
@@ -108,9 +108,9 @@ class FolderRecords:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise LoaderError(f"sample {index} ({self.where(index)}) cannot be read: {error.strerror}") from error
+            raise SampleError(f"sample {index} ({self.where(index)}) cannot be read: {error.strerror}") from error
         if not num_read:
-            raise LoaderError(f"sample {index} ({self.where(index)}) is an empty file")
+            raise SampleError(f"sample {index} ({self.where(index)}) is an empty file")
         return data[:num_read]
 
     def where(self, index: int) -> str:

@@ -15,7 +15,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from .errors import LoaderError
+from .errors import SampleError
 from .records import Records
 from .resampling import Resampling, resample
 from .stage_writer import UNTIMED, StageWriter
@@ -101,7 +101,7 @@ def load_rgb(
 
     times  notes stages "read" and, of what is encoded, "decode"; rect, reads: see `read_timed`
 
-    Raises LoaderError, naming the sample and its place, if it cannot be read or is not of the recorded size.
+    Raises SampleError, naming the sample and its place, if it cannot be read or is not of the recorded size.
     """
     data = read_timed(records, index, rect, times, reads)
     with _naming(records, index):
@@ -188,8 +188,8 @@ def _check_size(records: Records, index: int, width: int, height: int) -> None:
 
 @contextmanager
 def _naming(records: Records, index: int) -> Iterator[None]:
-    """Whatever goes wrong with a sample's bytes becomes a LoaderError that says which sample and where it is."""
+    """Whatever goes wrong with a sample's bytes becomes a SampleError that says which sample and where it is."""
     try:
         yield
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, …
-        raise LoaderError(f"sample {index} ({records.where(index)}) cannot be delivered: {error}") from error
+        raise SampleError(f"sample {index} ({records.where(index)}) cannot be delivered: {error}") from error

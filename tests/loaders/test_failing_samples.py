@@ -60,6 +60,7 @@ def check_it_is_named(loader, records, reason: str) -> None:
         next(batches)
     message = str(caught.value)
     assert records.where(BAD) in message and reason in message and "\n" not in message
+    assert "; an evaluation counts every image, so mend it or leave it out; tools/convert.py finds all" in message
     with pytest.raises(LoaderError, match=f"sample {BAD} "):
         next(batches)  # not StopIteration: it would look like a short epoch
     assert next(loader.epoch(0)).num_valid == 8  # the loader itself goes on
