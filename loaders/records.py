@@ -1,5 +1,6 @@
 """Where samples are stored: random access to their bytes, whatever the format."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -150,6 +151,12 @@ def _format_of(path: Path) -> _Format:
         if module.recognises(path):
             return module
     folder_records.refuse_flat(path)
+    if tars := sorted(path.glob("*.tar")):
+        dataset = "imagenet" if tars[0].name.startswith("ILSVRC") else "folder"
+        raise FeedrateError(
+            f"{path} holds .tar files, such as {tars[0].name}, which must be packed first: python"
+            f" tools/convert.py {dataset} --source {shlex.quote(str(path))}"
+        )
     raise FeedrateError(
         f"{path} holds nothing this reads: expected manifest.json, a .beton file, one of CIFAR's archives,"
         " or a folder with one folder of images a class"

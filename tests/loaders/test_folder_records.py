@@ -140,6 +140,21 @@ def test_a_class_without_images_is_refused(root):
     assert str(root / "train" / "cow") in refused(root)
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("train-000000.tar", "folder"),
+        ("ILSVRC2012_img_train.tar", "imagenet"),
+    ],
+)
+def test_of_tars_it_is_said_how_they_are_packed(tmp_path, name, command):
+    folder = tmp_path / "my set"
+    folder.mkdir()
+    (folder / name).write_bytes(b"")
+    told = refused(folder)
+    assert name in told and told.endswith(f"python tools/convert.py {command} --source '{folder}'")
+
+
 def test_empty_and_misplaced_folders_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "holds nothing this reads" in refused(tmp_path / "empty")
