@@ -78,8 +78,8 @@ def open_data(
     say(f"data: {_chosen(train_plan)} to train on, {_chosen(eval_plan)} to evaluate, {num_classes} classes")
     if config.data.eval_split == config.data.train_split:
         say(
-            f"warning: --data.eval-split is {config.data.eval_split}, which is trained on: the run is evaluated on images"
-            " that it learns, and its figures tell nothing of others"
+            f"warning: --data.eval-split is {config.data.eval_split}, which is trained on: the run is evaluated on"
+            " images that it learns, and its figures tell nothing of others"
         )
     _say_of_order_and_classes(config.data, train_plan, ranks, say)
     for line in told_of_weights(train_records, config.data):
