@@ -91,6 +91,14 @@ def test_auxiliary_classifiers_in_a_file_are_left_out_and_said(trained):
     assert _equal(model.state_dict(), trained, trained)
 
 
+def test_of_averaged_weights_that_a_run_passes_over_its_log_tells(tmp_path, trained):
+    path = tmp_path / "model_best.pth.tar"
+    torch.save({"state_dict": trained, "state_dict_ema": trained}, path)
+    lines, say = _said()
+    prepare_model(_config(name="cifar_resnet20", weights=str(path)), 5, ONE_RANK, say)
+    assert lines[0].endswith(f"passed over: {path}#state_dict_ema takes them") and lines[1].endswith("all layers fit")
+
+
 def _without_first(weights):
     return {name: tensor for name, tensor in weights.items() if name != "conv.weight"}
 
