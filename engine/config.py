@@ -4,7 +4,6 @@ Names carry their unit; `batch_size` is global, over all ranks. The text under a
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
@@ -84,7 +83,7 @@ class DataConfig(SamplingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         # here and nowhere later; unlike Path's it changes nothing else, and leaves the folder of nobody as it is
-        object.__setattr__(self, "path", os.path.expanduser(self.path))  # noqa: PTH111
+        object.__setattr__(self, "path", expand_home(self.path))
         at_least(1, batch_size=self.batch_size, size_px=self.size_px, eval_size_px=self.eval_size_px)
         # what costs memory or threads for nothing else in the run to limit
         between(1, 65_536, eval_batch_size_per_rank=self.eval_batch_size_per_rank)

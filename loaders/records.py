@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeedrateError
+from .home_folder import given_path
 from .named import is_named, load_named
 
 SPLITS = ("train", "val")
@@ -137,7 +138,7 @@ def _own(path: str | Path) -> tuple[Callable[[str, str], Records], str] | None:
 
 
 def _existing(path: str | Path) -> Path:
-    path = Path(path).expanduser()
+    path = given_path(str(path))
     if not path.exists():
         raise FeedrateError(f"{path} does not exist: give a packed folder, a .beton file or a folder of images")
     return path

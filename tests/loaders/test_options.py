@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from loaders.api import FeedrateError, LoaderOptions
+from loaders.api import LoaderOptions
+from loaders.errors import FeedrateError
 
 
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
