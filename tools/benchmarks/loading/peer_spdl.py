@@ -36,6 +36,7 @@ def pixels(job: Job) -> Iterator[torch.Tensor]:
         images = spdl.io.to_torch(spdl.io.convert_frames(list(frames)))
         return images.permute(0, 3, 1, 2), torch.tensor(labels)
 
+    decoded(samples[0])  # without FFmpeg's libraries this raises, where the pipeline would wait for ever
     pipeline = (
         PipelineBuilder()
         .add_source(_shuffled(samples))
