@@ -4,7 +4,7 @@ Names carry their unit; `batch_size` is global, over all ranks. The text under a
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -51,6 +51,9 @@ class DataConfig(SamplingConfig):
     padding_px: int = 4
     """Largest shift, for pad."""
     flip_probability: float = 0.5
+    flip_alternates: bool = False
+    """Mirror each image in every other epoch, with flip_probability in its first: in few epochs it is seen both ways
+    more evenly than by chance."""
     size_px: int = 224
     """Side of training images."""
     size_schedule: tuple[tuple[int, int], ...] = ()
@@ -109,7 +112,8 @@ class DataConfig(SamplingConfig):
             "center": CenterCrop(self.size_px, self.size_px),
         }
         schedule = size_ramp(*self.size_ramp) if self.size_ramp else self.size_schedule
-        return View(crops[self.crop], schedule or self.size_px, self.flip_probability)
+        view = View(crops[self.crop], schedule or self.size_px, self.flip_probability)
+        return replace(view, flip_alternates=self.flip_alternates)
 
     def eval_view(self) -> View:
         """How evaluation images are cut, as the plan wants it."""

@@ -175,13 +175,14 @@ class Plan:
         rects = np.empty((len(ids), 4), dtype=np.int32)
         flips = np.empty(len(ids), dtype=np.bool_)
         draws = Draws(self.seed, epoch)
+        flip_draws, turned = (Draws(self.seed, 0), bool(epoch % 2)) if self.view.flip_alternates else (draws, False)
         flip_below = np.uint64(round(self.view.flip_probability * 2**32))
         for first in range(0, len(ids), _ROWS_AT_ONCE):
             part = slice(first, first + _ROWS_AT_ONCE)
             widths = self._widths[ids[part]].astype(np.int64)
             heights = self._heights[ids[part]].astype(np.int64)
             rects[part] = self.view.crop.rects(widths, heights, keys[part], draws)
-            flips[part] = (draws("flip", keys[part]) >> np.uint64(32)) < flip_below
+            flips[part] = ((flip_draws("flip", keys[part]) >> np.uint64(32)) < flip_below) != turned
         return PlanRows(ids, rects, flips, self.view.size_at(epoch), self.view.fill, epoch, start)
 
     def identity(self) -> dict[str, Any]:
@@ -193,7 +194,7 @@ class Plan:
             "sizes_sha256": sizes,
             "seed": self.seed,
             "order": {"kind": type(self.order).__name__, **_fields(self.order)},
-            "view": {**_fields(self.view), "crop": {"kind": type(self.view.crop).__name__, **_fields(self.view.crop)}},
+            "view": _view_fields(self.view),
             **({} if sampling == plain else {"sampling": sampling}),
         }
 
@@ -208,6 +209,13 @@ class Plan:
             while len(self._keys_of_epoch) > 2:
                 self._keys_of_epoch.popitem(last=False)
         return keys
+
+
+def _view_fields(view: View) -> dict[str, Any]:
+    fields = {**_fields(view), "crop": {"kind": type(view.crop).__name__, **_fields(view.crop)}}
+    if not view.flip_alternates:  # as identities were before there was such a setting
+        del fields["flip_alternates"]
+    return fields
 
 
 def _fields(settings: Any) -> dict[str, Any]:

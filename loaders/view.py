@@ -12,12 +12,14 @@ class View:
 
     `size_px` is the side of the square output, or a schedule of (first epoch, side) pairs, the first at epoch 0.
     `fill` is the value, per channel, of what a rectangle covers beyond the sample's border.
+    With `flip_alternates` a sample is flipped in every other epoch, and `flip_probability` is that of its first.
     """
 
     crop: Crop = CenterCrop()
     size_px: int | tuple[tuple[int, int], ...] = 224
     flip_probability: float = 0.0
     fill: tuple[int, int, int] = (0, 0, 0)
+    flip_alternates: bool = False
 
     def __post_init__(self) -> None:
         steps = self._schedule()

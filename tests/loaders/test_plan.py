@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
 from loaders.errors import FeedrateError
-from loaders.plan import Plan, Sequential, Shard, Shuffled, View
+from loaders.plan import Plan, Sampling, Sequential, Shard, Shuffled, View
 from loaders.view import size_ramp
 
 TRAINING = View(RandomResizedCrop(), 32, 0.5)
@@ -87,6 +87,35 @@ def test_flips_have_their_probability():
     for probability, low, high in ((0.0, 0, 0), (0.25, 0.24, 0.26), (1.0, 1, 1)):
         view = View(CenterCrop(), 32, probability)
         assert low <= plan_of(40_000, Shuffled(1), view).span(0, 0, 40_000).flips.mean() <= high
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.2])
+def test_alternating_flips_show_each_sample_by_turns_as_it_is_and_mirrored(probability):
+    alternating = View(RandomResizedCrop(), 32, probability, flip_alternates=True)
+    plan, by_chance = (
+        plan_of(500, Shuffled(50), alternating),
+        plan_of(500, Shuffled(50), View(alternating.crop, 32, 0.5)),
+    )
+    flips = np.empty((6, 500), dtype=bool)
+    for epoch in range(6):
+        rows, others = plan.span(epoch, 0, 500), by_chance.span(epoch, 0, 500)
+        assert np.array_equal(rows.ids, others.ids) and np.array_equal(rows.rects, others.rects)
+        flips[epoch, rows.ids] = rows.flips
+        assert np.array_equal(plan.rows(epoch, 3).flips, rows.flips[150:200])
+    assert np.array_equal(flips[1:], ~flips[:-1])
+    assert abs(flips[0].mean() - probability) < 0.07
+
+
+def test_a_sample_that_stands_in_an_epoch_twice_alternates_for_each_time():
+    view = View(RandomResizedCrop(), 32, 0.5, flip_alternates=True)
+    sides, flips = np.full(400, 64), np.empty((2, 2, 400), dtype=bool)
+    plan = Plan(sides, sides, Shuffled(80), view, sampling=Sampling(views=2))
+    for epoch in (0, 1):
+        rows = plan.span(epoch, 0, 800)
+        for time in (0, 1):  # the two views of a sample stand side by side
+            flips[epoch, time, rows.ids[time::2]] = rows.flips[time::2]
+    assert np.array_equal(flips[1], ~flips[0])
+    assert 0.35 < np.mean(flips[0, 0] == flips[0, 1]) < 0.65, "both are drawn apart"
 
 
 def test_training_leaves_out_another_remainder_each_epoch():
@@ -219,12 +248,17 @@ def test_identities_are_json_and_tell_streams_apart():
         plan_of(64, Shuffled(8), View(RandomResizedCrop(), ((0, 32), (1, 48)), 0.5)),
         plan_of(64, Shuffled(8), View(RandomResizedCrop(), 32, 0.25)),
         plan_of(64, Shuffled(8), View(RandomResizedCrop(), 32, 0.5, (1, 2, 3))),
+        plan_of(64, Shuffled(8), View(RandomResizedCrop(), 32, 0.5, flip_alternates=True)),
         Plan(np.full(64, 100), np.full(64, 101), Shuffled(8), TRAINING),
     ]
     texts = [json.dumps(plan.identity()) for plan in changes]
     assert len(set(texts)) == len(texts)
     for plan, text in zip(changes, texts, strict=True):
         assert json.loads(text) == plan.identity()
+
+
+def test_the_identity_of_flips_by_chance_is_as_it_was_before_they_could_alternate():
+    assert "flip_alternates" not in plan_of(64, Shuffled(8)).identity()["view"]
 
 
 @pytest.mark.parametrize(
