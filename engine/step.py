@@ -225,7 +225,7 @@ class TrainStep:
 
     def _update(self, step: int) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+            group["lr"] = self.learning_rate(step) * group.get("lr_scale", 1.0)
         scaler = self.precision.scaler
         with self.clock.span("clip"):
             clip_gradients(self.module.parameters(), self.optimizer, scaler, self._config.optim)

@@ -25,7 +25,7 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: range | lis
         images, labels = torch.randn(6, 3, 8, 8, generator=generator), torch.arange(6) % 5
         torch.manual_seed(step)
         for group in optimizer.param_groups:
-            group["lr"] = 0.01 / (step + 1)
+            group["lr"] = 0.01 / (step + 1) * group.get("lr_scale", 1.0)
         nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -14,7 +14,7 @@ from torch import nn
 from .optim import build_optimizer
 from .optim_config import OptimConfig
 
-_MADE_OF = ("name", "learning_rate", "momentum", "nesterov", "betas", "options", "weight_decay")
+_MADE_OF = ("name", "learning_rate", "momentum", "nesterov", "betas", "options", "weight_decay", "rate_factors")
 
 
 def settings_before(config: OptimConfig, saved: dict[str, Any], differences: Collection[str]) -> OptimConfig:
@@ -24,7 +24,7 @@ def settings_before(config: OptimConfig, saved: dict[str, Any], differences: Col
     """
     told = [name for name in _MADE_OF if f"optim.{name}" in saved and f"config.optim.{name}" in differences]
     before: dict[str, Any] = {name: saved[f"optim.{name}"] for name in told}
-    before |= {name: tuple(value) for name, value in before.items() if isinstance(value, list)}
+    before = {name: _as_tuple(value) for name, value in before.items()}
     return replace(config, **before)
 
 
@@ -53,6 +53,8 @@ class ChangedOptimizer:
         """Take it up. Raises ValueError, as torch does, where it is of other parameters."""
         if self.before.name != self.config.name:
             self.say(f"the optimizer was {self.before.name} and is {self.config.name}: it starts anew")
+        elif _patterns(self.before) != _patterns(self.config):
+            self.say("rate_factors part the parameters otherwise than the checkpoint's optimizer: it starts anew")
         elif missing := self._missing(state_dict["state"]):
             self.say(f"the checkpoint holds no {missing}, which the optimizer now needs: it starts anew")
         else:
@@ -82,3 +84,13 @@ class ChangedOptimizer:
         needed = optimizer.state_dict()["state"]
         lacking = [needed[number].keys() - state.keys() for number, state in states.items() if number in needed]
         return min((name for names in lacking for name in names), default="")
+
+
+def _as_tuple(value: Any) -> Any:
+    """A setting as JSON has it, as the configuration does."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+def _patterns(config: OptimConfig) -> list[str]:
+    """Those that part the parameters into groups, whose order an optimizer's state goes by."""
+    return [pattern for pattern, _ in config.rate_factors]

@@ -26,6 +26,7 @@ _OF_TORCH: dict[str, Callable[..., torch.optim.Optimizer]] = {
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 _WEIGHT_LAYERS = (nn.Linear, nn.Bilinear, nn.Embedding, nn.modules.conv._ConvNd)
 
+_NAMED_AT_MOST = 5
 _LOOKAHEAD = "lookahead_"  # timm's prefix: any of its optimizers, wrapped
 
 Groups = list[dict[str, Any]]
@@ -48,6 +49,29 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> Groups:
         {"params": [p for p in trained if id(p) not in spared], "weight_decay": weight_decay},
         {"params": [p for p in trained if id(p) in spared], "weight_decay": 0.0},
     ]
+
+
+def _scaled(groups: Groups, model: nn.Module, factors: Iterable[tuple[str, float]]) -> Groups:
+    """`groups`, then for each of them and each pattern a group of what it fits, the pattern's factor as its `lr_scale`
+    (timm's name for it). The first groups stay, even where nothing is left in them."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    rule_of: dict[int, tuple[str, float]] = {}
+    for pattern, factor in factors:
+        fitting = [parameter for name, parameter in trained.items() if fnmatch(name, pattern)]
+        if not fitting:
+            raise FeedrateError(
+                f"rate_factors has '{pattern}', which fits no parameter that is trained:"
+                f" {did_you_mean(pattern, trained)}the first are {', '.join([*trained][:_NAMED_AT_MOST])}"
+            )
+        rule_of |= {id(parameter): (pattern, factor) for parameter in fitting}
+    scaled: Groups = []
+    for group in groups:
+        parted: dict[tuple[str, float] | None, list[nn.Parameter]] = {None: []}
+        for parameter in group["params"]:
+            parted.setdefault(rule_of.get(id(parameter)), []).append(parameter)
+        group["params"] = parted.pop(None)
+        scaled += [{**group, "params": params, "lr_scale": rule[1]} for rule, params in parted.items() if rule]
+    return groups + scaled
 
 
 def _decays(module: nn.Module, parameter: nn.Parameter) -> bool:
@@ -85,7 +109,7 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimi
 
     Raises FeedrateError for a name that neither library knows, and for settings that the optimizer refuses.
     """
-    groups = parameter_groups(model, config.weight_decay)
+    groups = _scaled(parameter_groups(model, config.weight_decay), model, config.rate_factors)
     build = _of_torch if config.name in _OF_TORCH else _of_timm
     try:
         return build(config, groups)

@@ -30,6 +30,9 @@ class OptimConfig:
     """More of the optimizer's own arguments, as NAME=VALUE: eps=1e-6, alpha=0.9, trust_coeff=0.02."""
     weight_decay: float = 5e-5
     """On weights of two and more dimensions; biases, norms, scales and position embeddings never decay."""
+    rate_factors: tuple[tuple[str, float], ...] = ()
+    """Pairs of a pattern of parameters' names and what multiplies the learning rate of those it fits, as "fc.*" 10;
+    where several fit the last counts."""
     schedule: Literal["constant", "linear", "cosine", "onecycle", "step", "polynomial", "piecewise", "plateau"] = (
         "cosine"
     )
@@ -75,6 +78,12 @@ class OptimConfig:
         between(0, 1, momentum=self.momentum, label_smoothing=self.label_smoothing, rise_share=self.rise_share)
         above_0(learning_rate=self.learning_rate)
         at_least(1, accumulate=self.accumulate)
+        for pattern, factor in self.rate_factors:
+            if factor <= 0:
+                raise FeedrateError(
+                    f"rate_factors has {factor:g} for '{pattern}': a factor must be above 0; --model.freeze-backbone"
+                    " keeps weights as they are"
+                )
         self._check_optimizer()
         self._check_schedule()
         self._check_plateau()

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import fnmatch
 
 import pytest
 import torch
@@ -33,6 +34,11 @@ def _batch(seed=0, device="cpu"):
     return images.to(device), torch.randint(0, 5, (6,), generator=generator).to(device), torch.arange(6)
 
 
+def _factor(optim, name):
+    """Of the rules that fit a parameter the last counts."""
+    return [1.0, *(factor for pattern, factor in optim.rate_factors if fnmatch.fnmatch(name, pattern))][-1]
+
+
 def _step(model, optim, precision="fp32", ranks=ONE_RANK, channels_last=True):
     config = Config(optim=optim, execution=ExecutionConfig(precision=precision))
     normalize = Normalize(CHANNELS, ranks.device, channels_last)
@@ -48,7 +54,7 @@ def _plain_step(model, optim, momentum_buffers, images, labels, step):
     target = torch.full_like(log_probabilities, smooth / 5)
     target[torch.arange(6), labels] += 1 - smooth
     loss = -(target * log_probabilities).sum(dim=1).mean()
-    parameters = list(model.parameters())
+    names, parameters = zip(*model.named_parameters(), strict=True)
     gradients = torch.autograd.grad(loss, parameters)
     norm = torch.sqrt(sum((gradient**2).sum() for gradient in gradients))
     scale = min(1.0, optim.clip_norm / (norm.item() + 1e-6)) if optim.clip_norm else 1.0
@@ -56,14 +62,17 @@ def _plain_step(model, optim, momentum_buffers, images, labels, step):
         for i, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
             update = gradient * scale + (optim.weight_decay * parameter if parameter.ndim > 1 else 0)
             momentum_buffers[i] = update if i not in momentum_buffers else optim.momentum * momentum_buffers[i] + update
-            parameter -= 0.1 * (step + 1) * momentum_buffers[i]
+            parameter -= 0.1 * (step + 1) * _factor(optim, names[i]) * momentum_buffers[i]
     return loss.item()
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.3])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-def test_three_steps_are_the_plain_arithmetic(clip_norm, label_smoothing):
-    optim = OptimConfig(weight_decay=0.01, label_smoothing=label_smoothing, clip_norm=clip_norm)
+@pytest.mark.parametrize("rate_factors", [(), (("*.bias", 8.0), ("0.*", 3.0)), (("*", 0.5),)])
+def test_three_steps_are_the_plain_arithmetic(clip_norm, label_smoothing, rate_factors):
+    optim = OptimConfig(
+        weight_decay=0.01, label_smoothing=label_smoothing, clip_norm=clip_norm, rate_factors=rate_factors
+    )
     model, plain, buffers = _model(), _model(), {}
     step = _step(model, optim)
     for number in range(3):

@@ -52,6 +52,7 @@ def _taken_up(model, optimizer, config, before):
             {"max_lr_snapshot": 0.2},
         ),
         ("timm/lookahead_sgd", {}, {"weight_decay": 0.3}, {"weight_decay": 0.3}),
+        ("sgd", {"rate_factors": (("*", 2.0),)}, {"rate_factors": (("*", 0.5),)}, {"lr_scale": 0.5}),
     ],
 )
 def test_a_changed_setting_is_what_it_goes_on_with(name, before, now, in_group):
@@ -78,6 +79,7 @@ def test_a_changed_setting_is_what_it_goes_on_with(name, before, now, in_group):
         (OptimConfig(name="adamw"), OptimConfig(name="adam"), "the optimizer was adamw and is adam: it starts anew"),
         (OptimConfig(name="adam"), OptimConfig(name="adam", options=("amsgrad=True",)), "holds no max_exp_avg_sq"),
         (OptimConfig(name="rmsprop", momentum=0.0), OptimConfig(name="rmsprop"), "holds no momentum_buffer"),
+        (OptimConfig(), OptimConfig(rate_factors=(("*", 2.0),)), "rate_factors part the parameters"),
     ],
 )
 def test_what_cannot_go_on_starts_anew_and_says_so(old, new, told):

@@ -143,9 +143,48 @@ def test_options_are_the_optimizers_own_arguments():
     assert build_optimizer(config, nn.Linear(3, 2)).param_groups[0]["adjust_lr_fn"] == "original"
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon", "timm/lookahead_sgd"])
+def test_a_factor_is_of_the_parameters_its_pattern_fits_and_the_last_that_fits_counts(name):
+    model = small_net()
+    factors = (("1.*", 64.0), ("*.bias", 2.0), ("5.bias", 7.0))
+    optimizer = build_optimizer(OptimConfig(name=name, rate_factors=factors), model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    scales, decays = {}, {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            scales[names[id(parameter)]] = group.get("lr_scale", 1.0)
+            decays[names[id(parameter)]] = group["weight_decay"]
+    assert scales == {
+        "0.weight": 1.0,
+        "0.bias": 2.0,
+        "1.weight": 64.0,
+        "1.bias": 2.0,
+        "4.weight": 1.0,
+        "4.bias": 2.0,
+        "5.weight": 1.0,
+        "5.bias": 7.0,
+    }
+    assert {name for name, decay in decays.items() if decay} == {"0.weight", "4.weight", "5.weight"}
+    assert "lr_scale" not in optimizer.param_groups[0], "the first group tells the rate of the schedule"
+
+
+def test_without_factors_an_optimizer_is_made_of_the_groups_it_always_was():
+    groups = build_optimizer(OptimConfig(), small_net()).param_groups
+    assert len(groups) == 2 and not any("lr_scale" in group for group in groups)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (
+            {"rate_factors": (("wieght", 2.0),)},
+            "'wieght', which fits no parameter that is trained: did you mean weight?",
+        ),
+        (
+            {"rate_factors": (("fc.*", 2.0),)},
+            "'fc.*', which fits no parameter that is trained: the first are weight, bias",
+        ),
+        ({"rate_factors": (("*", 0.0),)}, "rate_factors has 0 for '*': a factor must be above 0"),
         ({"name": "adamv"}, "unknown optimizer 'adamv': did you mean adam"),
         ({"name": "LARS"}, "unknown optimizer 'LARS'"),
         ({"name": "timm/adabelif"}, "unknown optimizer 'timm/adabelif': did you mean timm/adabelief?"),
