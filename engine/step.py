@@ -18,6 +18,7 @@ from .checkpointing.state import States
 from .compiled import compiled, graphs_expected, warm_up_passes
 from .config import Config
 from .dist import Ranks
+from .optimisation.lookahead import Lookahead
 from .optimisation.open_gradients import OpenGradients
 from .optimisation.optim import clip_gradients
 from .optimisation.schedule import Schedule
@@ -88,6 +89,7 @@ class TrainStep:
         self.normalize = normalize
         self.windows = windows
         self.gradients = OpenGradients(model, ranks)
+        self._lookahead = Lookahead(model, config.optim, config.epochs * windows.updates_per_epoch)
         self.clock = step_clock(ranks.device.type)
         self.precision = Precision(config.execution.precision, ranks.device)
         self._batch_transform = batch_transform
@@ -106,6 +108,7 @@ class TrainStep:
             "optimizer": self.optimizer,
             "scaler": self.precision,
             "gradients": self.gradients,
+            **({"lookahead": self._lookahead} if self._config.optim.lookahead_every_updates else {}),
         }
 
     def __call__(
@@ -232,6 +235,7 @@ class TrainStep:
         with self.clock.span("optimizer"):
             scaler.step(self.optimizer)
             scaler.update()
+            self._lookahead.after_update(self.windows.update_of(step))
             self.optimizer.zero_grad(set_to_none=True)
 
     def _forward(

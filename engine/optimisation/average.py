@@ -78,7 +78,7 @@ class Average:
     @torch.no_grad()
     def add(self, source: nn.Module) -> None:
         """Take in the weights as they are now. The host waits for nothing."""
-        ours, theirs = list(_tensors(self.model)), list(_tensors(source))
+        ours, theirs = ([tensor for _, tensor in tensors_of(model)] for model in (self.model, source))
         averaged = [i for i, tensor in enumerate(ours) if tensor.is_floating_point()]
         torch._foreach_lerp_(
             [ours[i] for i in averaged], [theirs[i] for i in averaged], self._weight_of(self.num_averaged)
@@ -197,6 +197,7 @@ def _counted() -> Callable[[_BatchNorm, Any], None]:
     return before
 
 
-def _tensors(model: nn.Module) -> Iterable[torch.Tensor]:
-    yield from model.parameters()
-    yield from model.buffers()
+def tensors_of(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Its parameters, then its buffers, by their names."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()

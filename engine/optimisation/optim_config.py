@@ -64,6 +64,10 @@ class OptimConfig:
     """better meaning by more than this share of the best,"""
     plateau_minimum: float = 0.0
     """and never below this learning rate."""
+    lookahead_every_updates: int = 0
+    """Lookahead as airbench has it: slow weights, to which the weights are set after so many updates each; 0: none."""
+    lookahead_share: float = 0.774
+    """What they keep of themselves at the end of the run; before, the cube of its progress times that."""
     label_smoothing: float = 0.1
     clip_norm: float = 0.0
     """Largest norm of all gradients together; 0: no clipping."""
@@ -77,6 +81,8 @@ class OptimConfig:
         at_least(0, clip_norm=self.clip_norm, clip_value=self.clip_value)
         between(0, 1, momentum=self.momentum, label_smoothing=self.label_smoothing, rise_share=self.rise_share)
         above_0(learning_rate=self.learning_rate)
+        at_least(0, lookahead_every_updates=self.lookahead_every_updates)
+        between(0, 1, lookahead_share=self.lookahead_share)
         at_least(1, accumulate=self.accumulate)
         for pattern, factor in self.rate_factors:
             if factor <= 0:

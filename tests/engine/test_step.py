@@ -210,7 +210,7 @@ class _Counted:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_asks_no_tensor_for_its_value(monkeypatch, precision):
     model = _model()
-    windows, config = Windows(6, 2), Config(optim=OptimConfig(clip_norm=0.5))
+    windows, config = Windows(6, 2), Config(optim=OptimConfig(clip_norm=0.5, lookahead_every_updates=2))
     config = dataclasses.replace(config, execution=ExecutionConfig(precision=precision))
     normalize = Normalize(CHANNELS, torch.device("cpu"), channels_last=True)
     step = TrainStep(
