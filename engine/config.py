@@ -67,6 +67,9 @@ class DataConfig(SamplingConfig):
     """Side of what is then cut, before it is shown at eval_size_px; 0: eval_size_px. FFCV's recipe shows 224 at 256."""
     eval_flip: bool = False
     """Evaluation averages the model's answers (logits) to each image and to its mirror image, at twice the work."""
+    eval_shift_px: int = 0
+    """Evaluation also asks for each image shifted by so many pixels up and left, and down and right: a quarter of the
+    answer each, at three times the work; 0: not."""
     resize: Literal["auto", "area", "exact", "bicubic", "device"] = "auto"
     """Area averaging; antialiased bilinear (exact) or bicubic, as torchvision's; the bits of exact, computed on the
     device; or the loader's own fastest."""
@@ -100,6 +103,7 @@ class DataConfig(SamplingConfig):
                 f"size_ramp is {self.size_ramp}: it must be smallest and largest side, first and last epoch, and stand"
                 " without a size_schedule"
             )
+        between(0, self.eval_size_px - 1, eval_shift_px=self.eval_shift_px)
         refuse_bad_numbers(self.normalize)
         self.train_view()
         self.eval_view()
@@ -132,6 +136,7 @@ class DataConfig(SamplingConfig):
             "resize_px": self.eval_resize_px,
             "crop_px": self.eval_crop_px or self.eval_size_px,
             "flip": self.eval_flip,
+            **({"shift_px": self.eval_shift_px} if self.eval_shift_px else {}),
         }
 
 
@@ -241,6 +246,11 @@ class Config:
             raise FeedrateError(
                 f"cuda_graphs is on and accumulate is {self.optim.accumulate}: torch's graphs would overwrite gradients"
                 " that wait for the rest of their window, use one of them"
+            )
+        smallest = min(map(self.data.train_view().size_at, range(self.epochs)))
+        if self.augment.shift_px >= smallest:
+            raise FeedrateError(
+                f"shift_px is {self.augment.shift_px} and images of {smallest} px are trained on: it must be smaller"
             )
         refuse_metric_of_no_average(self.run.best_metric, self.average.names())
         if "/" in self.name or self.name in (".", "..") or len(self.name.encode()) > _LONGEST_NAME:

@@ -69,9 +69,21 @@ def flip_averaged_answer(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor
     return (plain_answer(model, inputs) + plain_answer(model, inputs.flip(3))) / 2
 
 
-def answer_of(flips: bool) -> Answer:
+def shift_averaged_answer(answer: Answer, shift_px: int, model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Half of what `answer` gives to each image, a quarter of what to it moved up and left, a quarter down and right.
+
+    All by `shift_px`; what comes in at the border is what is there, mirrored. As airbench's test-time augmentation.
+    """
+    height, width = inputs.shape[2:]
+    wider = functional.pad(inputs, (shift_px,) * 4, "reflect")
+    up_left, down_right = wider[:, :, 2 * shift_px :, 2 * shift_px :], wider[:, :, :height, :width]
+    return answer(model, inputs) / 2 + (answer(model, up_left) + answer(model, down_right)) / 4
+
+
+def answer_of(flips: bool, shift_px: int = 0) -> Answer:
     """How an evaluation asks the model."""
-    return flip_averaged_answer if flips else plain_answer
+    answer = flip_averaged_answer if flips else plain_answer
+    return partial(shift_averaged_answer, answer, shift_px) if shift_px else answer
 
 
 def unwatched(batch: Batch, logits: torch.Tensor) -> None:

@@ -108,7 +108,7 @@ def _evaluate(run: Run) -> dict[str, Evaluation]:
     step, config, epoch = run.step, run.config, run.progress.epoch
     models = {"eval_": step.module} | {f"eval_{name}_": model for name, model in run.averages.models().items()}
     samples = {prefix: PredictionSample(config.run.tensorboard_images) for prefix in models}
-    answer = answer_of(config.data.eval_flip)
+    answer = answer_of(config.data.eval_flip, config.data.eval_shift_px)
     evaluations = {
         prefix: evaluate(
             model, run.data.evaluation, step.normalize, step.precision, run.ranks, answer, watch=samples[prefix]

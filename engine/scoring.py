@@ -65,7 +65,9 @@ def score(config: Config, ranks: Ranks, finished: Finished, keeps_answers: bool,
         normalize = Normalize(
             _channels(records, finished, config.data, say), ranks.device, config.execution.channels_last
         )
-        answer = _in_order_of(records, finished, answer_of(config.data.eval_flip), ranks, say)
+        answer = _in_order_of(
+            records, finished, answer_of(config.data.eval_flip, config.data.eval_shift_px), ranks, say
+        )
         predictions = Predictions() if keeps_answers else None
         precision = Precision(config.execution.precision, ranks.device)
         started = time.perf_counter()

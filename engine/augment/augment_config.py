@@ -12,9 +12,11 @@ from ..bounds import at_least, between
 class AugmentConfig:
     """What is done to batches of training images on the device, after crop and flip, in this order.
 
-    While images are uint8: policy, colour jitter. After normalisation: erasing, mixing. All of it is off by default.
+    While images are uint8: shift, policy, colour jitter. After normalisation: erasing, mixing. All off by default.
     """
 
+    shift_px: int = 0
+    """Move images by up to so many pixels in both directions. What comes in is mirrored, where crop pad has black."""
     policy: Literal["none", "rand", "trivial"] = "none"
     """RandAugment or TrivialAugment (wide), with torchvision's 14 operations and ranges."""
     policy_operations: int = 2
@@ -52,6 +54,7 @@ class AugmentConfig:
     With mixing on, train top-1 counts a sample as right where the model answers its own label, not its partner's."""
 
     def __post_init__(self) -> None:
+        at_least(0, shift_px=self.shift_px)
         at_least(1, policy_operations=self.policy_operations)
         between(0, 30, policy_magnitude=self.policy_magnitude)
         at_least(0, brightness=self.brightness, contrast=self.contrast, saturation=self.saturation)

@@ -11,6 +11,7 @@ from .draws import SampleDraws, draws_of
 from .erasing import Erasing
 from .mixing import Mixing
 from .policies import RandAugment, TrivialAugment
+from .shifting import Shifting
 
 OnImages = Callable[[torch.Tensor, SampleDraws], torch.Tensor]
 OnBatch = Callable[[torch.Tensor, torch.Tensor, SampleDraws], tuple[torch.Tensor, torch.Tensor]]
@@ -70,7 +71,7 @@ UNCHANGED = Augmentation(0, (), (), None)
 
 def build_augmentation(config: AugmentConfig, seed: int, num_classes: int) -> BatchTransform:
     """What `config` asks for; with everything off, batches stay as they are."""
-    on_pixels: list[OnImages] = []
+    on_pixels: list[OnImages] = [Shifting(config)] if config.shift_px else []
     if config.policy == "rand":
         on_pixels.append(RandAugment(config.policy_operations, config.policy_magnitude))
     if config.policy == "trivial":

@@ -34,7 +34,8 @@ class Lookahead:
         if num_done % self._every and num_done != self._num_updates:
             return
         fast, slow = list(self._fast.values()), list(self._slow.values())
-        torch._foreach_lerp_(slow, fast, 1.0 - self._share * (num_done / self._num_updates) ** 3)
+        progress = min(1.0, num_done / self._num_updates)  # who measures may step past a run's end
+        torch._foreach_lerp_(slow, fast, 1.0 - self._share * progress**3)
         torch._foreach_copy_(fast, slow)
 
     def state_dict(self) -> dict[str, Any]:

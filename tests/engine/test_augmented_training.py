@@ -29,6 +29,7 @@ EVERYTHING = AugmentConfig(
     saturation=0.4,
     hue=0.1,
     jitter_probability=0.8,
+    shift_px=2,
     erase_probability=0.5,
     erase_fill="colour",
     mixup_alpha=0.2,

@@ -16,7 +16,7 @@ from torchmetrics.functional import classification
 
 from engine.augment import IMAGENET_CHANNELS, Normalize
 from engine.dist import Ranks
-from engine.evaluate import Evaluation, _inference_times, evaluate, flip_averaged_answer
+from engine.evaluate import Evaluation, _inference_times, answer_of, evaluate, flip_averaged_answer
 from engine.reporting import class_counts
 from engine.reporting.class_counts import count_classes
 from engine.reporting.prediction_sample import PredictionSample
@@ -289,6 +289,22 @@ def test_with_mirror_images_the_logits_of_both_are_averaged():
     mirrored = [Batch(batch.images.flip(3), batch.labels, batch.ids, batch.num_valid) for batch in batches]
     again = evaluate(model, _Batches(*mirrored), NORMALIZE, precision, ONE_RANK, flip_averaged_answer)
     assert again.loss == pytest.approx(result.loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_shifted_images_have_a_quarter_of_the_answer_each(flips):
+    model, batch = _of_12_classes().eval(), _noise(8, 8, 0)
+    inputs = NORMALIZE(batch.images)
+    padded = torch.from_numpy(np.pad(inputs.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)), "reflect"))
+    expected = torch.zeros(8, 12)
+    for offset, weight in ((0, 0.25), (2, 0.5), (4, 0.25)):
+        view = padded[:, :, offset : offset + 16, offset : offset + 16].clone()
+        for seen in (view, view.flip(3)) if flips else (view, view):
+            expected += weight / 2 * model(seen)
+    with torch.inference_mode():
+        found = answer_of(flips, shift_px=2)(model, inputs)
+    torch.testing.assert_close(found, expected)
+    assert answer_of(flips)(model, inputs).sub(expected).abs().max() > 1e-3
 
 
 def test_inference_time_is_of_all_batches_but_the_first_which_stands_apart():

@@ -121,6 +121,7 @@ def test_figures_of_another_evaluation_are_not_compared_unless_that_is_accepted(
 def test_which_subset_is_evaluated_is_told_by_its_seed_where_there_is_one():
     assert DataConfig(eval_subset=0.5, subset_seed=3).evaluation() != DataConfig(eval_subset=0.5).evaluation()
     assert DataConfig(subset_seed=3).evaluation() == DataConfig().evaluation()
+    assert DataConfig(eval_shift_px=1).evaluation() != DataConfig().evaluation()
     assert DataConfig(eval_crop_px=224).evaluation() == DataConfig().evaluation()
 
 

@@ -28,7 +28,7 @@ CUTS = {"twice in one epoch": [[7, 9]], "epoch boundary": [[6]], "another number
 EVERYTHING = {
     "optim": OptimConfig(learning_rate=0.05, clip_norm=1.0, label_smoothing=0.1, accumulate=2),
     "average": AverageConfig(ema_decay=0.9),
-    "augment": AugmentConfig(mixup_alpha=0.2, erase_probability=0.5, brightness=0.2),
+    "augment": AugmentConfig(mixup_alpha=0.2, erase_probability=0.5, brightness=0.2, shift_px=1),
 }
 
 

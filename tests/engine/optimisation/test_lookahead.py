@@ -46,6 +46,16 @@ def test_every_so_many_updates_and_after_the_last_weights_are_set_to_the_slow_on
     assert model[1].num_batches_tracked == 8, "counted, not averaged"
 
 
+def test_past_the_end_of_a_run_they_keep_what_they_do_at_its_end():
+    model = small_net()
+    lookahead = Lookahead(model, dataclasses.replace(EVERY_3RD, lookahead_share=1.0), num_updates=3)
+    lookahead.after_update(2)
+    slow = copy.deepcopy(lookahead.state_dict())
+    _move(model, 0)
+    lookahead.after_update(29)
+    assert all(torch.equal(parameter, slow[name]) for name, parameter in model.named_parameters())
+
+
 def test_where_it_is_off_nothing_moves_and_nothing_is_kept():
     model = small_net()
     before = copy.deepcopy(model.state_dict())
