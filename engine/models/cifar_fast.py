@@ -15,23 +15,30 @@ _PATCH_PX = 2
 _PATCH_VALUES = 3 * _PATCH_PX**2
 _WIDTHS = (64, 256, 256)
 _LOGIT_SCALE = 1 / 9
+_STATISTICS_MOMENTUM = 0.4  # few batches: running statistics must follow the weights
 _VARIANCE_FLOOR = 5e-4  # of normalised pixels: keeps the directions that hold next to nothing from being blown up
 
 
+def _norm(width: int) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(width, momentum=_STATISTICS_MOMENTUM)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
 class _Block(nn.Module):
-    """Convolution, max-pooling by 2, norm, GELU; then a residual branch of convolution, norm, GELU."""
+    """Convolution, max-pooling by 2, norm, GELU, convolution, norm, GELU. It starts by passing on what comes in."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(width_in, width_out, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(width_out)
+        self.norm1 = _norm(width_out)
         self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width_out)
+        self.norm2 = _norm(width_out)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, width_in, H, W] to [B, width_out, H // 2, W // 2]."""
         x = functional.gelu(self.norm1(functional.max_pool2d(self.conv1(x), 2)))
-        return x + functional.gelu(self.norm2(self.conv2(x)))
+        return functional.gelu(self.norm2(self.conv2(x)))
 
 
 class CifarFast(nn.Module):
@@ -51,7 +58,7 @@ class CifarFast(nn.Module):
         self.classifier = nn.Linear(widths[-1], num_classes, bias=False)
         for block in self.blocks.modules():
             if isinstance(block, nn.Conv2d):
-                nn.init.kaiming_normal_(block.weight)
+                nn.init.dirac_(block.weight[: block.in_channels])
         self.whitening.weight.requires_grad_(not freeze_whitening)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

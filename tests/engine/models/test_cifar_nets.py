@@ -54,6 +54,23 @@ def test_cifar_fast_pools_to_3_pixels_and_scales_its_logits():
     assert _num_parameters(model) == 1_972_792
 
 
+def test_cifar_fast_starts_by_passing_on_what_comes_in():
+    block = build_model("cifar_fast", 10, seed=0).blocks[1]
+    x = torch.randn(2, 64, 8, 8)
+    torch.testing.assert_close(block.conv1(x)[:, :64], x)
+    assert block.conv1.weight[64:].std() > 0.01
+    x = torch.randn(2, 256, 8, 8)
+    torch.testing.assert_close(block.conv2(x), x)
+
+
+def test_cifar_fasts_norms_have_biases_and_no_scales_to_train():
+    model = build_model("cifar_fast", 10, seed=0)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 6
+    assert all(norm.bias.requires_grad and not norm.weight.requires_grad for norm in norms)
+    assert all((norm.weight == 1).all() for norm in norms)
+
+
 def test_cifar_fasts_first_filters_are_frozen_by_option_and_its_biases_never():
     frozen, trained = CifarFast(10), CifarFast(10, freeze_whitening=False)
     assert not frozen.whitening.weight.requires_grad and frozen.whitening.bias.requires_grad

@@ -16,8 +16,8 @@ class CifarSide:
 SIDES = {
     "feedrate": CifarSide(
         "cifar_ours.Ours",
-        "the preset `cifar10_fast` by `engine/train.py`'s own loop; what is evaluated is its average (EMA), over each"
-        " image and its mirror image",
+        "the preset `cifar10_fast` by `engine/train.py`'s own loop; what is evaluated after each epoch is its net over"
+        " six views of each image",
         "feedrate",
         "",
     ),
