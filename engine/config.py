@@ -26,6 +26,16 @@ from .sampling import SamplingConfig
 
 _LONGEST_NAME = 200  # bytes; file systems take 255
 
+# of `numerics`: what there was not always, and the value as which it changes nothing. It is told where it is another:
+# so what was written before fits still
+_TOLD_IF_SET = {
+    "optim.rate_factors": [],
+    "optim.lookahead_every_updates": 0,
+    "optim.lookahead_share": OptimConfig.lookahead_share,
+    "augment.shift_px": 0,
+}
+_ALWAYS_TOLD = object()  # equals no value
+
 
 @dataclass(frozen=True)
 class DataConfig(SamplingConfig):
@@ -264,7 +274,7 @@ class Config:
 
         Data and order are told by the loader's identity, so that a data set may move and be packed anew.
         """
-        return {
+        settings = {
             "epochs": self.epochs,
             "model": self.model.name,
             **{f"model.{name}": value for name, value in asdict(self.model).items() if name != "name"},
@@ -273,6 +283,7 @@ class Config:
             **{f"augment.{name}": _listed(value) for name, value in asdict(self.augment).items()},
             **{f"average.{name}": value for name, value in asdict(self.average).items()},
         }
+        return {name: value for name, value in settings.items() if value != _TOLD_IF_SET.get(name, _ALWAYS_TOLD)}
 
     def numerics_sha256(self) -> str:
         """The mark of these settings in a file of weights."""

@@ -22,9 +22,9 @@ def settings_before(config: OptimConfig, saved: dict[str, Any], differences: Col
 
     `saved` is the configuration in the checkpoint's identity, `differences` what the run's own differs in from that.
     """
-    told = [name for name in _MADE_OF if f"optim.{name}" in saved and f"config.optim.{name}" in differences]
-    before: dict[str, Any] = {name: saved[f"optim.{name}"] for name in told}
-    before = {name: _as_tuple(value) for name, value in before.items()}
+    changed = [name for name in _MADE_OF if f"config.optim.{name}" in differences]
+    usual = OptimConfig()  # what a checkpoint does not tell of
+    before: dict[str, Any] = {name: _as_tuple(saved.get(f"optim.{name}", getattr(usual, name))) for name in changed}
     return replace(config, **before)
 
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
 
+from engine.augment.augment_config import AugmentConfig
 from engine.checkpointing.checkpoint import newest_checkpoint, save_checkpoint
 from engine.checkpointing.state import restore
-from engine.config import Config, DataConfig, ExecutionConfig
+from engine.config import Config, DataConfig, ExecutionConfig, OptimConfig
 from engine.identity import identity_of
 from engine.models.model_config import ModelConfig
 from engine.reporting.display import Display
@@ -288,3 +289,22 @@ def test_ids_are_on_the_disk_before_a_checkpoint_counts_on_them(image_folder, tm
         "ids-rank0.i64",
         "step-00000005.pt.partial",
     ]
+
+
+def test_settings_that_came_later_change_no_mark_until_they_are_used():
+    plain, later = Config().numerics(), ("optim.rate_factors", "optim.lookahead_every_updates", "augment.shift_px")
+    assert not plain.keys() & {*later, "optim.lookahead_share"}
+    optim = OptimConfig(rate_factors=(("*", 2.0),), lookahead_every_updates=5, lookahead_share=0.5)
+    used = Config(optim=optim, augment=AugmentConfig(shift_px=1)).numerics()
+    assert used.keys() - plain.keys() == {*later, "optim.lookahead_share"}
+
+
+def test_a_run_may_take_up_rate_factors_by_starting_its_optimizer_anew(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path / "whole")
+    run_to_end(config)
+    optim = dataclasses.replace(config.optim, rate_factors=(("classifier.*", 10.0),))
+    named = "config.optim.rate_factors"
+    with pytest.raises(FeedrateError, match=f"{named} was absent and is"):
+        _taken_up(config, tmp_path, 4, optim=optim)
+    shutil.rmtree(tmp_path / "changed")
+    assert _taken_up(config, tmp_path, 4, named, optim=optim)[0]["position"] == [2, 0]

@@ -99,3 +99,10 @@ def test_only_what_an_optimizer_is_made_of_counts_as_a_change_of_it():
     assert settings_before(now, saved, {"config.optim.momentum", "config.optim.betas", "pixels.loader"}) == replace(
         now, momentum=0.9, betas=(0.9, 0.999)
     )
+
+
+def test_what_a_checkpoint_does_not_tell_of_was_as_it_is_by_default():
+    now = OptimConfig(rate_factors=(("*", 2.0),))
+    assert settings_before(now, {}, {"config.optim.rate_factors"}) == OptimConfig()
+    saved = {"optim.rate_factors": [["0.*", 3.0]]}
+    assert settings_before(now, saved, {"config.optim.rate_factors"}).rate_factors == (("0.*", 3.0),)
