@@ -257,10 +257,10 @@ class Config:
                 f"cuda_graphs is on and accumulate is {self.optim.accumulate}: torch's graphs would overwrite gradients"
                 " that wait for the rest of their window, use one of them"
             )
-        smallest = min(map(self.data.train_view().size_at, range(self.epochs)))
-        if self.augment.shift_px >= smallest:
+        view, shift_px = self.data.train_view(), self.augment.shift_px
+        if shift_px and shift_px >= (smallest := min(map(view.size_at, range(self.epochs)))):
             raise FeedrateError(
-                f"shift_px is {self.augment.shift_px} and images of {smallest} px are trained on: it must be smaller"
+                f"shift_px is {shift_px} and images of {smallest} px are trained on: it must be smaller"
             )
         refuse_metric_of_no_average(self.run.best_metric, self.average.names())
         if "/" in self.name or self.name in (".", "..") or len(self.name.encode()) > _LONGEST_NAME:

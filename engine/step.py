@@ -89,7 +89,7 @@ class TrainStep:
         self.normalize = normalize
         self.windows = windows
         self.gradients = OpenGradients(model, ranks)
-        self._lookahead = Lookahead(model, config.optim, config.epochs * windows.updates_per_epoch)
+        self.lookahead = Lookahead(model, config.optim, config.epochs * windows.updates_per_epoch)
         self.clock = step_clock(ranks.device.type)
         self.precision = Precision(config.execution.precision, ranks.device)
         self._batch_transform = batch_transform
@@ -108,7 +108,7 @@ class TrainStep:
             "optimizer": self.optimizer,
             "scaler": self.precision,
             "gradients": self.gradients,
-            **({"lookahead": self._lookahead} if self._config.optim.lookahead_every_updates else {}),
+            **({"lookahead": self.lookahead} if self._config.optim.lookahead_every_updates else {}),
         }
 
     def __call__(
@@ -235,7 +235,7 @@ class TrainStep:
         with self.clock.span("optimizer"):
             scaler.step(self.optimizer)
             scaler.update()
-            self._lookahead.after_update(self.windows.update_of(step))
+            self.lookahead.after_update(self.windows.update_of(step))
             self.optimizer.zero_grad(set_to_none=True)
 
     def _forward(

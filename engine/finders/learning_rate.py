@@ -9,7 +9,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -95,7 +95,11 @@ class Suggestion:
 
 
 def find_learning_rates(config: Config, ranks: Ranks, settings: SweepSettings, say: Say) -> Sweep:
-    """The range test of a configuration, from its first weights, on its own data. Every rank must call it."""
+    """The range test of a configuration, from its first weights, on its own data. Every rank must call it.
+
+    Without Lookahead: setting weights back would hide from the loss what a rate does.
+    """
+    config = replace(config, optim=replace(config.optim, lookahead_every_updates=0))
     data = open_data(config, ranks, say)
     try:
         torch.set_num_threads(config.execution.threads or ranks.cpus)
@@ -195,6 +199,7 @@ def _as_it_was(step: TrainStep) -> Iterator[None]:
     kept = [tensor.detach().clone() for tensor in tensors]
     gradients = [(p, None if p.grad is None else p.grad.clone()) for p in module.parameters()]
     was_training = [(part, part.training) for part in module.modules()]
+    lookahead_state = copy.deepcopy(step.lookahead.state_dict())
     optimizer_state, scaler_state = copy.deepcopy(optimizer.state_dict()), scaler.state_dict()
     schedule, python_state, numpy_state = step.schedule, random.getstate(), np.random.get_state()
     device = step.normalize.device
@@ -211,6 +216,7 @@ def _as_it_was(step: TrainStep) -> Iterator[None]:
             part.training = training
         optimizer.load_state_dict(optimizer_state)
         scaler.load_state_dict(scaler_state)
+        step.lookahead.load_state_dict(lookahead_state)
         step.schedule = schedule
         random.setstate(python_state)
         np.random.set_state(numpy_state)

@@ -25,7 +25,7 @@ def _norm(width: int) -> nn.BatchNorm2d:
     return norm
 
 
-class _Block(nn.Module):
+class _Group(nn.Module):
     """Convolution, max-pooling by 2, norm, GELU, convolution, norm, GELU. It starts by passing on what comes in."""
 
     def __init__(self, width_in: int, width_out: int) -> None:
@@ -54,15 +54,15 @@ class CifarFast(nn.Module):
         self.whitening = nn.Conv2d(3, 2 * _PATCH_VALUES, _PATCH_PX)
         nn.init.zeros_(self.whitening.bias)  # type: ignore[arg-type]
         widths = (2 * _PATCH_VALUES, *_WIDTHS)
-        self.blocks = nn.Sequential(*(_Block(before, after) for before, after in itertools.pairwise(widths)))
+        self.groups = nn.Sequential(*(_Group(before, after) for before, after in itertools.pairwise(widths)))
         self.classifier = nn.Linear(widths[-1], num_classes, bias=False)
-        for block in self.blocks.modules():
-            if isinstance(block, nn.Conv2d):
-                nn.init.dirac_(block.weight[: block.in_channels])
+        for part in self.groups.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.dirac_(part.weight[: part.in_channels])
         self.whitening.weight.requires_grad_(not freeze_whitening)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features = self.blocks(functional.gelu(self.whitening(images)))
+        features = self.groups(functional.gelu(self.whitening(images)))
         return self.classifier(features.amax(dim=(2, 3))) * _LOGIT_SCALE  # type: ignore[no-any-return]
 
     @torch.no_grad()

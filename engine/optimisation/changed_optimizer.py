@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from loaders.errors import FeedrateError
+
 from .optim import build_optimizer
 from .optim_config import OptimConfig
 
@@ -53,7 +55,7 @@ class ChangedOptimizer:
         """Take it up. Raises ValueError, as torch does, where it is of other parameters."""
         if self.before.name != self.config.name:
             self.say(f"the optimizer was {self.before.name} and is {self.config.name}: it starts anew")
-        elif _patterns(self.before) != _patterns(self.config):
+        elif self._is_parted_otherwise():
             self.say("rate_factors part the parameters otherwise than the checkpoint's optimizer: it starts anew")
         elif missing := self._missing(state_dict["state"]):
             self.say(f"the checkpoint holds no {missing}, which the optimizer now needs: it starts anew")
@@ -62,6 +64,16 @@ class ChangedOptimizer:
             self.optimizer.load_state_dict(state_dict)
             for group, settings in zip(self.optimizer.param_groups, changed, strict=True):
                 group.update(settings)
+
+    def _is_parted_otherwise(self) -> bool:
+        """Whether the parameters stand in other groups, whose order an optimizer's state goes by."""
+        if self.before.rate_factors == self.config.rate_factors:
+            return False
+        try:
+            earlier = build_optimizer(self.before, self.model)
+        except FeedrateError:  # patterns of another model
+            return True
+        return _numbers(earlier) != _numbers(self.optimizer)
 
     def _changed(self) -> list[dict[str, Any]]:
         """Of each group what it would not have under the settings before, whatever the optimizer derives from them."""
@@ -86,11 +98,10 @@ class ChangedOptimizer:
         return min((name for names in lacking for name in names), default="")
 
 
+def _numbers(optimizer: torch.optim.Optimizer) -> list[list[int]]:
+    return [[id(parameter) for parameter in group["params"]] for group in optimizer.param_groups]
+
+
 def _as_tuple(value: Any) -> Any:
     """A setting as JSON has it, as the configuration does."""
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
-
-
-def _patterns(config: OptimConfig) -> list[str]:
-    """Those that part the parameters into groups, whose order an optimizer's state goes by."""
-    return [pattern for pattern, _ in config.rate_factors]

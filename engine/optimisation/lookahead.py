@@ -10,7 +10,8 @@ from .optim_config import OptimConfig
 
 
 class Lookahead:
-    """Slow weights: every so many updates they move towards the weights, which are then set to them.
+    """Slow weights: every so many updates they move towards the weights, which are then set to them; at the end of the
+    run they are set to them as they are.
 
     How much of themselves they keep grows with the cube of the run's progress, up to `lookahead_share` at its end: at
     first it changes nothing, at last it is an average. Buffers that are no counts, as running statistics, go with them.
@@ -31,11 +32,12 @@ class Lookahead:
         if not self._slow:
             self._slow = {name: tensor.detach().clone() for name, tensor in self._fast.items()}
         num_done = update + 1
-        if num_done % self._every and num_done != self._num_updates:
-            return
         fast, slow = list(self._fast.values()), list(self._slow.values())
-        progress = min(1.0, num_done / self._num_updates)  # who measures may step past a run's end
-        torch._foreach_lerp_(slow, fast, 1.0 - self._share * progress**3)
+        if num_done % self._every == 0:
+            progress = min(1.0, num_done / self._num_updates)  # who measures may step past a run's end
+            torch._foreach_lerp_(slow, fast, 1.0 - self._share * progress**3)
+        elif num_done != self._num_updates:
+            return
         torch._foreach_copy_(fast, slow)
 
     def state_dict(self) -> dict[str, Any]:

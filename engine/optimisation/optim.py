@@ -61,7 +61,8 @@ def _scaled(groups: Groups, model: nn.Module, factors: Iterable[tuple[str, float
         if not fitting:
             raise FeedrateError(
                 f"rate_factors has '{pattern}', which fits no parameter that is trained:"
-                f" {did_you_mean(pattern, trained)}the first are {', '.join([*trained][:_NAMED_AT_MOST])}"
+                f" {did_you_mean(pattern, trained)}the first are {', '.join([*trained][:_NAMED_AT_MOST])};"
+                " --optim.rate-factors with nothing behind it leaves all rates alike"
             )
         rule_of |= {id(parameter): (pattern, factor) for parameter in fitting}
     scaled: Groups = []

@@ -1,6 +1,7 @@
 """How weights move: the settings of optimizer, learning rate, loss and clipping."""
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,10 +86,10 @@ class OptimConfig:
         between(0, 1, lookahead_share=self.lookahead_share)
         at_least(1, accumulate=self.accumulate)
         for pattern, factor in self.rate_factors:
-            if factor <= 0:
+            if not 0 < factor < math.inf:
                 raise FeedrateError(
-                    f"rate_factors has {factor:g} for '{pattern}': a factor must be above 0; --model.freeze-backbone"
-                    " keeps weights as they are"
+                    f"rate_factors has {factor:g} for '{pattern}': a factor must be a number above 0;"
+                    " --model.freeze-backbone keeps weights as they are"
                 )
         self._check_optimizer()
         self._check_schedule()

@@ -26,7 +26,14 @@ from loaders.errors import FeedrateError
 # as in the resume matrix; a signal in evaluation is its own matter: on a GPU it is looked for every two seconds
 CUTS = {"twice in one epoch": [[7, 9]], "epoch boundary": [[6]], "another number of workers": [[4]]}
 EVERYTHING = {
-    "optim": OptimConfig(learning_rate=0.05, clip_norm=1.0, label_smoothing=0.1, accumulate=2),
+    "optim": OptimConfig(
+        learning_rate=0.05,
+        clip_norm=1.0,
+        label_smoothing=0.1,
+        accumulate=2,
+        lookahead_every_updates=2,
+        rate_factors=(("*.bias", 3.0),),
+    ),
     "average": AverageConfig(ema_decay=0.9),
     "augment": AugmentConfig(mixup_alpha=0.2, erase_probability=0.5, brightness=0.2, shift_px=1),
 }

@@ -47,7 +47,7 @@ def test_cifar_resnet18_is_imagenets_but_for_a_stem_that_keeps_small_images_larg
 def test_cifar_fast_pools_to_3_pixels_and_scales_its_logits():
     model = build_model("cifar_fast", 10, seed=0).eval()
     images = torch.randn(4, 3, 32, 32)
-    features = model.blocks(nn.functional.gelu(model.whitening(images)))
+    features = model.groups(nn.functional.gelu(model.whitening(images)))
     assert features.shape == (4, 256, 3, 3)
     plain = features.flatten(2).max(dim=2).values @ model.classifier.weight.T / 9
     torch.testing.assert_close(model(images), plain)
@@ -55,12 +55,12 @@ def test_cifar_fast_pools_to_3_pixels_and_scales_its_logits():
 
 
 def test_cifar_fast_starts_by_passing_on_what_comes_in():
-    block = build_model("cifar_fast", 10, seed=0).blocks[1]
+    group = build_model("cifar_fast", 10, seed=0).groups[1]
     x = torch.randn(2, 64, 8, 8)
-    torch.testing.assert_close(block.conv1(x)[:, :64], x)
-    assert block.conv1.weight[64:].std() > 0.01
+    torch.testing.assert_close(group.conv1(x)[:, :64], x)
+    assert group.conv1.weight[64:].std() > 0.01
     x = torch.randn(2, 256, 8, 8)
-    torch.testing.assert_close(block.conv2(x), x)
+    torch.testing.assert_close(group.conv2(x), x)
 
 
 def test_cifar_fasts_norms_have_biases_and_no_scales_to_train():

@@ -53,6 +53,7 @@ def _taken_up(model, optimizer, config, before):
         ),
         ("timm/lookahead_sgd", {}, {"weight_decay": 0.3}, {"weight_decay": 0.3}),
         ("sgd", {"rate_factors": (("*", 2.0),)}, {"rate_factors": (("*", 0.5),)}, {"lr_scale": 0.5}),
+        ("sgd", {"rate_factors": (("*", 2.0),)}, {"rate_factors": (("0.*", 9.0), ("*", 0.5))}, {"lr_scale": 0.5}),
     ],
 )
 def test_a_changed_setting_is_what_it_goes_on_with(name, before, now, in_group):

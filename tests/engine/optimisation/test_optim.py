@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 import shutil
 
 import pytest
@@ -184,7 +185,9 @@ def test_without_factors_an_optimizer_is_made_of_the_groups_it_always_was():
             {"rate_factors": (("fc.*", 2.0),)},
             "'fc.*', which fits no parameter that is trained: the first are weight, bias",
         ),
-        ({"rate_factors": (("*", 0.0),)}, "rate_factors has 0 for '*': a factor must be above 0"),
+        ({"rate_factors": (("*", 0.0),)}, "rate_factors has 0 for '*': a factor must be a number above 0"),
+        ({"rate_factors": (("*", math.nan),)}, "rate_factors has nan for '*': a factor must be a number above 0"),
+        ({"rate_factors": (("*", math.inf),)}, "rate_factors has inf for '*': a factor must be a number above 0"),
         ({"name": "adamv"}, "unknown optimizer 'adamv': did you mean adam"),
         ({"name": "LARS"}, "unknown optimizer 'LARS'"),
         ({"name": "timm/adabelif"}, "unknown optimizer 'timm/adabelif': did you mean timm/adabelief?"),
