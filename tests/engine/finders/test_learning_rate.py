@@ -95,7 +95,7 @@ def test_all_is_as_it_was_to_the_bit_and_training_goes_on_as_if_nothing_had_been
     image_folder, tmp_path, name, precision, trained_before
 ):
     config = short_config(image_folder, tmp_path, "synthetic")
-    optim = dataclasses.replace(config.optim, name=name, learning_rate=0.01)
+    optim = dataclasses.replace(config.optim, name=name, learning_rate=0.01, lookahead_every_updates=2)
     config = dataclasses.replace(
         config, optim=optim, execution=dataclasses.replace(config.execution, precision=precision)
     )
