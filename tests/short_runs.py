@@ -65,6 +65,14 @@ def start_from(whole: Path, step: int, folder: Path) -> None:
             path.unlink()
 
 
+def resumed_after(config: Config, step: int) -> dict[str, Any]:
+    """What comes of the run of `config` where it is killed after `step` and goes on; the whole of it has run before."""
+    whole = Path(config.run.folder)
+    folder = whole.parent / f"from{step}"
+    start_from(whole / config.name, step, folder / config.name)
+    return run_to_end(dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder))))
+
+
 def outcome(folder: Path) -> dict[str, Any]:
     """Hash of everything the newest checkpoint holds of numbers, the weights beside it, and the metrics without what a
     clock read."""

@@ -32,12 +32,13 @@ class Lookahead:
         if not self._slow:
             self._slow = {name: tensor.detach().clone() for name, tensor in self._fast.items()}
         num_done = update + 1
+        is_due = num_done % self._every == 0
+        if not is_due and num_done != self._num_updates:
+            return
         fast, slow = list(self._fast.values()), list(self._slow.values())
-        if num_done % self._every == 0:
+        if is_due:
             progress = min(1.0, num_done / self._num_updates)  # who measures may step past a run's end
             torch._foreach_lerp_(slow, fast, 1.0 - self._share * progress**3)
-        elif num_done != self._num_updates:
-            return
         torch._foreach_copy_(fast, slow)
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import TRAIN, python, run, short_options, torchrun
-from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
+from short_runs import ONE_RANK, outcome, resumed_after, run_to_end, short_config, start_from
 from torch import nn
 
 from engine.augment import Normalize
@@ -139,10 +139,7 @@ def test_a_run_resumed_at_any_batch_ends_with_the_same_bits(image_folder, tmp_pa
     without = dataclasses.replace(config, name="without", optim=dataclasses.replace(optim, accumulate=1))
     assert run_to_end(without)["files"] != expected["files"]
     for step in range(1, 10):
-        folder = tmp_path / f"from{step}"
-        start_from(tmp_path / "whole" / "short", step, folder / "short")
-        again = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder)))
-        assert run_to_end(again) == expected, f"resumed after step {step}"
+        assert resumed_after(config, step) == expected, f"resumed after step {step}"
 
 
 def test_the_schedule_of_a_run_counts_updates(image_folder, tmp_path):

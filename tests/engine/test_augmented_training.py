@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from commands import TRAIN, run, short_options, torchrun
-from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
+from short_runs import ONE_RANK, outcome, resumed_after, run_to_end, short_config
 from torch import nn
 
 from engine.augment import Normalize, batch_transform
@@ -159,10 +159,7 @@ def test_an_augmented_run_resumes_to_the_bit(image_folder, tmp_path):
     plain = run_to_end(dataclasses.replace(config, name="plain", augment=AugmentConfig()))
     assert plain["state_sha256"] != expected["state_sha256"]
     for step in (3, 5, 8):
-        folder = tmp_path / f"from{step}"
-        start_from(tmp_path / "whole" / "short", step, folder / "short")
-        resumed = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder)))
-        assert run_to_end(resumed) == expected, f"resumed after step {step}"
+        assert resumed_after(config, step) == expected, f"resumed after step {step}"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
+from short_runs import ONE_RANK, outcome, resumed_after, run_to_end, short_config, start_from
 
 from engine.augment.augment_config import AugmentConfig
 from engine.checkpointing.checkpoint import newest_checkpoint, save_checkpoint
@@ -30,10 +30,7 @@ def test_resuming_at_any_batch_ends_with_the_same_bits_and_the_same_log(image_fo
     expected = run_to_end(config)
     assert expected["position"] == [2, 0]
     for step in range(1, STEPS):
-        folder = tmp_path / f"from{step}"
-        start_from(tmp_path / "whole" / "short", step, folder / "short")
-        resumed = run_to_end(dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder))))
-        assert resumed == expected, f"resumed after step {step}"
+        assert resumed_after(config, step) == expected, f"resumed after step {step}"
 
 
 def test_a_run_may_be_resumed_twice_in_one_epoch(image_folder, tmp_path):

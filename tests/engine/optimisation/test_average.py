@@ -7,7 +7,7 @@ import pytest
 import torch
 from commands import TRAIN, run, short_options, torchrun
 from devices import CUDA, META, no_waiting, on_a_gpu
-from short_runs import ONE_RANK, outcome, run_to_end, short_config, start_from
+from short_runs import ONE_RANK, outcome, resumed_after, run_to_end, short_config, start_from
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
@@ -267,10 +267,7 @@ def test_a_run_with_both_resumed_at_any_batch_ends_with_the_same_bits(image_fold
     config = dataclasses.replace(config, epochs=3, average=AVERAGED, optim=optim)
     expected = run_to_end(config)
     for step in range(1, 15, 1 if accumulate == 1 else 3):
-        folder = tmp_path / f"from{step}"
-        start_from(tmp_path / "whole" / "short", step, folder / "short")
-        again = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder)))
-        assert run_to_end(again) == expected, f"resumed after step {step}"
+        assert resumed_after(config, step) == expected, f"resumed after step {step}"
 
 
 def test_swas_batch_statistics_are_of_the_inputs_trained_on_augmented_and_all_and_resume_to_the_bit(

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import torch
 from devices import CUDA, META, no_waiting, on_a_gpu
-from short_runs import run_to_end, short_config, start_from
+from short_runs import resumed_after, run_to_end, short_config, start_from
 from small_training import small_net
 
 from engine.optimisation.lookahead import Lookahead
@@ -85,10 +85,7 @@ def test_a_run_resumed_at_any_batch_ends_with_the_same_bits(image_folder, tmp_pa
     expected = run_to_end(config)
     assert expected["metrics"] != plain["metrics"]
     for step in range(1, 10):
-        folder = tmp_path / f"from{step}"
-        start_from(tmp_path / "whole" / "short", step, folder / "short")
-        again = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(folder)))
-        assert run_to_end(again) == expected, f"resumed after step {step}"
+        assert resumed_after(config, step) == expected, f"resumed after step {step}"
 
 
 def test_a_run_may_begin_with_it_where_its_checkpoint_has_none(image_folder, tmp_path):
