@@ -14,6 +14,7 @@ PACKAGES = ("loaders", "converters", "engine", "tools")
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 50
 MAX_PARAMETERS = 8
+MAX_WIDTH = 120
 # at most three, each with its reason in one line
 EXCEPTIONS: dict[str, str] = {}
 
@@ -150,6 +151,13 @@ def test_files_stay_within_their_budget():
     for path in _files(*PACKAGES):
         lines = len(path.read_text().splitlines())
         assert lines <= MAX_FILE_LINES or _name(path) in EXCEPTIONS, f"{_name(path)} has {lines} lines"
+
+
+def test_paragraphs_stay_within_the_width_of_the_code():
+    for page in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")):
+        for number, line in enumerate(page.read_text().splitlines(), start=1):
+            is_prose = not line.startswith(("|", "#", "    "))
+            assert len(line) <= MAX_WIDTH or not is_prose, f"{page.name}:{number} has {len(line)} characters"
 
 
 def test_functions_stay_within_their_budget():

@@ -9,7 +9,7 @@ from shown_profiles import full
 from engine.profiler.record import SCHEMA_VERSION, STAGES
 from engine.profiler.reports import report_rows as rows
 
-_TEXT = re.sub(r"[*`]", "", (REPOSITORY / "docs" / "profiling.md").read_text()).replace("\n", " ").lower()
+_TEXT = " ".join(re.sub(r"[*`]", "", (REPOSITORY / "docs" / "profiling.md").read_text()).lower().split())
 
 
 def _names():
