@@ -262,14 +262,17 @@ def synthetic(source: Source, device: torch.device) -> Loader:
 
 
 def training(step: TrainStep, config: Config) -> Callable[[Batch], None]:
-    """Trains on each batch it is given, and keeps those averages of the weights that `config` asks for."""
+    """Trains on each batch it is given, and keeps those averages of the weights that `config` asks for.
+
+    `step` keeps its schedule's first rate from now on, which is the smallest: the weights stay finite.
+    """
     averages = Averages(step.module, config.average, step.windows)
-    numbers = itertools.count()
+    numbers, rate = itertools.count(), step.schedule(0)
+    step.schedule = lambda update: rate
 
     def train(batch: Batch) -> None:
         number = next(numbers)
-        # one window again and again, at the schedule's first rate, the smallest: the weights stay finite
-        step(batch.images, batch.labels, batch.ids, number % step.windows.length_at(0))
+        step(batch.images, batch.labels, batch.ids, number)
         averages.after_step(number)
 
     return train

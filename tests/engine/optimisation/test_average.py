@@ -337,8 +337,9 @@ def test_both_are_evaluated_beside_the_weights_and_their_figures_are_of_the_stor
         stop.restore()
 
 
-def test_two_ranks_average_alike_and_resume_to_the_bit(image_folder, tmp_path):
+def test_two_ranks_average_alike_with_slow_weights_too_and_resume_to_the_bit(image_folder, tmp_path):
     options = {
+        "optim.lookahead-every-updates": 5,
         "epochs": 2,
         "average.ema-decay": 0.9,
         "average.swa-start-epoch": 0,

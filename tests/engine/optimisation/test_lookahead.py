@@ -9,11 +9,13 @@ from devices import CUDA, META, no_waiting, on_a_gpu
 from short_runs import resumed_after, run_to_end, short_config, start_from
 from small_training import small_net
 
+from engine.optimisation.average import AverageConfig
 from engine.optimisation.lookahead import Lookahead
 from engine.optimisation.optim_config import OptimConfig
 from loaders.errors import FeedrateError
 
 EVERY_3RD = OptimConfig(lookahead_every_updates=3, lookahead_share=0.8)
+WITH_EMA_AND_SWA = AverageConfig(ema_decay=0.9, swa_start_epoch=1, swa_learning_rate=0.02)
 
 
 def _move(model, seed):
@@ -76,12 +78,12 @@ def test_what_had_none_before_begins_with_the_next_update():
     assert all(torch.equal(slow[name], parameter) for name, parameter in model.named_parameters())
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_run_resumed_at_any_batch_ends_with_the_same_bits(image_folder, tmp_path, accumulate):
+@pytest.mark.parametrize(("accumulate", "average"), [(1, AverageConfig()), (2, WITH_EMA_AND_SWA)])
+def test_a_run_resumed_at_any_batch_ends_with_the_same_bits(image_folder, tmp_path, accumulate, average):
     config = short_config(image_folder, tmp_path / "whole")
     plain = run_to_end(dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(tmp_path / "plain"))))
     optim = dataclasses.replace(config.optim, lookahead_every_updates=2, accumulate=accumulate)
-    config = dataclasses.replace(config, optim=optim)
+    config = dataclasses.replace(config, optim=optim, average=average)
     expected = run_to_end(config)
     assert expected["metrics"] != plain["metrics"]
     for step in range(1, 10):

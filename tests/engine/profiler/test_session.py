@@ -9,6 +9,7 @@ from short_runs import ONE_RANK, short_config
 
 from engine.config import ExecutionConfig
 from engine.optimisation.average import Average, AverageConfig
+from engine.optimisation.lookahead import Lookahead
 from engine.profiler import session, trials
 from engine.profiler.measure import measure
 from engine.profiler.session import opened
@@ -117,6 +118,21 @@ def test_averages_of_the_weights_are_kept_in_the_loop_and_in_the_step_alone(ever
                     found[name].work(batch)
         assert len(added) - before == wanted * (8 // every)
     assert added == list(range(8 // every))  # one average, of all of them
+
+
+def test_updates_are_those_of_training_at_the_schedules_first_rate(image_folder, tmp_path, monkeypatch):
+    updates = []
+    monkeypatch.setattr(Lookahead, "after_update", lambda lookahead, update: updates.append(update))
+    config = short_config(image_folder, tmp_path)
+    config = replace(config, optim=replace(config.optim, accumulate=2))  # five batches an epoch: windows of 2, 2 and 1
+    with opened(config, ONE_RANK, quiet) as bench:
+        first, rates = bench.step.learning_rate(0), set()
+        found = {experiment.name: experiment for experiment in bench.experiments()}
+        for batch in found["step"].batches(13):
+            found["step"].work(batch)
+            rates.add(bench.step.optimizer.param_groups[0]["lr"])
+    assert updates == list(range(7))  # beyond the run's two epochs
+    assert rates <= {config.optim.learning_rate, first} and bench.step.optimizer.param_groups[0]["lr"] == first
 
 
 @pytest.mark.parametrize(("loader", "every"), [("turbo", 1), ("torchvision", 2)])
