@@ -1,8 +1,10 @@
+import dataclasses
 import io
 import re
 import signal
 import subprocess
 import sys
+from typing import get_args, get_type_hints
 
 import pytest
 from commands import REPOSITORY, TRAIN, environment, python
@@ -103,9 +105,37 @@ def test_pairs_and_names_stand_one_after_the_other_as_the_documents_have_them():
     assert data.size_schedule == ((0, 128), (6, 160), (12, 192))
     assert data.classes == ("tench", "goldfish") and data.subset == 5000
     assert parse_config(["--data.size-ramp", "160", "192", "35", "39"]).data.size_ramp == (160, 192, 35, 39)
-    with pytest.raises(FeedrateError) as error:
-        parse_config(schedule[:-1])
-    assert "\n" not in str(error.value) and "size-schedule" in str(error.value)
+
+
+def test_what_may_be_given_any_number_of_says_what_it_takes():
+    pairs, patterns = "it must be pairs of numbers, with", "it must be pairs of a pattern and a number, with"
+    expected = {
+        ("data", "classes"): None,
+        ("data", "size_schedule"): "it must be pairs of whole numbers, with",
+        ("data", "size_ramp"): "it must be whole numbers, with",
+        ("optim", "options"): None,
+        ("optim", "milestones"): "it must be numbers, with spaces between",
+        ("optim", "points"): pairs,
+        ("optim", "decay_factors"): patterns,
+        ("optim", "rate_factors"): patterns,
+        ("run", "allow_change"): None,
+    }
+    found = {
+        (section, name): kinds[0]
+        for section, settings in get_type_hints(Config).items()
+        if dataclasses.is_dataclass(settings)
+        for name, hint in get_type_hints(settings).items()
+        if len(kinds := get_args(hint)) == 2 and kinds[1] is ...
+    }
+    assert found.keys() == expected.keys()
+    for (section, name), sentence in expected.items():
+        option = f"--{section}.{name}".replace("_", "-")
+        if sentence is None:  # words, of which any are good
+            assert found[section, name] is str
+            continue
+        with pytest.raises(FeedrateError) as error:
+            parse_config([option, "layer4.*"])
+        assert str(error.value).startswith(f"{option} is layer4.*: {sentence}")
 
 
 @pytest.mark.parametrize(
