@@ -19,7 +19,7 @@ from .models.image_sizes import ImageSizes, refuse_sizes
 from .models.model_config import ModelConfig
 from .models.trained_on import warnings_of_data
 from .models.weight_files import Weights, read_weights
-from .models.weights import PUBLISHED, published_weights, refuse_other_number, take_over
+from .models.weights import PUBLISHED, named_as_in, published_weights, refuse_other_number, take_over
 
 __all__ = [
     "describe_model",
@@ -58,7 +58,8 @@ def prepare_model(config: Config, num_classes: int, ranks: Ranks, say: Say, fres
     classifier = classifier_names(model, num_classes)
     if settings.weights and fresh:
         source = f"the weights published for {settings.name}" if settings.weights == PUBLISHED else settings.weights
-        changes = take_over(model, _fetch(settings, sizes, ranks, say), classifier, source)
+        weights = named_as_in(model, _fetch(settings, sizes, ranks, say), source, say)
+        changes = take_over(model, weights, classifier, source)
         say(f"weights: {source}; {'; '.join(changes) or 'all layers fit'}")
     if settings.blur_pool:
         blur_strided_convolutions(model)
@@ -79,6 +80,7 @@ def finished_model(
     settings, sizes = config.model, image_sizes(config, ranks.world_size)
     model = new_model(settings, num_classes, sizes, config.seed)
     refuse_sizes(model, settings.name, num_classes, replace(sizes, training_px=()))
+    weights = named_as_in(model, weights, source, say)
     refuse_other_number(model, weights, classifier_names(model, num_classes), source)
     if changes := take_over(model, weights, (), source):
         say(f"weights: {'; '.join(changes)}")

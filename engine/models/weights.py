@@ -1,6 +1,8 @@
 """Starting from weights that were trained before: what they change in the model, and those published for it."""
 
 import sys
+from collections import Counter
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -26,6 +28,32 @@ def published_weights(name: str, sizes: ImageSizes) -> Weights:
             f"the weights published for {name} cannot be had ({_first_line(error)}):"
             " without a network, --model.weights must name a file"
         ) from error
+
+
+def named_as_in(model: nn.Module, weights: Weights, source: str, say: Callable[[str], None]) -> Weights:
+    """`weights` by the model's names, where most of these stand behind a common beginning there.
+
+    Lightning and self-supervised methods put the attribute that held the model before each name, `model.` or
+    `backbone.`. What is taken off, and how many weights are passed over, is said. Raises FeedrateError where several
+    beginnings fit as many.
+    """
+    own = model.state_dict()
+    fitting = Counter(name[:at] for name in weights for at in _starts(name) if name[at:] in own)
+    most = max(fitting.values(), default=0)
+    if 2 * most <= len(own) or most <= sum(name in own for name in weights):
+        return weights
+    beginnings = [beginning for beginning, count in fitting.items() if count == most]
+    if len(beginnings) > 1:
+        raise FeedrateError(
+            f"{source} holds several such models, their names beginning with {' or '.join(beginnings)}: save the"
+            " weights of one to a file of its own"
+        )
+    named = {name: tensor for name, tensor in weights.items() if name in own}
+    within = [name for name in weights if name.startswith(beginnings[0])]
+    named |= {name.removeprefix(beginnings[0]): weights[name] for name in within}
+    passed_over = f"; {others} other weights are passed over" if (others := len(weights) - len(named)) else ""
+    say(f"{source}: '{beginnings[0]}', with which names begin there, is taken off{passed_over}")
+    return named
 
 
 def take_over(model: nn.Module, weights: Weights, classifier: tuple[str, ...], source: str) -> list[str]:
@@ -105,6 +133,11 @@ def _replaced(layer: str, weights: Weights, own: Weights) -> str:
     both = [name for name in own if _is_of(name, (layer,)) and name in weights]
     classes = f" ({len(own[both[0]])} classes instead of {len(weights[both[0]])})" if both else ""
     return f"replaced: {layer}{classes}"
+
+
+def _starts(name: str) -> list[int]:
+    """Where the parts of a dotted name begin, but for the first."""
+    return [at + 1 for at, letter in enumerate(name) if letter == "."]
 
 
 def _is_of(name: str, layers: tuple[str, ...]) -> bool:

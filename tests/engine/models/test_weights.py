@@ -91,6 +91,45 @@ def test_auxiliary_classifiers_in_a_file_are_left_out_and_said(trained):
     assert _equal(model.state_dict(), trained, trained)
 
 
+def _under(beginning, weights):
+    return {f"{beginning}{name}": tensor for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize("num_classes", [5, 9])
+def test_names_of_a_model_within_another_are_those_of_the_model(tmp_path, trained, num_classes):
+    """As Lightning saves them, beside what its loss and a projection hold."""
+    path = tmp_path / "last.ckpt"
+    others = {"criterion.weight": torch.ones(5), "head.conv.weight": torch.ones(2)}
+    torch.save({"state_dict": {**others, **_under("net.model.", trained)}}, path)
+    lines, say = _said()
+    model = prepare_model(_config(name="cifar_resnet20", weights=str(path)), num_classes, ONE_RANK, say)
+    assert _equal(model.state_dict(), trained, [name for name in trained if not name.startswith("classifier")])
+    assert (
+        lines[0] == f"{path}: 'net.model.', with which names begin there, is taken off; 2 other weights are passed over"
+    )
+    assert lines[1].endswith("all layers fit" if num_classes == 5 else "replaced: classifier (9 classes instead of 5)")
+
+
+def test_a_classifier_beside_the_model_within_is_taken_with_it(tmp_path, trained):
+    path = tmp_path / "probe.pt"
+    classifier = {name: tensor for name, tensor in trained.items() if name.startswith("classifier")}
+    others = {name: tensor for name, tensor in trained.items() if name not in classifier}
+    torch.save(_under("backbone.", others) | classifier, path)
+    lines, say = _said()
+    model = prepare_model(_config(name="cifar_resnet20", weights=str(path)), 5, ONE_RANK, say)
+    assert _equal(model.state_dict(), trained, trained)
+    assert lines[0].endswith("is taken off") and lines[1].endswith("all layers fit")
+
+
+def test_of_two_models_within_another_none_is_taken(tmp_path, trained):
+    path = tmp_path / "moco.pth.tar"
+    torch.save({"state_dict": _under("module.encoder_q.", trained) | _under("module.encoder_k.", trained)}, path)
+    with pytest.raises(
+        FeedrateError, match="several such models, their names beginning with encoder_q. or encoder_k.:"
+    ):
+        prepare_model(_config(name="cifar_resnet20", weights=str(path)), 5, ONE_RANK, lambda text: None)
+
+
 def test_of_averaged_weights_that_a_run_passes_over_its_log_tells(tmp_path, trained):
     path = tmp_path / "model_best.pth.tar"
     torch.save({"state_dict": trained, "state_dict_ema": trained}, path)
