@@ -29,6 +29,7 @@ _LONGEST_NAME = 200  # bytes; file systems take 255
 # of `numerics`: what there was not always, and the value as which it changes nothing. It is told where it is another:
 # so what was written before fits still
 _TOLD_IF_SET = {
+    "optim.decay_factors": [],
     "optim.rate_factors": [],
     "optim.lookahead_every_updates": 0,
     "optim.lookahead_share": OptimConfig.lookahead_share,

@@ -16,11 +16,12 @@ _PATCH_VALUES = 3 * _PATCH_PX**2
 _WIDTHS = (64, 256, 256)
 _LOGIT_SCALE = 1 / 9
 _STATISTICS_MOMENTUM = 0.4  # few batches: running statistics must follow the weights
+_NORM_FLOOR = 1e-12  # maps that vary little count as much as others
 _VARIANCE_FLOOR = 5e-4  # of normalised pixels: keeps the directions that hold next to nothing from being blown up
 
 
 def _norm(width: int) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(width, momentum=_STATISTICS_MOMENTUM)
+    norm = nn.BatchNorm2d(width, eps=_NORM_FLOOR, momentum=_STATISTICS_MOMENTUM)
     norm.weight.requires_grad_(False)
     return norm
 

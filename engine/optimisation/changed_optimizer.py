@@ -16,7 +16,8 @@ from loaders.errors import FeedrateError
 from .optim import build_optimizer
 from .optim_config import OptimConfig
 
-_MADE_OF = ("name", "learning_rate", "momentum", "nesterov", "betas", "options", "weight_decay", "rate_factors")
+_PARTED_BY = ("decay_factors", "rate_factors")
+_MADE_OF = ("name", "learning_rate", "momentum", "nesterov", "betas", "options", "weight_decay", *_PARTED_BY)
 
 
 def settings_before(config: OptimConfig, saved: dict[str, Any], differences: Collection[str]) -> OptimConfig:
@@ -55,8 +56,9 @@ class ChangedOptimizer:
         """Take it up. Raises ValueError, as torch does, where it is of other parameters."""
         if self.before.name != self.config.name:
             self.say(f"the optimizer was {self.before.name} and is {self.config.name}: it starts anew")
-        elif self._is_parted_otherwise():
-            self.say("rate_factors part the parameters otherwise than the checkpoint's optimizer: it starts anew")
+        elif changed_patterns := self._parted_otherwise_by():
+            told = " and ".join(changed_patterns)
+            self.say(f"{told} part the parameters otherwise than the checkpoint's optimizer: it starts anew")
         elif missing := self._missing(state_dict["state"]):
             self.say(f"the checkpoint holds no {missing}, which the optimizer now needs: it starts anew")
         else:
@@ -65,15 +67,15 @@ class ChangedOptimizer:
             for group, settings in zip(self.optimizer.param_groups, changed, strict=True):
                 group.update(settings)
 
-    def _is_parted_otherwise(self) -> bool:
-        """Whether the parameters stand in other groups, whose order an optimizer's state goes by."""
-        if self.before.rate_factors == self.config.rate_factors:
-            return False
+    def _parted_otherwise_by(self) -> list[str]:
+        """The settings by which parameters stand in other groups, whose order an optimizer's state goes by; none where
+        the groups are the same."""
+        changed = [name for name in _PARTED_BY if getattr(self.before, name) != getattr(self.config, name)]
         try:
-            earlier = build_optimizer(self.before, self.model)
+            earlier = build_optimizer(self.before, self.model) if changed else self.optimizer
         except FeedrateError:  # patterns of another model
-            return True
-        return _numbers(earlier) != _numbers(self.optimizer)
+            return changed
+        return changed if _numbers(earlier) != _numbers(self.optimizer) else []
 
     def _changed(self) -> list[dict[str, Any]]:
         """Of each group what it would not have under the settings before, whatever the optimizer derives from them."""

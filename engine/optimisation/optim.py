@@ -51,28 +51,34 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> Groups:
     ]
 
 
-def _scaled(groups: Groups, model: nn.Module, factors: Iterable[tuple[str, float]]) -> Groups:
-    """`groups`, then for each of them and each pattern a group of what it fits, the pattern's factor as its `lr_scale`
-    (timm's name for it). The first groups stay, even where nothing is left in them."""
+def _parted(
+    groups: Groups,
+    model: nn.Module,
+    setting: str,
+    factors: Iterable[tuple[str, float]],
+    of_factor: Callable[[float], dict[str, Any]],
+) -> Groups:
+    """`groups`, then for each of them and each pattern of `setting` a group of what it fits, with what its factor
+    makes of it. The first groups stay, even where nothing is left in them."""
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     rule_of: dict[int, tuple[str, float]] = {}
     for pattern, factor in factors:
         fitting = [parameter for name, parameter in trained.items() if fnmatch(name, pattern)]
         if not fitting:
             raise FeedrateError(
-                f"rate_factors has '{pattern}', which fits no parameter that is trained:"
+                f"{setting} has '{pattern}', which fits no parameter that is trained:"
                 f" {did_you_mean(pattern, trained)}the first are {', '.join([*trained][:_NAMED_AT_MOST])};"
-                " --optim.rate-factors with nothing behind it leaves all rates alike"
+                f" --optim.{setting.replace('_', '-')} with nothing behind it leaves all as they are"
             )
         rule_of |= {id(parameter): (pattern, factor) for parameter in fitting}
-    scaled: Groups = []
+    others: Groups = []
     for group in groups:
         parted: dict[tuple[str, float] | None, list[nn.Parameter]] = {None: []}
         for parameter in group["params"]:
             parted.setdefault(rule_of.get(id(parameter)), []).append(parameter)
         group["params"] = parted.pop(None)
-        scaled += [{**group, "params": params, "lr_scale": rule[1]} for rule, params in parted.items() if rule]
-    return groups + scaled
+        others += [{**group, "params": params, **of_factor(rule[1])} for rule, params in parted.items() if rule]
+    return groups + others
 
 
 def _decays(module: nn.Module, parameter: nn.Parameter) -> bool:
@@ -110,7 +116,12 @@ def build_optimizer(config: OptimConfig, model: nn.Module) -> torch.optim.Optimi
 
     Raises FeedrateError for a name that neither library knows, and for settings that the optimizer refuses.
     """
-    groups = _scaled(parameter_groups(model, config.weight_decay), model, config.rate_factors)
+    groups = parameter_groups(model, config.weight_decay)
+    decays, rates = config.decay_factors, config.rate_factors
+    groups = _parted(
+        groups, model, "decay_factors", decays, lambda factor: {"weight_decay": factor * config.weight_decay}
+    )
+    groups = _parted(groups, model, "rate_factors", rates, lambda factor: {"lr_scale": factor})  # timm's name for it
     build = _of_torch if config.name in _OF_TORCH else _of_timm
     try:
         return build(config, groups)

@@ -31,6 +31,9 @@ class OptimConfig:
     """More of the optimizer's own arguments, as NAME=VALUE: eps=1e-6, alpha=0.9, trust_coeff=0.02."""
     weight_decay: float = 5e-5
     """On weights of two and more dimensions; biases, norms, scales and position embeddings never decay."""
+    decay_factors: tuple[tuple[str, float], ...] = ()
+    """Pairs of a pattern of parameters' names and what multiplies weight_decay for those it fits, whether they would
+    decay or not, as "*.bias" 1; where several fit the last counts."""
     rate_factors: tuple[tuple[str, float], ...] = ()
     """Pairs of a pattern of parameters' names and what multiplies the learning rate of those it fits, as "fc.*" 10;
     where several fit the last counts."""
@@ -90,6 +93,11 @@ class OptimConfig:
                 raise FeedrateError(
                     f"rate_factors has {factor:g} for '{pattern}': a factor must be a number above 0;"
                     " --model.freeze-backbone keeps weights as they are"
+                )
+        for pattern, factor in self.decay_factors:
+            if not 0 <= factor < math.inf:
+                raise FeedrateError(
+                    f"decay_factors has {factor:g} for '{pattern}': a factor must be a number, 0 or more"
                 )
         self._check_optimizer()
         self._check_schedule()

@@ -1,18 +1,25 @@
 """Every shipped preset: it parses, says what it must, its model takes its images, and the cheap ones train."""
 
+import copy
 import dataclasses
 import re
 
 import pytest
 import torch
 from short_runs import ONE_RANK, run_to_end
+from torch import nn
 
 from converters.options import parse, settings_of
+from engine.augment import Normalize
 from engine.command_line import PRESETS, load_preset
 from engine.model import image_sizes, prepare_model
 from engine.models.blur_pool import _Blurs
+from engine.models.cifar_fast import CifarFast
+from engine.optimisation.optim import build_optimizer
 from engine.optimisation.schedule import build_schedule
+from engine.step import TrainStep
 from loaders.errors import FeedrateError
+from loaders.records import ChannelStatistics
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.toml"))
 # of a second or two for a step of a CPU, sizes and all
@@ -159,3 +166,40 @@ def test_the_page_of_models_lists_every_preset():
     for name in NAMES:
         listed = re.sub(r"^(ffcv_.*)_[0-9]+$", r"\1", name).replace("cifar100_", "cifar10_")
         assert f"`{listed}`" in page, name
+
+
+def test_cifar10_fasts_updates_are_those_of_airbench94s_optimizer():
+    """As Jordan writes it (airbench 0.1.8): losses are summed, and no rate is in the decay."""
+    config = load_preset("cifar10_fast")
+    scale = 1024 * (1 + 1 / (1 - 0.85))
+    rate, decay = 11.5 / scale, 0.0153 * config.data.batch_size / scale
+    torch.manual_seed(0)
+    ours = CifarFast(10)
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if name.endswith("bias"):
+                parameter.uniform_(-1, 1)  # zeros would not show whether they decay
+    theirs = copy.deepcopy(ours).train()
+    trained = [(name, parameter) for name, parameter in theirs.named_parameters() if parameter.requires_grad]
+    norms, others = ([p for name, p in trained if ("norm" in name) == of_norm] for of_norm in (True, False))
+    groups = [
+        {"params": norms, "lr": 64 * rate, "weight_decay": decay / (64 * rate)},
+        {"params": others, "lr": rate, "weight_decay": decay / rate},
+    ]
+    optimizer = torch.optim.SGD(groups, momentum=0.85, nesterov=True)
+
+    normalize = Normalize(ChannelStatistics((125.0,) * 3, (62.0,) * 3, "this test"), ONE_RANK.device, True)
+    peak = config.optim.learning_rate
+    step = TrainStep(ours, build_optimizer(config.optim, ours), lambda update: peak, normalize, config, ONE_RANK)
+    images = torch.randint(0, 256, (24, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.arange(24) % 10
+    before = copy.deepcopy(dict(theirs.named_parameters()))
+    for number in range(3):
+        step(images, labels, torch.arange(24), number)
+        loss = nn.functional.cross_entropy(theirs(normalize(images)), labels, label_smoothing=0.2)
+        optimizer.zero_grad()
+        (loss * config.data.batch_size).backward()
+        optimizer.step()
+    for name, parameter in trained:
+        moved = parameter - before[name]
+        torch.testing.assert_close(dict(ours.named_parameters())[name] - before[name], moved, rtol=0.02, atol=2e-3)

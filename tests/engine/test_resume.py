@@ -289,9 +289,13 @@ def test_ids_are_on_the_disk_before_a_checkpoint_counts_on_them(image_folder, tm
 
 
 def test_settings_that_came_later_change_no_mark_until_they_are_used():
-    plain, later = Config().numerics(), ("optim.rate_factors", "optim.lookahead_every_updates", "augment.shift_px")
+    plain = Config().numerics()
+    later = ("optim.decay_factors", "optim.rate_factors", "optim.lookahead_every_updates", "augment.shift_px")
     assert not plain.keys() & {*later, "optim.lookahead_share"}
-    optim = OptimConfig(rate_factors=(("*", 2.0),), lookahead_every_updates=5, lookahead_share=0.5)
+    fitting_all = (("*", 2.0),)
+    optim = OptimConfig(
+        decay_factors=fitting_all, rate_factors=fitting_all, lookahead_every_updates=5, lookahead_share=0.5
+    )
     used = Config(optim=optim, augment=AugmentConfig(shift_px=1)).numerics()
     assert used.keys() - plain.keys() == {*later, "optim.lookahead_share"}
 

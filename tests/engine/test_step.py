@@ -34,9 +34,9 @@ def _batch(seed=0, device="cpu"):
     return images.to(device), torch.randint(0, 5, (6,), generator=generator).to(device), torch.arange(6)
 
 
-def _factor(optim, name):
+def _factor(usual, rules, name):
     """Of the rules that fit a parameter the last counts."""
-    return [1.0, *(factor for pattern, factor in optim.rate_factors if fnmatch.fnmatch(name, pattern))][-1]
+    return [usual, *(factor for pattern, factor in rules if fnmatch.fnmatch(name, pattern))][-1]
 
 
 def _step(model, optim, precision="fp32", ranks=ONE_RANK, channels_last=True):
@@ -60,19 +60,26 @@ def _plain_step(model, optim, momentum_buffers, images, labels, step):
     scale = min(1.0, optim.clip_norm / (norm.item() + 1e-6)) if optim.clip_norm else 1.0
     with torch.no_grad():
         for i, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
-            update = gradient * scale + (optim.weight_decay * parameter if parameter.ndim > 1 else 0)
+            decay = optim.weight_decay * _factor(float(parameter.ndim > 1), optim.decay_factors, names[i])
+            update = gradient * scale + decay * parameter
             momentum_buffers[i] = update if i not in momentum_buffers else optim.momentum * momentum_buffers[i] + update
-            parameter -= 0.1 * (step + 1) * _factor(optim, names[i]) * momentum_buffers[i]
+            parameter -= 0.1 * (step + 1) * _factor(1.0, optim.rate_factors, names[i]) * momentum_buffers[i]
     return loss.item()
 
 
 @pytest.mark.parametrize("clip_norm", [0.0, 0.3])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("rate_factors", [(), (("*.bias", 8.0), ("0.*", 3.0)), (("*", 0.5),)])
-def test_three_steps_are_the_plain_arithmetic(clip_norm, label_smoothing, rate_factors):
-    optim = OptimConfig(
-        weight_decay=0.01, label_smoothing=label_smoothing, clip_norm=clip_norm, rate_factors=rate_factors
-    )
+@pytest.mark.parametrize(
+    "factors",
+    [
+        {},
+        {"rate_factors": (("*.bias", 8.0), ("0.*", 3.0))},
+        {"rate_factors": (("*", 0.5),)},
+        {"decay_factors": (("1.*", 20.0), ("0.weight", 0.0)), "rate_factors": (("1.weight", 4.0),)},
+    ],
+)
+def test_three_steps_are_the_plain_arithmetic(clip_norm, label_smoothing, factors):
+    optim = OptimConfig(weight_decay=0.01, label_smoothing=label_smoothing, clip_norm=clip_norm, **factors)
     model, plain, buffers = _model(), _model(), {}
     step = _step(model, optim)
     for number in range(3):

@@ -1,6 +1,7 @@
 """What a run of cifar_fast starts from, and that it goes on exactly."""
 
 import dataclasses
+import itertools
 import shutil
 
 import pytest
@@ -12,6 +13,7 @@ from engine.augment import Normalize
 from engine.config import ModelConfig
 from engine.data import open_data
 from engine.model import start_model
+from engine.models import first_images
 from engine.models.cifar_fast import patch_moments, whitening_filters
 
 _FAST = {"model": ModelConfig("cifar_fast")}
@@ -25,16 +27,22 @@ def _start(config, fresh=True):
         data.close()
 
 
-def test_the_first_filters_whiten_the_first_batch_of_the_plan(image_folder, tmp_path):
+@pytest.mark.parametrize(("enough", "num_batches"), [(5_000, 5), (15, 3), (14, 2)])
+def test_the_first_filters_whiten_the_first_batches_of_the_plan(
+    enough, num_batches, image_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(first_images, "_ENOUGH_IMAGES", enough)
     config = short_config(image_folder, tmp_path, **_FAST)
     model, channels = _start(config)
     data = open_data(config, ONE_RANK, lambda text: None)
     batches = data.train.epoch(0)
-    images = Normalize(channels, torch.device("cpu"), False)(next(iter(batches)).images)
+    images = torch.cat([batch.images for batch in itertools.islice(batches, num_batches)])
     batches.close()
     data.close()
-    expected = whitening_filters(*patch_moments(images))
-    assert torch.equal(model.whitening.weight[:12], expected) and torch.equal(model.whitening.weight[12:], -expected)
+    assert len(images) == 7 * num_batches
+    expected = whitening_filters(*patch_moments(Normalize(channels, torch.device("cpu"), False)(images)))
+    torch.testing.assert_close(model.whitening.weight[:12], expected)
+    assert torch.equal(model.whitening.weight[12:], -model.whitening.weight[:12])
     again, _ = _start(config)
     assert torch.equal(again.whitening.weight, model.whitening.weight)
 

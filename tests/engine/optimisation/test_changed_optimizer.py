@@ -53,6 +53,12 @@ def _taken_up(model, optimizer, config, before):
         ),
         ("timm/lookahead_sgd", {}, {"weight_decay": 0.3}, {"weight_decay": 0.3}),
         ("sgd", {"rate_factors": (("*", 2.0),)}, {"rate_factors": (("*", 0.5),)}, {"lr_scale": 0.5}),
+        (
+            "sgd",
+            {"weight_decay": 0.3, "decay_factors": (("*", 2.0),)},
+            {"weight_decay": 0.3, "decay_factors": (("*", 0.5),)},
+            {"weight_decay": 0.15},
+        ),
         ("sgd", {"rate_factors": (("*", 2.0),)}, {"rate_factors": (("0.*", 9.0), ("*", 0.5))}, {"lr_scale": 0.5}),
     ],
 )
@@ -61,8 +67,8 @@ def test_a_changed_setting_is_what_it_goes_on_with(name, before, now, in_group):
     model, optimizer = _trained(old)
     resumed, made, said = _taken_up(model, optimizer, new, old)
     for number, group in enumerate(optimizer.param_groups):
-        # the second group is what never decays
-        group.update({key: value for key, value in in_group.items() if key != "weight_decay" or number == 0})
+        # the second group is what decays by no general rule
+        group.update({key: value for key, value in in_group.items() if key != "weight_decay" or number != 1})
     train(model, optimizer, range(7, 15))
     train(resumed, made, range(7, 15))
     assert state_digest(resumed.state_dict()) == state_digest(model.state_dict())
@@ -81,6 +87,11 @@ def test_a_changed_setting_is_what_it_goes_on_with(name, before, now, in_group):
         (OptimConfig(name="adam"), OptimConfig(name="adam", options=("amsgrad=True",)), "holds no max_exp_avg_sq"),
         (OptimConfig(name="rmsprop", momentum=0.0), OptimConfig(name="rmsprop"), "holds no momentum_buffer"),
         (OptimConfig(), OptimConfig(rate_factors=(("*", 2.0),)), "rate_factors part the parameters"),
+        (
+            OptimConfig(decay_factors=(("0.*", 2.0),)),
+            OptimConfig(decay_factors=(("*", 2.0),), rate_factors=(("*", 3.0),)),
+            "decay_factors and rate_factors part the parameters",
+        ),
     ],
 )
 def test_what_cannot_go_on_starts_anew_and_says_so(old, new, told):

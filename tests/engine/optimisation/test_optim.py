@@ -144,17 +144,20 @@ def test_options_are_the_optimizers_own_arguments():
     assert build_optimizer(config, nn.Linear(3, 2)).param_groups[0]["adjust_lr_fn"] == "original"
 
 
+def _by_name(optimizer, model):
+    """What the optimizer multiplies the rate of each parameter by, and how much each decays."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    group_of = {names[id(parameter)]: group for group in optimizer.param_groups for parameter in group["params"]}
+    scales = {name: group.get("lr_scale", 1.0) for name, group in group_of.items()}
+    return scales, {name: group["weight_decay"] for name, group in group_of.items()}
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon", "timm/lookahead_sgd"])
 def test_a_factor_is_of_the_parameters_its_pattern_fits_and_the_last_that_fits_counts(name):
     model = small_net()
     factors = (("1.*", 64.0), ("*.bias", 2.0), ("5.bias", 7.0))
     optimizer = build_optimizer(OptimConfig(name=name, rate_factors=factors), model)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    scales, decays = {}, {}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            scales[names[id(parameter)]] = group.get("lr_scale", 1.0)
-            decays[names[id(parameter)]] = group["weight_decay"]
+    scales, decays = _by_name(optimizer, model)
     assert scales == {
         "0.weight": 1.0,
         "0.bias": 2.0,
@@ -167,6 +170,29 @@ def test_a_factor_is_of_the_parameters_its_pattern_fits_and_the_last_that_fits_c
     }
     assert {name for name, decay in decays.items() if decay} == {"0.weight", "4.weight", "5.weight"}
     assert "lr_scale" not in optimizer.param_groups[0], "the first group tells the rate of the schedule"
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon", "timm/lookahead_sgd"])
+def test_a_factor_of_decay_is_of_what_its_pattern_fits_whether_that_would_decay_or_not(name):
+    model = small_net()
+    decays, rates = (("*.bias", 1.0), ("1.*", 0.25), ("5.weight", 0.0)), (("1.bias", 64.0), ("4.*", 2.0))
+    config = OptimConfig(name=name, weight_decay=0.5, decay_factors=decays, rate_factors=rates)
+    scales, decays = _by_name(build_optimizer(config, model), model)
+    assert decays == {
+        "0.weight": 0.5,
+        "0.bias": 0.5,
+        "1.weight": 0.125,
+        "1.bias": 0.125,
+        "4.weight": 0.5,
+        "4.bias": 0.5,
+        "5.weight": 0.0,
+        "5.bias": 0.5,
+    }
+    assert {name: scale for name, scale in scales.items() if scale != 1} == {
+        "1.bias": 64.0,
+        "4.weight": 2.0,
+        "4.bias": 2.0,
+    }
 
 
 def test_without_factors_an_optimizer_is_made_of_the_groups_it_always_was():
@@ -188,6 +214,13 @@ def test_without_factors_an_optimizer_is_made_of_the_groups_it_always_was():
         ({"rate_factors": (("*", 0.0),)}, "rate_factors has 0 for '*': a factor must be a number above 0"),
         ({"rate_factors": (("*", math.nan),)}, "rate_factors has nan for '*': a factor must be a number above 0"),
         ({"rate_factors": (("*", math.inf),)}, "rate_factors has inf for '*': a factor must be a number above 0"),
+        (
+            {"decay_factors": (("biass", 2.0),)},
+            "decay_factors has 'biass', which fits no parameter that is trained: did you mean bias?",
+        ),
+        ({"decay_factors": (("*", -1.0),)}, "decay_factors has -1 for '*': a factor must be a number, 0 or more"),
+        ({"decay_factors": (("*", math.nan),)}, "decay_factors has nan for '*': a factor must be a number, 0 or more"),
+        ({"decay_factors": (("*", math.inf),)}, "decay_factors has inf for '*': a factor must be a number, 0 or more"),
         ({"name": "adamv"}, "unknown optimizer 'adamv': did you mean adam"),
         ({"name": "LARS"}, "unknown optimizer 'LARS'"),
         ({"name": "timm/adabelif"}, "unknown optimizer 'timm/adabelif': did you mean timm/adabelief?"),
