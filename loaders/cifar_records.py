@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .addresses import Addresses, lying_in
 from .cifar_binary import BinaryForm
 from .cifar_pickles import PickledForm
 from .errors import FeedrateError
@@ -152,6 +153,11 @@ class CifarRecords:
         """uint8 [3072], a view."""
         pixels: NDArray[np.uint8] = self._pixels[index]
         return pixels
+
+    def addresses(self, ids: NDArray[np.int64]) -> Addresses:
+        """See `loaders.addresses`."""
+        num_bytes = self._pixels.shape[1]
+        return lying_in(self._pixels.reshape(-1), num_bytes * ids, np.full(len(ids), num_bytes))
 
     def where(self, index: int) -> str:
         file, number = self._place_in_file(index)

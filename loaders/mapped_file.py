@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .addresses import Addresses, lying_in
 from .errors import LoaderError
 from .sample_table import InSource
 
@@ -121,6 +122,10 @@ class MappedRecords:
         if file is None:
             raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
         return file.view(self.positions[index], self.sizes[index])
+
+    def addresses(self, ids: NDArray[np.int64]) -> Addresses:
+        """See `loaders.addresses`. Raises LoaderError as `read` does."""
+        return lying_in(self.file_bytes(), self.positions[ids], self.sizes[ids])
 
     def places(self, ids: NDArray[np.int64]) -> Iterator[Places]:
         """Where these samples lie, file by file: see `Places`."""

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .addresses import address_of, addresses_of
 from .errors import LoaderError
-from .native.kernel import ROW, Kernel, address_of
+from .native.kernel import ROW, Kernel
 from .pixels import Decoder, Pixels, Renderer, load_rgb
 from .plan import PADDING_ID, PlanRows
 from .records import Records
@@ -92,6 +93,7 @@ class NativePainter:
         self._seek_points: SeekPoints | None = getattr(records, "seek_points", None)
         self._kernel = Kernel(library, like.size_px, like.fill, resize, times=times)
         self._painter = painter
+        self._addresses = addresses_of(records)
         self._times_reading = times.is_on and is_stored(records)
 
     def __call__(self, rows: PlanRows, part: Part) -> None:
@@ -112,9 +114,39 @@ class NativePainter:
         table = np.zeros(len(ids), dtype=ROW)
         table["width"], table["height"], table["is_raw"] = widths, heights, is_raw
         table["rect"], table["flip"] = rows.rects[part.start : part.stop], rows.flips[part.start : part.stop]
+        table["read_wall_ns"] = -1
         wanted = ids != PADDING_ID
         if Image.MAX_IMAGE_PIXELS:  # Pillow is to say what is too large
             wanted &= is_raw | (widths.astype(np.int64) * heights <= Image.MAX_IMAGE_PIXELS)
+        put_bytes_into = self._read_one_by_one if self._addresses is None else self._find
+        return table, put_bytes_into(table, ids, wanted)
+
+    def _find(self, table: NDArray[np.void], ids: NDArray[np.int64], wanted: NDArray[np.bool_]) -> list[Pixels]:
+        """Put into the table where the wanted rows' bytes lie in memory. Returns what keeps them there."""
+        assert self._addresses is not None
+        begun_cpu_ns = time.thread_time_ns() if self._times_reading else 0
+        begun_ns = time.perf_counter_ns() if self._times_reading else 0
+        try:
+            held, addresses, sizes = self._addresses(ids)
+        except LoaderError:  # reading each of them says so, in its turn
+            return []
+        table["address"], table["num_bytes"] = np.where(wanted, addresses, 0), sizes
+        if self._seek_points is not None:
+            try:
+                held_points, addresses, sizes = self._seek_points.addresses(ids)
+                table["seek_address"], table["seek_bytes"] = np.where(sizes > 0, addresses, 0), sizes
+                held += held_points
+            except LoaderError as error:
+                self._go_without_points(error)
+        if self._times_reading and (num_read := int(wanted.sum())):
+            table["read_wall_ns"] = (time.perf_counter_ns() - begun_ns) // num_read
+            table["read_cpu_ns"] = (time.thread_time_ns() - begun_cpu_ns) // num_read
+        return held
+
+    def _read_one_by_one(
+        self, table: NDArray[np.void], ids: NDArray[np.int64], wanted: NDArray[np.bool_]
+    ) -> list[Pixels]:
+        """The same by reading each."""
         held, addresses, sizes = [], [0] * len(ids), [0] * len(ids)
         seek_addresses, seek_sizes = [0] * len(ids), [0] * len(ids)
         walls_ns = [-1] * len(ids)
@@ -142,7 +174,7 @@ class NativePainter:
         table["read_wall_ns"] = walls_ns
         table["address"], table["num_bytes"] = addresses, sizes
         table["seek_address"], table["seek_bytes"] = seek_addresses, seek_sizes
-        return table, held
+        return held
 
     def _points_of(self, index: int) -> Pixels | None:
         """A sample's seek points; without any where their file is not there any more, which is said, once a thread."""
@@ -151,6 +183,9 @@ class NativePainter:
         try:
             return self._seek_points.of(index)
         except LoaderError as error:
-            self._seek_points = None
-            warnings.warn(f"{error}; until then JPEGs are decoded from their start", RuntimeWarning, stacklevel=2)
+            self._go_without_points(error)
             return None
+
+    def _go_without_points(self, error: LoaderError) -> None:
+        self._seek_points = None
+        warnings.warn(f"{error}; until then JPEGs are decoded from their start", RuntimeWarning, stacklevel=2)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .addresses import Addresses, address_of
 from .errors import FeedrateError, LoaderError
 from .mapped_file import MappedFile, Places
 from .records import ChannelStatistics
@@ -65,6 +66,16 @@ class ShardRecords:
         if files is None:
             raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
         return files[int(self.shards[index])].view(self.positions[index], self.sizes[index])
+
+    def addresses(self, ids: NDArray[np.int64]) -> Addresses:
+        """See `loaders.addresses`. Raises LoaderError as `read` does."""
+        if self._files is None:
+            raise LoaderError(f"{self.paths[0]} cannot be read: it has been closed")
+        shards, which = np.unique(self.shards[ids], return_inverse=True)
+        files = [self._files[shard] for shard in shards.tolist()]
+        memory = [file.view(0, file.num_bytes) for file in files]
+        begins = np.array([address_of(view) for view in memory], dtype=np.int64)
+        return memory, begins[which] + self.positions[ids], self.sizes[ids]
 
     def places(self, ids: NDArray[np.int64]) -> Iterator[Places]:
         """Where these samples lie, shard by shard: see `Places`."""

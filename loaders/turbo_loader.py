@@ -22,7 +22,9 @@ from .stage_writer import StageWriter
 from .thread_team import ThreadTeam, Worker
 from .transfer import to_device
 
-_MAX_CHUNK = 16  # samples a thread takes at once: enough that handing out work costs nothing beside doing it
+# what a thread takes at once: enough that handing out work costs nothing beside doing it, of small images more
+_MIN_CHUNK = 16  # samples
+_CHUNK_PIXELS = _MIN_CHUNK * 224**2  # to be delivered
 
 
 class TurboLoader(EpochLoader):
@@ -71,7 +73,8 @@ class TurboLoader(EpochLoader):
             return
         first = self._rows(epoch, start)  # also makes the epoch's order, before any thread could wait for it
         slabs = self._slabs.of(len(first), first.size_px)
-        chunk = max(1, min(_MAX_CHUNK, len(first) // (4 * self._num_workers)))
+        most = max(_MIN_CHUNK, _CHUNK_PIXELS // first.size_px**2)
+        chunk = max(1, min(most, len(first) // (4 * self._num_workers)))
 
         def painter(number: int) -> Worker:
             return self._painter(first, [slab.numpy() for slab in slabs], self._writer(number))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..addresses import address_of
 from ..resampling import Resampling
 from ..stage_writer import UNTIMED, StageWriter
 
@@ -88,9 +89,3 @@ def noted_points(library: ctypes.CDLL, jpeg: NDArray[np.uint8], spacing: int = 0
     data = np.ascontiguousarray(jpeg)
     out = np.empty(data.size // _MOST_SHARE, dtype=np.uint8)
     return out[: note(address_of(data), data.size, spacing, address_of(out), out.size)].tobytes()
-
-
-def address_of(data: NDArray[np.uint8]) -> int:
-    """Where an array's bytes begin: `ctypes.data`, sooner."""
-    address: int = data.__array_interface__["data"][0]
-    return address

@@ -74,11 +74,14 @@ static void copy_pixels(uint8_t *to, const uint8_t *from, int num_pixels, int fl
         memcpy(to, from, 3 * (size_t)num_pixels);
         return;
     }
-    from += 3 * (size_t)num_pixels;
-    for (int i = 0; i < num_pixels; i++, to += 3) {
-        from -= 3;
-        to[0] = from[0], to[1] = from[1], to[2] = from[2];
+    const uint8_t *last = from + 3 * (size_t)(num_pixels - 1);
+    if (num_pixels > 1) {
+        memcpy(to, last, 3);
+        /* four bytes at once take half as long as three: what is written past a pixel the next one overwrites */
+        for (to += 3, last -= 3; last > from; to += 3, last -= 3)
+            memcpy(to, last, 4);
     }
+    memcpy(to, from, 3);
 }
 
 static void fill_pixels(uint8_t *to, const uint8_t fill[3], size_t num_pixels)

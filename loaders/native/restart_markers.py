@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ..addresses import address_of
 from . import library
-from .kernel import address_of
 
 Bytes = bytes | NDArray[np.uint8]
 

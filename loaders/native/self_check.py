@@ -8,10 +8,11 @@ import PIL
 import simplejpeg
 from numpy.typing import NDArray
 
+from ..addresses import address_of
 from ..resampling import Resampling, resample
 from ..stage_times import StageTimes
 from ..stage_writer import ROW_CELLS
-from .kernel import ROW, Kernel, address_of, noted_points
+from .kernel import ROW, Kernel, noted_points
 
 _SIZE_PX = 24
 _FILL = (9, 99, 199)

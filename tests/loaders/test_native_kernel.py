@@ -14,9 +14,10 @@ from PIL import Image
 from stored_samples import RECORD_KINDS
 
 from loaders import painters
+from loaders.addresses import address_of
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
 from loaders.native import library
-from loaders.native.kernel import ROW, Kernel, address_of
+from loaders.native.kernel import ROW, Kernel
 from loaders.pixels import Decoder, Renderer
 from loaders.plan import Sequential, Shuffled, View
 
@@ -281,12 +282,13 @@ def test_it_reads_no_byte_past_the_pixels():
     libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     assert libc.mprotect(address_of(everything) + 3 * page, page, 0) == 0
     try:
-        for width, height in ((1, 1), (2, 9), (5, 5), (6, 7), (37, 50), (64, 60), (100, 3)):
+        for width, height in ((1, 1), (2, 9), (4, 4), (5, 5), (6, 7), (21, 21), (37, 50), (64, 60), (100, 3)):
             pixels = everything[3 * page - 3 * width * height : 3 * page]
             for size_px, mode in itertools.product((1, 4, 21, 64), ("area", "exact", "bicubic")):
                 kernel = Kernel(library.load(mode), size_px, FILL, mode)
-                rects = [(0, 0, width, height), (width // 2, height // 2, width - width // 2, height - height // 2)]
-                assert painted(kernel, pixels, (width, height), rects, [False, True], True, size_px)[1].all()
+                whole, quarter = (0, 0, width, height), (width // 2, height // 2, -(-width // 2), -(-height // 2))
+                rects, flips = [whole, whole, quarter, quarter], [False, True, False, True]
+                assert painted(kernel, pixels, (width, height), rects, flips, True, size_px)[1].all()
     finally:
         libc.mprotect(address_of(everything) + 3 * page, page, mmap.PROT_READ | mmap.PROT_WRITE)
 

@@ -8,9 +8,10 @@ import simplejpeg
 from pictures import smooth_picture
 from test_native_kernel import FORMS, jpeg
 
+from loaders.addresses import address_of
 from loaders.errors import FeedrateError, LoaderError
 from loaders.native import library
-from loaders.native.kernel import ROW, Kernel, address_of
+from loaders.native.kernel import ROW, Kernel
 from loaders.native.seek_points import seek_points
 from loaders.seek_points import SeekPoints
 

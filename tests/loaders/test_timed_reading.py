@@ -10,9 +10,10 @@ import pytest
 from cached_pages import forget, in_memory
 
 from loaders import mapped_file
+from loaders.addresses import address_of
 from loaders.mapped_file import MappedFile, MappedRecords
 from loaders.native import library
-from loaders.native.kernel import ROW, Kernel, address_of
+from loaders.native.kernel import ROW, Kernel
 from loaders.stage_times import Delay, StageTimes
 from loaders.stage_writer import UNTIMED
 from loaders.timed_reading import read_timed
