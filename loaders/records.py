@@ -37,7 +37,7 @@ class Records(Protocol):
 
     Where it is known where decoding of a sample can begin, `seek_points` may say so (`loaders.seek_points`).
     Where they were packed from something, `in_source` may say what each is there (`loaders.sample_table.InSource`).
-    Where samples lie in mapped files or in memory, `addresses` may say where (`loaders.addresses`): it spares a call each.
+    Where samples' bytes lie in memory or in mapped files, `addresses` may say where (`loaders.addresses`).
     Where all samples' bytes are in memory from the start, `is_in_memory = True` may say that reading takes no time.
     """
 

@@ -89,6 +89,8 @@ def test_every_case_names_sides_that_can_read_it_and_references_that_deliver_ali
         for output, (ours, peer) in case.references.items():
             assert SIDES[ours].is_ours and not SIDES[peer].is_ours
             assert SIDES[ours].output == SIDES[peer].output == output
+    assert chosen_sides("cifar", ["turbo", "cifar-dataloader"]) == ("turbo", "cifar-dataloader")
+    assert chosen_sides("raw256", ["turbo", "cifar-dataloader"]) == ("turbo",)
     with pytest.raises(FeedrateError, match="none of timm, webdataset reads what case 'raw256' stores: beton"):
         chosen_sides("raw256", ("timm", "webdataset"))
 

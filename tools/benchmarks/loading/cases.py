@@ -90,11 +90,11 @@ CASES = {
     ),
     "cifar": Case(
         "CIFAR-10: 4 px of padding, crop, flip",
-        ("resident", "turbo", "cifar-dataloader"),
+        ("resident", "turbo", "ffcv", "ffcv-stock", "cifar-dataloader"),
         source="cifar",
         size_px=32,
         batch_size=512,
-        references={"uint8": ("resident", "cifar-dataloader")},
+        references={"uint8": ("resident", "ffcv-stock")},
     ),
 }
 CASES |= {

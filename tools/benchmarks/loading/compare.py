@@ -77,7 +77,8 @@ def chosen_sides(name: str, asked: Sequence[str] | None) -> tuple[str, ...]:
     case = CASES[name]
     if asked is None:
         return case.sides
-    sides = tuple(side for side in asked if SIDES[side].reads in case.offers)
+    known = [(side, SIDES[side]) for side in asked]
+    sides = tuple(name for name, side in known if side.reads in case.offers and side.view in ("", case.source))
     if not sides:
         raise FeedrateError(f"none of {', '.join(asked)} reads what case '{name}' stores: {' or '.join(case.offers)}")
     return sides

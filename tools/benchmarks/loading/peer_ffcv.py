@@ -1,4 +1,4 @@
-"""FFCV's own `Loader`, with the pipeline of its documentation."""
+"""FFCV's own `Loader`, with the pipelines of its documentation, for photos and for CIFAR."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 from ffcv.fields.basics import IntDecoder
-from ffcv.fields.rgb_image import RandomResizedCropRGBImageDecoder
+from ffcv.fields.rgb_image import RandomResizedCropRGBImageDecoder, SimpleRGBImageDecoder
 from ffcv.loader import Loader, OrderOption
-from ffcv.transforms import NormalizeImage, RandomHorizontalFlip, Squeeze, ToTensor, ToTorchImage
+from ffcv.transforms import (
+    NormalizeImage,
+    RandomHorizontalFlip,
+    RandomTranslate,
+    Squeeze,
+    ToTensor,
+    ToTorchImage,
+)
 
 from engine.augment import IMAGENET_CHANNELS
 
@@ -35,7 +42,9 @@ def quasi_random(job: Job) -> Iterator[torch.Tensor]:
 def _images(
     job: Job, normalize: list[Any], order: OrderOption = OrderOption.RANDOM, os_cache: bool = True
 ) -> Iterator[torch.Tensor]:
-    decoder = RandomResizedCropRGBImageDecoder((job.size_px, job.size_px))
+    augmented = [RandomResizedCropRGBImageDecoder((job.size_px, job.size_px)), RandomHorizontalFlip()]
+    if job.view == "cifar":
+        augmented = [SimpleRGBImageDecoder(), RandomHorizontalFlip(), RandomTranslate(padding=4)]
     loader = Loader(
         str(Path(job.data["beton"]) / "train.beton"),
         batch_size=job.batch_size,
@@ -44,7 +53,7 @@ def _images(
         order=order,
         drop_last=True,
         pipelines={
-            "image": [decoder, RandomHorizontalFlip(), *normalize, ToTensor(), ToTorchImage()],
+            "image": [*augmented, *normalize, ToTensor(), ToTorchImage()],
             "label": [IntDecoder(), ToTensor(), Squeeze()],
         },
     )

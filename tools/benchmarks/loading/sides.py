@@ -18,6 +18,7 @@ class LoadSide:
     options  of ours: loader, resize mode or "", and order of training
     is_ours  whether it is a loader of this project
     remedy   the command that installs what it needs
+    view     `Job.view` where it makes no other, else ""
     """
 
     title: str
@@ -27,6 +28,7 @@ class LoadSide:
     options: tuple[str, str, str] = ("", "", "")
     is_ours: bool = False
     remedy: str = ""
+    view: str = ""
 
 
 def _ours(title: str, loader: str, resize: str = "", reads: str = "beton", remedy: str = "") -> LoadSide:
@@ -110,5 +112,7 @@ SIDES = {
     "spdl": LoadSide(
         "spdl Pipeline", "uint8", "folder", "peer_spdl.pixels", remedy=f"{_PEERS} and FFmpeg's libraries, 4 to 9"
     ),
-    "cifar-dataloader": LoadSide("torchvision, arrays in memory + DataLoader", "uint8", "beton", "peer_cifar.pixels"),
+    "cifar-dataloader": LoadSide(
+        "torchvision, arrays in memory + DataLoader", "uint8", "beton", "peer_cifar.pixels", view="cifar"
+    ),
 }
