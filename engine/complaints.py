@@ -1,5 +1,6 @@
 """What tyro finds wrong with a command line, as one sentence about the option."""
 
+import ast
 import itertools
 import re
 from typing import get_args, get_type_hints
@@ -10,7 +11,7 @@ from .option_names import option_names
 _NO_WORD_AND_NO_NUMBERS = re.compile(
     r"Error parsing (--\S+): no type matching \{(.+?)\}\|\{([A-Z ]+)\} could be instantiated from \[(.*?)\]\."
 )
-_NOT_SO_REPEATED = re.compile(r"Error parsing --(\w+)\.(\S+): Could not find valid parse for arguments: \[(.*?)\]")
+_NOT_SO_REPEATED = re.compile(r"Error parsing --(\w+)\.(\S+): Could not find valid parse for arguments: (\[.*\])")
 # what an option may be given any number of
 _REPEATED = {
     int: "whole numbers",
@@ -41,7 +42,7 @@ def _of_option(complaint: str) -> str:
     if (repeated := _NOT_SO_REPEATED.match(complaint)) is not None:
         section, name, given = repeated.groups()
         kind = get_type_hints(get_type_hints(Config)[section])[name.replace("-", "_")]
-        shown = " ".join(re.findall(r"'([^']*)'", given))
+        shown = _words(given) or "empty"
         return f"--{section}.{name} is {shown}: it must be {_REPEATED[get_args(kind)[0]]}, with spaces between"
     parsed = re.fullmatch(r"Error parsing (\w+): ((\w+)( .*))", complaint)
     if parsed is None:
@@ -50,3 +51,11 @@ def _of_option(complaint: str) -> str:
     option = f"--{field}" if section == "Config" else f"--{section}.{field}"
     option = option.replace("_", "-")
     return option + rest if option in option_names(Config) else message
+
+
+def _words(listed: str) -> str:
+    """What stands in a list as Python prints it; the list where it was cut off."""
+    try:
+        return " ".join(ast.literal_eval(listed))
+    except (SyntaxError, ValueError):
+        return listed

@@ -9,22 +9,22 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .records import Records
-
 # what keeps the bytes where they are, while it is held; the first byte's address of each sample, and how many there are
 Addresses = tuple[list[NDArray[np.uint8]], NDArray[np.int64], NDArray[np.int64]]
 AddressesOf = Callable[[NDArray[np.int64]], Addresses]
 
 
-def addresses_of(records: Records) -> AddressesOf | None:
-    """`records.addresses`, from sample numbers int64 [n] to `Addresses` of them; None where samples must be read.
+def addresses_of(stored: object, one_by_one: str = "read") -> AddressesOf | None:
+    """`stored.addresses`, from sample numbers int64 [n] to `Addresses` of them; None where each must be asked for.
 
-    That is also where another `read` was put over the one that stands beside `addresses`: it may do more.
+    stored      records, or something else with a method called `one_by_one` that gives the bytes of one sample
+
+    None, too, where another such method was put over the one that stands beside `addresses`: it may do more.
     """
-    owner = next((kind for kind in type(records).__mro__ if "read" in vars(kind)), object)
-    if "addresses" not in vars(owner) or "read" in getattr(records, "__dict__", ()):
+    owner = next((kind for kind in type(stored).__mro__ if one_by_one in vars(kind)), object)
+    if "addresses" not in vars(owner) or one_by_one in getattr(stored, "__dict__", ()):
         return None
-    found: AddressesOf = records.addresses  # type: ignore[attr-defined]
+    found: AddressesOf = stored.addresses  # type: ignore[attr-defined]
     return found
 
 

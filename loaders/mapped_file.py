@@ -135,9 +135,10 @@ class MappedRecords:
 
     def file_bytes(self) -> NDArray[np.uint8]:
         """uint8, read-only: the whole file, as mapped. Raises LoaderError as `read` does."""
-        if self._file is None:
+        file = self._file
+        if file is None:
             raise LoaderError(f"{self.path} cannot be read: it has been closed")
-        return self._file.view(0, self._file.num_bytes)
+        return file.view(0, file.num_bytes)
 
     def where(self, index: int) -> str:
         """File, sample number and position."""

@@ -94,6 +94,9 @@ class NativePainter:
         self._kernel = Kernel(library, like.size_px, like.fill, resize, times=times)
         self._painter = painter
         self._addresses = addresses_of(records)
+        self._addresses_of_points = None if self._seek_points is None else addresses_of(self._seek_points, "of")
+        if self._seek_points is not None and self._addresses_of_points is None:
+            self._addresses = None
         self._times_reading = times.is_on and is_stored(records)
 
     def __call__(self, rows: PlanRows, part: Part) -> None:
@@ -118,23 +121,25 @@ class NativePainter:
         wanted = ids != PADDING_ID
         if Image.MAX_IMAGE_PIXELS:  # Pillow is to say what is too large
             wanted &= is_raw | (widths.astype(np.int64) * heights <= Image.MAX_IMAGE_PIXELS)
-        put_bytes_into = self._read_one_by_one if self._addresses is None else self._find
-        return table, put_bytes_into(table, ids, wanted)
+        return table, self._find(table, ids, wanted)
 
     def _find(self, table: NDArray[np.void], ids: NDArray[np.int64], wanted: NDArray[np.bool_]) -> list[Pixels]:
-        """Put into the table where the wanted rows' bytes lie in memory. Returns what keeps them there."""
-        assert self._addresses is not None
+        """Put into the table where the wanted rows' bytes lie in memory. Returns what keeps them there.
+
+        All at once where the records can say it.
+        """
+        if self._addresses is None:
+            return self._read_one_by_one(table, ids, wanted)
         begun_cpu_ns = time.thread_time_ns() if self._times_reading else 0
         begun_ns = time.perf_counter_ns() if self._times_reading else 0
         try:
-            held, addresses, sizes = self._addresses(ids)
-        except LoaderError:  # reading each of them says so, in its turn
-            return []
-        table["address"], table["num_bytes"] = np.where(wanted, addresses, 0), sizes
-        if self._seek_points is not None:
+            held, table["address"][wanted], table["num_bytes"][wanted] = self._addresses(ids[wanted])
+        except LoaderError:  # not all of them need be concerned
+            return self._read_one_by_one(table, ids, wanted)
+        if self._addresses_of_points is not None:
             try:
-                held_points, addresses, sizes = self._seek_points.addresses(ids)
-                table["seek_address"], table["seek_bytes"] = np.where(sizes > 0, addresses, 0), sizes
+                held_points, addresses, sizes = self._addresses_of_points(ids[wanted])
+                table["seek_address"][wanted], table["seek_bytes"][wanted] = np.where(sizes > 0, addresses, 0), sizes
                 held += held_points
             except LoaderError as error:
                 self._go_without_points(error)
@@ -187,5 +192,5 @@ class NativePainter:
             return None
 
     def _go_without_points(self, error: LoaderError) -> None:
-        self._seek_points = None
+        self._seek_points = self._addresses_of_points = None
         warnings.warn(f"{error}; until then JPEGs are decoded from their start", RuntimeWarning, stacklevel=2)

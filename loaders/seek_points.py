@@ -46,15 +46,15 @@ class SeekPoints:
 
     def of(self, index: int) -> NDArray[np.uint8] | None:
         """uint8 [size], read-only, a view of the mapped file; None where there are none. Raises LoaderError."""
-        position, size = self.place(index)
-        return self._file.view(position, size) if size and self._file is not None else None
+        file, (position, size) = self._file, self.place(index)
+        return file.view(position, size) if size and file is not None else None
 
     def addresses(self, ids: NDArray[np.int64]) -> Addresses:
         """See `loaders.addresses`; a size of 0 where there are none. Raises LoaderError."""
-        sizes = self.sizes[ids]
-        if self._file is None:
+        file, sizes = self._file, self.sizes[ids]
+        if file is None:
             return [], np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
-        return lying_in(self._file.view(0, self._file.num_bytes), self._ends[ids] - sizes, sizes)
+        return lying_in(file.view(0, file.num_bytes), self._ends[ids] - sizes, sizes)
 
     def will_be_read(self) -> None:
         """Have the system read the file in one go: it is small beside the samples, and asking for each would double the

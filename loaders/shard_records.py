@@ -69,11 +69,11 @@ class ShardRecords:
 
     def addresses(self, ids: NDArray[np.int64]) -> Addresses:
         """See `loaders.addresses`. Raises LoaderError as `read` does."""
-        if self._files is None:
+        files = self._files
+        if files is None:
             raise LoaderError(f"{self.paths[0]} cannot be read: it has been closed")
         shards, which = np.unique(self.shards[ids], return_inverse=True)
-        files = [self._files[shard] for shard in shards.tolist()]
-        memory = [file.view(0, file.num_bytes) for file in files]
+        memory = [files[shard].view(0, files[shard].num_bytes) for shard in shards.tolist()]
         begins = np.array([address_of(view) for view in memory], dtype=np.int64)
         return memory, begins[which] + self.positions[ids], self.sizes[ids]
 

@@ -8,6 +8,7 @@ from collections.abc import Generator
 from typing import ClassVar
 
 import cv2
+import numpy as np
 
 from .api import Batch, LoaderOptions, ResizeMode
 from .epochs import EpochLoader
@@ -24,13 +25,14 @@ from .transfer import to_device
 
 # what a thread takes at once: enough that handing out work costs nothing beside doing it, of small images more
 _MIN_CHUNK = 16  # samples
-_CHUNK_PIXELS = _MIN_CHUNK * 224**2  # to be delivered
+_CHUNK_PIXELS = _MIN_CHUNK * 224**2
 
 
 class TurboLoader(EpochLoader):
     """Pixels are made by threads; what takes long (decoding, resizing, copying) runs without the interpreter's lock.
 
-    Memory: `num_ahead` + 1 batches, page-locked where the device is CUDA, and for each thread the largest sample seen.
+    Memory: `num_ahead` + 1 batches, page-locked where the device is CUDA, and for each thread the largest sample seen
+    and, where samples are files, the bytes of those it makes at once.
     """
 
     name = "turbo"
@@ -73,8 +75,7 @@ class TurboLoader(EpochLoader):
             return
         first = self._rows(epoch, start)  # also makes the epoch's order, before any thread could wait for it
         slabs = self._slabs.of(len(first), first.size_px)
-        most = max(_MIN_CHUNK, _CHUNK_PIXELS // first.size_px**2)
-        chunk = max(1, min(most, len(first) // (4 * self._num_workers)))
+        chunk = max(1, min(self._most_at_once(first), len(first) // (4 * self._num_workers)))
 
         def painter(number: int) -> Worker:
             return self._painter(first, [slab.numpy() for slab in slabs], self._writer(number))
@@ -90,6 +91,11 @@ class TurboLoader(EpochLoader):
                 rows = team.finished(job, self._caller)
                 yield self._batch(slabs[job % len(slabs)], rows)
                 team.give_back(job)
+
+    def _most_at_once(self, rows: PlanRows) -> int:
+        """Samples a thread may take: more than the least of those that are small as stored and as delivered."""
+        stored = self._records.widths[rows.ids].astype(np.int64) * self._records.heights[rows.ids]
+        return max(_MIN_CHUNK, _CHUNK_PIXELS // max(int(stored.mean()), rows.size_px**2))
 
     def _painter(self, like: PlanRows, slabs: list[Pixels], times: StageWriter) -> Worker:
         """One thread's means of making pixels: here, and only here, it is chosen."""

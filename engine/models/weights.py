@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -34,24 +34,23 @@ def named_as_in(model: nn.Module, weights: Weights, source: str, say: Callable[[
     """`weights` by the model's names, where most of these stand behind a common beginning there.
 
     Lightning and self-supervised methods put the attribute that held the model before each name, `model.` or
-    `backbone.`. What is taken off, and how many weights are passed over, is said. Raises FeedrateError where several
-    beginnings fit as many.
+    `backbone.`. What is taken off, and what else is passed over, is said. Raises FeedrateError where several beginnings
+    have most of the names, of other weights.
     """
     own = model.state_dict()
     fitting = Counter(name[:at] for name in weights for at in _starts(name) if name[at:] in own)
-    most = max(fitting.values(), default=0)
-    if 2 * most <= len(own) or most <= sum(name in own for name in weights):
+    beginnings = [beginning for beginning, count in fitting.items() if 2 * count > len(own)]
+    if not beginnings or "" in beginnings:
         return weights
-    beginnings = [beginning for beginning, count in fitting.items() if count == most]
-    if len(beginnings) > 1:
+    several = [_within(weights, beginning) for beginning in beginnings]
+    if not all(_are_equal(several[0], other, own) for other in several[1:]):
         raise FeedrateError(
             f"{source} holds several such models, their names beginning with {' or '.join(beginnings)}: save the"
             " weights of one to a file of its own"
         )
-    named = {name: tensor for name, tensor in weights.items() if name in own}
-    within = [name for name in weights if name.startswith(beginnings[0])]
-    named |= {name.removeprefix(beginnings[0]): weights[name] for name in within}
-    passed_over = f"; {others} other weights are passed over" if (others := len(weights) - len(named)) else ""
+    named = {name: tensor for name, tensor in weights.items() if name in own} | several[0]
+    others = sorted({name.split(".")[0] for name in weights if name not in own and not name.startswith(beginnings[0])})
+    passed_over = f"; passed over: {', '.join(others)}" if others else ""
     say(f"{source}: '{beginnings[0]}', with which names begin there, is taken off{passed_over}")
     return named
 
@@ -136,8 +135,19 @@ def _replaced(layer: str, weights: Weights, own: Weights) -> str:
 
 
 def _starts(name: str) -> list[int]:
-    """Where the parts of a dotted name begin, but for the first."""
-    return [at + 1 for at, letter in enumerate(name) if letter == "."]
+    """Where the parts of a dotted name begin."""
+    return [0, *(at + 1 for at, letter in enumerate(name) if letter == ".")]
+
+
+def _within(weights: Weights, beginning: str) -> Weights:
+    return {name.removeprefix(beginning): tensor for name, tensor in weights.items() if name.startswith(beginning)}
+
+
+def _are_equal(one: Weights, other: Weights, names: Iterable[str]) -> bool:
+    """Whether both have the same of these."""
+    return all(
+        (name in one) == (name in other) and (name not in one or torch.equal(one[name], other[name])) for name in names
+    )
 
 
 def _is_of(name: str, layers: tuple[str, ...]) -> bool:

@@ -68,14 +68,21 @@ class ChangedOptimizer:
                 group.update(settings)
 
     def _parted_otherwise_by(self) -> list[str]:
-        """The settings by which parameters stand in other groups, whose order an optimizer's state goes by; none where
-        the groups are the same."""
+        """The settings by which parameters stand in other groups, whose order an optimizer's state goes by."""
         changed = [name for name in _PARTED_BY if getattr(self.before, name) != getattr(self.config, name)]
         try:
-            earlier = build_optimizer(self.before, self.model) if changed else self.optimizer
+            earlier = _numbers(build_optimizer(self.before, self.model)) if changed else []
         except FeedrateError:  # patterns of another model
             return changed
-        return changed if _numbers(earlier) != _numbers(self.optimizer) else []
+        if not changed or earlier == _numbers(self.optimizer):
+            return []
+        alone = [replace(self.before, **{name: getattr(self.config, name)}) for name in changed]
+        blamed = [
+            name
+            for name, config in zip(changed, alone, strict=True)
+            if _numbers(build_optimizer(config, self.model)) != earlier
+        ]
+        return blamed or changed
 
     def _changed(self) -> list[dict[str, Any]]:
         """Of each group what it would not have under the settings before, whatever the optimizer derives from them."""

@@ -30,10 +30,10 @@ class OptimConfig:
     options: tuple[str, ...] = ()
     """More of the optimizer's own arguments, as NAME=VALUE: eps=1e-6, alpha=0.9, trust_coeff=0.02."""
     weight_decay: float = 5e-5
-    """On weights of two and more dimensions; biases, norms, scales and position embeddings never decay."""
+    """On weights of two and more dimensions; biases, norms, scales and position embeddings do not decay."""
     decay_factors: tuple[tuple[str, float], ...] = ()
-    """Pairs of a pattern of parameters' names and what multiplies weight_decay for those it fits, whether they would
-    decay or not, as "*.bias" 1; where several fit the last counts."""
+    """Pairs of a pattern of parameters' names and what multiplies weight_decay for those it fits, whether they decay
+    otherwise or not, as "*.bias" 1; where several fit the last counts."""
     rate_factors: tuple[tuple[str, float], ...] = ()
     """Pairs of a pattern of parameters' names and what multiplies the learning rate of those it fits, as "fc.*" 10;
     where several fit the last counts."""

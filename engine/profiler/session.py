@@ -264,7 +264,7 @@ def synthetic(source: Source, device: torch.device) -> Loader:
 def training(step: TrainStep, config: Config) -> Callable[[Batch], None]:
     """Trains on each batch it is given, and keeps those averages of the weights that `config` asks for.
 
-    `step` keeps its schedule's first rate from now on, which is the smallest: the weights stay finite.
+    `step` keeps its schedule's first rate from now on, which is small where there is a warm-up: weights stay finite.
     """
     averages = Averages(step.module, config.average, step.windows)
     numbers, rate = itertools.count(), step.schedule(0)

@@ -139,6 +139,20 @@ def test_what_may_be_given_any_number_of_says_what_it_takes():
 
 
 @pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--optim.decay-factors", "groups.[01]*"], "groups.[01]*"),
+        (["--optim.decay-factors", "it's", "x"], "it's x"),
+        (["--optim.points", ""], "empty"),
+    ],
+)
+def test_what_was_given_is_shown_as_it_was(words, shown):
+    with pytest.raises(FeedrateError) as error:
+        parse_config(words)
+    assert str(error.value).startswith(f"{words[0]} is {shown}: it must be pairs of ")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("epoch = 3", "unknown key 'epoch': did you mean epochs"),

@@ -4,12 +4,15 @@ import ctypes
 
 import numpy as np
 import pytest
+import torch
 
-from loaders.addresses import addresses_of
+from loaders.addresses import address_of, addresses_of
 from loaders.beton_records import BetonRecords
+from loaders.crops import CenterCrop
 from loaders.errors import LoaderError
 from loaders.mapped_file import MappedRecords
 from loaders.native import library
+from loaders.plan import Sequential, Shuffled, View
 from loaders.records import open_records
 from loaders.seek_points import SeekPoints
 
@@ -75,6 +78,54 @@ def test_who_reads_otherwise_is_asked_for_each_sample(packed, monkeypatch):
     records = BetonRecords(path)
     monkeypatch.setattr(BetonRecords, "read", lambda records, index: MappedRecords.read(records, index), raising=False)
     assert addresses_of(records) is None
+
+
+class _Numbered:
+    """People's own, all in a dict, which knows no sample called -1."""
+
+    channels, classes = None, ("one",)
+
+    def __init__(self, count):
+        rng = np.random.default_rng(0)
+        self.samples = {number: rng.integers(0, 256, 3 * 32 * 32, dtype=np.uint8) for number in range(count)}
+        self.labels, self.is_raw = np.zeros(count, np.int64), np.ones(count, bool)
+        self.widths = self.heights = np.full(count, 32, np.int32)
+
+    def __len__(self):
+        return len(self.samples)
+
+    def read(self, index):
+        raise AssertionError("it says where samples lie")
+
+    def addresses(self, ids):
+        held = [self.samples[number] for number in ids.tolist()]
+        return held, np.array([address_of(data) for data in held], np.int64), np.full(len(held), 3 * 32 * 32)
+
+    def where(self, index):
+        return f"sample {index}"
+
+    def close(self):
+        pass
+
+
+def test_padding_is_no_sample_that_is_looked_up(open_one):
+    if library.load("area") is None:
+        pytest.skip(library.why_not("area"))
+    records, view = _Numbered(5), View(CenterCrop(32, 32), 32)
+    batches = open_one(records, "turbo", order=Sequential(4), view=view).epoch(0)
+    images = torch.cat([batch.images[: batch.num_valid].clone() for batch in batches])
+    assert [image.permute(1, 2, 0).reshape(-1).tolist() for image in images] == [
+        data.tolist() for data in records.samples.values()
+    ]
+
+
+def test_of_shards_of_which_one_is_gone_the_others_samples_are_delivered(packed, open_one):
+    records = open_records(packed, "train", prefers="shards")
+    records.paths[0].unlink()
+    expected = int((records.shards == 0).sum())
+    batches = open_one(records, "turbo", on_bad="substitute", order=Shuffled(37)).epoch(0)
+    assert sum(len(batch.substitutions) for batch in batches) == expected > 0
+    assert len(records.paths) > 1
 
 
 @pytest.mark.parametrize("kind", ADDRESSED)

@@ -91,7 +91,9 @@ def test_every_case_names_sides_that_can_read_it_and_references_that_deliver_ali
             assert SIDES[ours].output == SIDES[peer].output == output
     assert chosen_sides("cifar", ["turbo", "cifar-dataloader"]) == ("turbo", "cifar-dataloader")
     assert chosen_sides("raw256", ["turbo", "cifar-dataloader"]) == ("turbo",)
-    with pytest.raises(FeedrateError, match="none of timm, webdataset reads what case 'raw256' stores: beton"):
+    with pytest.raises(
+        FeedrateError, match="none of timm, webdataset reads what case 'raw256' stores, photos as beton"
+    ):
         chosen_sides("raw256", ("timm", "webdataset"))
 
 

@@ -14,7 +14,7 @@ from engine.config import ModelConfig
 from engine.data import open_data
 from engine.model import start_model
 from engine.models import first_images
-from engine.models.cifar_fast import patch_moments, whitening_filters
+from engine.models.cifar_fast import CifarFast, patch_moments, whitening_filters
 
 _FAST = {"model": ModelConfig("cifar_fast")}
 
@@ -36,7 +36,7 @@ def test_the_first_filters_whiten_the_first_batches_of_the_plan(
     model, channels = _start(config)
     data = open_data(config, ONE_RANK, lambda text: None)
     batches = data.train.epoch(0)
-    images = torch.cat([batch.images for batch in itertools.islice(batches, num_batches)])
+    images = torch.cat([batch.images.clone() for batch in itertools.islice(batches, num_batches)])
     batches.close()
     data.close()
     assert len(images) == 7 * num_batches
@@ -45,6 +45,29 @@ def test_the_first_filters_whiten_the_first_batches_of_the_plan(
     assert torch.equal(model.whitening.weight[12:], -model.whitening.weight[:12])
     again, _ = _start(config)
     assert torch.equal(again.whitening.weight, model.whitening.weight)
+
+
+class _OfTwo:
+    """The first of two ranks, whose other has the same images."""
+
+    world_size, is_main, device = 2, True, torch.device("cpu")
+
+    def sum(self, tensor):
+        return tensor
+
+
+@pytest.mark.parametrize(("ranks", "num_batches"), [(ONE_RANK, 4), (_OfTwo(), 2)])
+def test_images_of_all_ranks_are_counted(ranks, num_batches, image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(first_images, "_ENOUGH_IMAGES", 28)
+    seen = []
+    monkeypatch.setattr(first_images, "patch_moments", lambda images: seen.append(images) or patch_moments(images))
+    config = short_config(image_folder, tmp_path, **_FAST)
+    data = open_data(config, ONE_RANK, lambda text: None)
+    try:
+        first_images.start_from_images(CifarFast(3), data.train, data.channels, ranks)
+    finally:
+        data.close()
+    assert [len(images) for images in seen] == [7] * num_batches
 
 
 def test_a_run_that_goes_on_leaves_the_filters_to_its_checkpoint(image_folder, tmp_path):

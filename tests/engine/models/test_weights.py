@@ -104,9 +104,7 @@ def test_names_of_a_model_within_another_are_those_of_the_model(tmp_path, traine
     lines, say = _said()
     model = prepare_model(_config(name="cifar_resnet20", weights=str(path)), num_classes, ONE_RANK, say)
     assert _equal(model.state_dict(), trained, [name for name in trained if not name.startswith("classifier")])
-    assert (
-        lines[0] == f"{path}: 'net.model.', with which names begin there, is taken off; 2 other weights are passed over"
-    )
+    assert lines[0] == f"{path}: 'net.model.', with which names begin there, is taken off; passed over: criterion, head"
     assert lines[1].endswith("all layers fit" if num_classes == 5 else "replaced: classifier (9 classes instead of 5)")
 
 
@@ -123,11 +121,29 @@ def test_a_classifier_beside_the_model_within_is_taken_with_it(tmp_path, trained
 
 def test_of_two_models_within_another_none_is_taken(tmp_path, trained):
     path = tmp_path / "moco.pth.tar"
-    torch.save({"state_dict": _under("module.encoder_q.", trained) | _under("module.encoder_k.", trained)}, path)
+    other = {name: tensor + 1 for name, tensor in trained.items() if not name.endswith("num_batches_tracked")}
+    torch.save({"state_dict": _under("module.encoder_q.", trained) | _under("module.encoder_k.", other)}, path)
     with pytest.raises(
         FeedrateError, match="several such models, their names beginning with encoder_q. or encoder_k.:"
     ):
         prepare_model(_config(name="cifar_resnet20", weights=str(path)), 5, ONE_RANK, lambda text: None)
+
+
+def test_the_same_model_under_two_names_is_one(tmp_path, trained):
+    path = tmp_path / "twice.ckpt"
+    torch.save(_under("model.", trained) | _under("net.", trained), path)
+    lines, say = _said()
+    model = prepare_model(_config(name="cifar_resnet20", weights=str(path)), 5, ONE_RANK, say)
+    assert _equal(model.state_dict(), trained, trained)
+    assert lines[0].endswith("'model.', with which names begin there, is taken off; passed over: net")
+
+
+def test_plain_names_come_before_a_copy_behind_another(tmp_path, trained):
+    path = tmp_path / "with_average.pt"
+    backbone = {name: tensor for name, tensor in trained.items() if not name.startswith("classifier")}
+    torch.save(backbone | _under("ema.", {name: tensor + 1 for name, tensor in trained.items()}), path)
+    model = prepare_model(_config(name="cifar_resnet20", weights=str(path)), 5, ONE_RANK, lambda text: None)
+    assert _equal(model.state_dict(), trained, backbone)
 
 
 def test_of_averaged_weights_that_a_run_passes_over_its_log_tells(tmp_path, trained):

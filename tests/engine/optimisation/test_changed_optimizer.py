@@ -104,6 +104,14 @@ def test_what_cannot_go_on_starts_anew_and_says_so(old, new, told):
     assert state_digest(resumed.state_dict()) == state_digest(model.state_dict())
 
 
+def test_of_two_settings_the_one_that_parts_the_parameters_is_named():
+    old = OptimConfig(decay_factors=(("*", 1.0),))
+    model, optimizer = _trained(old)
+    new = replace(old, decay_factors=(("*", 2.0),), rate_factors=(("0.*", 3.0),))
+    said = _taken_up(model, optimizer, new, old)[2]
+    assert len(said) == 1 and said[0].startswith("rate_factors part the parameters")
+
+
 def test_only_what_an_optimizer_is_made_of_counts_as_a_change_of_it():
     now = OptimConfig(label_smoothing=0.0, momentum=0.5, betas=(0.5, 0.9))
     saved = {"optim.momentum": 0.9, "optim.betas": [0.9, 0.999], "optim.label_smoothing": 0.1, "epochs": 3}

@@ -77,10 +77,11 @@ def chosen_sides(name: str, asked: Sequence[str] | None) -> tuple[str, ...]:
     case = CASES[name]
     if asked is None:
         return case.sides
-    known = [(side, SIDES[side]) for side in asked]
-    sides = tuple(name for name, side in known if side.reads in case.offers and side.view in ("", case.source))
+    sides = tuple(side for side in asked if SIDES[side].reads in case.offers and SIDES[side].view in ("", case.source))
     if not sides:
-        raise FeedrateError(f"none of {', '.join(asked)} reads what case '{name}' stores: {' or '.join(case.offers)}")
+        raise FeedrateError(
+            f"none of {', '.join(asked)} reads what case '{name}' stores, {case.source} as {' or '.join(case.offers)}"
+        )
     return sides
 
 
