@@ -109,8 +109,10 @@ def test_the_folder_has_a_file_of_them_and_verify_compares_it(packed, tmp_path):
 @pytest.mark.parametrize("format", ["beton", "shards"])
 def test_turbo_asks_for_them_and_its_batches_are_the_same(image_folder, packed, tmp_path, monkeypatch, format):
     batches, asked = {}, []
-    of = SeekPoints.of
-    monkeypatch.setattr(SeekPoints, "of", lambda points, index: asked.append(index) or of(points, index))
+    addresses = SeekPoints.addresses
+    monkeypatch.setattr(
+        SeekPoints, "addresses", lambda points, ids: asked.extend(ids.tolist()) or addresses(points, ids)
+    )
     for name, encoding in (("without", Encoding()), ("with", WITH)):
         asked.clear()
         pack(listed(image_folder), tmp_path / name, PackSettings(encoding, (format,)), 0)
