@@ -9,7 +9,7 @@ from .config import Config
 from .option_names import option_names
 
 _NO_WORD_AND_NO_NUMBERS = re.compile(
-    r"Error parsing (--\S+): no type matching \{(.+?)\}\|\{([A-Z ]+)\} could be instantiated from \[(.*?)\]\."
+    r"Error parsing (--\S+): no type matching \{(.+?)\}\|\{([A-Z ]+)\} could be instantiated from (\[.*?\])\."
 )
 _NOT_SO_REPEATED = re.compile(r"Error parsing --(\w+)\.(\S+): Could not find valid parse for arguments: (\[.*\])")
 # what an option may be given any number of
@@ -36,7 +36,7 @@ def _of_option(complaint: str) -> str:
     """
     if (neither := _NO_WORD_AND_NO_NUMBERS.match(complaint)) is not None:
         option, words, numbers, given = neither.groups()
-        shown = " ".join(re.findall(r"'([^']*)'", given)) or "empty"
+        shown = _words(given) or "empty"
         known = ", ".join(word.strip() for word in words.split(","))
         return f"{option} is {shown}: it must be one of {known}, or {len(numbers.split())} numbers with spaces between"
     if (repeated := _NOT_SO_REPEATED.match(complaint)) is not None:
