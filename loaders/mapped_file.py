@@ -129,15 +129,11 @@ class MappedRecords:
 
     def places(self, ids: NDArray[np.int64]) -> Iterator[Places]:
         """Where these samples lie, file by file: see `Places`."""
-        if self._file is None:
-            raise LoaderError(f"{self.path} cannot be read: it has been closed")
-        yield self._file, self.positions[ids], self.sizes[ids]
+        yield self._open_file(), self.positions[ids], self.sizes[ids]
 
     def file_bytes(self) -> NDArray[np.uint8]:
         """uint8, read-only: the whole file, as mapped. Raises LoaderError as `read` does."""
-        file = self._file
-        if file is None:
-            raise LoaderError(f"{self.path} cannot be read: it has been closed")
+        file = self._open_file()
         return file.view(0, file.num_bytes)
 
     def where(self, index: int) -> str:
@@ -147,6 +143,12 @@ class MappedRecords:
     def close(self) -> None:
         """Let go of the mapped file; it goes away with the last view that `read` gave out."""
         self._file = None
+
+    def _open_file(self) -> MappedFile:
+        file = self._file  # another thread may close it at any time
+        if file is None:
+            raise LoaderError(f"{self.path} cannot be read: it has been closed")
+        return file
 
 
 def populate(view: NDArray[np.uint8]) -> bool:

@@ -69,9 +69,7 @@ class ShardRecords:
 
     def addresses(self, ids: NDArray[np.int64]) -> Addresses:
         """See `loaders.addresses`. Raises LoaderError as `read` does."""
-        files = self._files
-        if files is None:
-            raise LoaderError(f"{self.paths[0]} cannot be read: it has been closed")
+        files = self._open_files()
         shards, which = np.unique(self.shards[ids], return_inverse=True)
         memory = [files[shard].view(0, files[shard].num_bytes) for shard in shards.tolist()]
         begins = np.array([address_of(view) for view in memory], dtype=np.int64)
@@ -79,12 +77,10 @@ class ShardRecords:
 
     def places(self, ids: NDArray[np.int64]) -> Iterator[Places]:
         """Where these samples lie, shard by shard: see `Places`."""
-        if self._files is None:
-            raise LoaderError(f"{self.paths[0]} cannot be read: it has been closed")
-        shards = self.shards[ids]
+        files, shards = self._open_files(), self.shards[ids]
         for shard in np.unique(shards).tolist():
             chosen = ids[shards == shard]
-            yield self._files[shard], self.positions[chosen], self.sizes[chosen]
+            yield files[shard], self.positions[chosen], self.sizes[chosen]
 
     def where(self, index: int) -> str:
         """Shard, name in it and position."""
@@ -95,6 +91,12 @@ class ShardRecords:
         self._files = None
         if self.seek_points is not None:
             self.seek_points.close()
+
+    def _open_files(self) -> list[MappedFile]:
+        files = self._files  # another thread may close them at any time
+        if files is None:
+            raise LoaderError(f"{self.paths[0]} cannot be read: it has been closed")
+        return files
 
     def _check_headers(self) -> None:
         """Refuse shards that are not those of the table, by the headers of their first and their last image."""
