@@ -1,5 +1,6 @@
 """What all loaders do alike: check what they are given, and run one epoch at a time."""
 
+import atexit
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
@@ -16,6 +17,16 @@ from .read_ahead import read_ahead
 from .records import Records
 from .stage_writer import UNTIMED, StageWriter
 from .substitutes import substitute
+
+_running: "weakref.WeakSet[EpochIterator]" = weakref.WeakSet()  # of all loaders
+
+
+@atexit.register
+def _end_running() -> None:
+    """Of epochs that nobody closed. Once Python exits, their threads stand still for ever, and it waits for them."""
+    for iterator in list(_running):
+        with suppress(Exception):  # nobody is there to hear of it
+            iterator.end("Python exits")
 
 
 class EpochLoader(ABC):
@@ -69,6 +80,7 @@ class EpochLoader(ABC):
             batches = read_ahead(batches, self._records, self._plan, self._options.shard, (index, start), ahead)
         iterator = EpochIterator(batches, self._options.max_bad, self._place(index, start))
         self._running = weakref.ref(iterator)  # weak, so that dropping the iterator ends its work at once
+        _running.add(iterator)
         return iterator
 
     def identity(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import psutil
+from commands import python
 from settling import at_rest, settled
 from stored_samples import LOADERS, for_each
 
@@ -64,3 +65,38 @@ def test_fifty_epochs_left_early_leave_nothing(samples, name, resize, open_one):
     loader.close()
     del loader
     assert settled(held, without) == without
+
+
+_FORGOTTEN = """
+import atexit, sys, threading
+
+def threads():
+    return {thread for thread in threading.enumerate() if "QueueFeeder" not in thread.name}
+
+atexit.register(lambda: print("left:", *(thread.name for thread in threads() - before)))
+from loaders.api import LoaderOptions
+from loaders.choose import choose_loader, open_loader
+from loaders.crops import RandomResizedCrop
+from loaders.errors import FeedrateError
+from loaders.plan import Plan, Shuffled, View
+from loaders.records import open_records
+
+records = open_records(sys.argv[1], "train")
+plan = Plan(records.widths, records.heights, Shuffled(4), View(RandomResizedCrop(), 32))
+before, forgotten = threads(), []
+for name in sys.argv[2:]:
+    try:
+        choose_loader(name)
+    except FeedrateError:  # not installed
+        continue
+    forgotten.append(open_loader(name, records, plan, LoaderOptions(num_workers=2)).epoch(0))
+    next(forgotten[-1])
+assert threads() - before
+"""
+
+
+def test_epochs_that_nobody_closes_end_before_python_does(packed):
+    """From 3.13 on it would else never end: it waits for threads that stand still."""
+    names = dict.fromkeys(case.name for case in LOADERS)
+    done = python("-c", _FORGOTTEN, str(packed), *names)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left:\n", "")
