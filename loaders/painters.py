@@ -1,42 +1,46 @@
 """Parts of a batch into the memory where it lies: what each of the `turbo` loader's threads does."""
 
-import ctypes
-import time
-import warnings
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from .addresses import address_of, addresses_of
-from .errors import LoaderError
-from .native.kernel import ROW, Kernel
-from .pixels import Decoder, Pixels, Renderer, load_rgb
+from .pixels import Decoder, Pixels, load_rgb
 from .plan import PADDING_ID, PlanRows
 from .records import Records
-from .resampling import Resampling
-from .seek_points import SeekPoints
 from .stage_writer import StageWriter
+from .stored_rows import StoredRows
 from .thread_team import Part
-from .timed_reading import is_stored
 
 # how a sample that cannot be delivered is dealt with: `EpochLoader._or_substitute`
 OrSubstitute = Callable[[PlanRows, int, Callable[[PlanRows], None]], None]
+# what becomes of a sample's pixels: a rectangle (left, top, width, height) of them, mirrored or not, into given memory
+Render = Callable[[Pixels, Sequence[int], bool, Pixels], None]
+# the same of all rows of a table, ROW [n], for the rows of a part; False, of bool [n], where it was left alone
+NativeRender = Callable[[NDArray[np.void], Part], NDArray[np.bool_]]
+
+
+class Places(Protocol):
+    """A batch's memory."""
+
+    def __getitem__(self, row: int, /) -> Pixels:
+        """What is the row's."""
+        ...
 
 
 class Painter:
     """One thread's means of making pixels with simplejpeg, and OpenCV or Pillow.
 
-    slabs  uint8 [rows of a batch, side, side, 3] each: job j lies in slab j modulo their number
+    slabs  job j lies in slab j modulo their number
     """
 
     def __init__(
         self,
         records: Records,
         decode: Decoder,
-        render: Renderer,
-        slabs: Sequence[Pixels],
+        render: Render,
+        slabs: Sequence[Places],
         or_substitute: OrSubstitute,
         times: StageWriter,
     ) -> None:
@@ -49,13 +53,12 @@ class Painter:
 
     def __call__(self, rows: PlanRows, part: Part) -> None:
         """Fill rows [part.start, part.stop) of the job's slab; padding becomes black."""
-        slab = self.slab(part.job)
         for row in range(part.start, part.stop):
-            self.paint(rows, row, slab[row])
+            self.paint(rows, row, self.place(part.job, row))
 
-    def slab(self, job: int) -> Pixels:
-        """Where the job's batch lies."""
-        return self._slabs[job % len(self._slabs)]
+    def place(self, job: int, row: int) -> Pixels:
+        """Where a job's row belongs."""
+        return self._slabs[job % len(self._slabs)][row]
 
     def paint(self, rows: PlanRows, row: int, out: Pixels, was_read: bool = False) -> None:
         """One image, or the plan's substitute; raises LoaderError where there is to be none.
@@ -80,117 +83,16 @@ class Painter:
 class NativePainter:
     """The same bits by the native kernel; what it leaves alone, `painter` does, with its errors and its substitutes."""
 
-    def __init__(
-        self,
-        records: Records,
-        like: PlanRows,
-        library: ctypes.CDLL,
-        resize: Resampling,
-        painter: Painter,
-        times: StageWriter,
-    ) -> None:
-        self._records = records
-        self._seek_points: SeekPoints | None = getattr(records, "seek_points", None)
-        self._kernel = Kernel(library, like.size_px, like.fill, resize, times=times)
+    def __init__(self, stored: StoredRows, render: NativeRender, painter: Painter) -> None:
+        self._stored = stored
+        self._render = render
         self._painter = painter
-        self._addresses = addresses_of(records)
-        self._addresses_of_points = None if self._seek_points is None else addresses_of(self._seek_points, "of")
-        if self._seek_points is not None and self._addresses_of_points is None:
-            self._addresses = None
-        self._times_reading = times.is_on and is_stored(records)
 
     def __call__(self, rows: PlanRows, part: Part) -> None:
         """Fill rows [part.start, part.stop) of the job's slab; padding becomes black."""
-        slab = self._painter.slab(part.job)
-        table, held = self._table(rows, part)
-        is_done = self._kernel(table, slab[part.start : part.stop])
+        table, held = self._stored.table(rows, part)
+        is_done = self._render(table, part)
         del held  # the kernel has read them
         for offset in np.flatnonzero(~is_done).tolist():
             row = part.start + offset
-            self._painter.paint(rows, row, slab[row], was_read=bool(table["address"][offset]))
-
-    def _table(self, rows: PlanRows, part: Part) -> tuple[NDArray[np.void], list[Pixels]]:
-        """The kernel's table, and what keeps the bytes in it alive. Rows of no bytes are left alone by the kernel."""
-        ids = rows.ids[part.start : part.stop]
-        widths, heights = self._records.widths[ids], self._records.heights[ids]
-        is_raw = self._records.is_raw[ids]
-        table = np.zeros(len(ids), dtype=ROW)
-        table["width"], table["height"], table["is_raw"] = widths, heights, is_raw
-        table["rect"], table["flip"] = rows.rects[part.start : part.stop], rows.flips[part.start : part.stop]
-        table["read_wall_ns"] = -1
-        wanted = ids != PADDING_ID
-        if Image.MAX_IMAGE_PIXELS:  # Pillow is to say what is too large
-            wanted &= is_raw | (widths.astype(np.int64) * heights <= Image.MAX_IMAGE_PIXELS)
-        return table, self._find(table, ids, wanted)
-
-    def _find(self, table: NDArray[np.void], ids: NDArray[np.int64], wanted: NDArray[np.bool_]) -> list[Pixels]:
-        """Put into the table where the wanted rows' bytes lie in memory. Returns what keeps them there.
-
-        All at once where the records can say it.
-        """
-        if self._addresses is None:
-            return self._read_one_by_one(table, ids, wanted)
-        begun_cpu_ns = time.thread_time_ns() if self._times_reading else 0
-        begun_ns = time.perf_counter_ns() if self._times_reading else 0
-        try:
-            held, table["address"][wanted], table["num_bytes"][wanted] = self._addresses(ids[wanted])
-        except LoaderError:  # not all of them need be concerned
-            return self._read_one_by_one(table, ids, wanted)
-        if self._addresses_of_points is not None:
-            try:
-                held_points, addresses, sizes = self._addresses_of_points(ids[wanted])
-                table["seek_address"][wanted], table["seek_bytes"][wanted] = np.where(sizes > 0, addresses, 0), sizes
-                held += held_points
-            except LoaderError as error:
-                self._go_without_points(error)
-        if self._times_reading and (num_read := int(wanted.sum())):
-            table["read_wall_ns"] = (time.perf_counter_ns() - begun_ns) // num_read
-            table["read_cpu_ns"] = (time.thread_time_ns() - begun_cpu_ns) // num_read
-        return held
-
-    def _read_one_by_one(
-        self, table: NDArray[np.void], ids: NDArray[np.int64], wanted: NDArray[np.bool_]
-    ) -> list[Pixels]:
-        """The same by reading each."""
-        held, addresses, sizes = [], [0] * len(ids), [0] * len(ids)
-        seek_addresses, seek_sizes = [0] * len(ids), [0] * len(ids)
-        walls_ns = [-1] * len(ids)
-        begun_cpu_ns = time.thread_time_ns() if self._times_reading else 0
-        begun_ns = time.perf_counter_ns() if self._times_reading else 0
-        for offset in np.flatnonzero(wanted).tolist():
-            try:
-                # the kernel reads one byte after the other; people's own records may hand out anything
-                data = np.ascontiguousarray(self._records.read(int(ids[offset])))
-            except LoaderError:  # reading it again says so, in its turn
-                begun_ns = time.perf_counter_ns() if self._times_reading else 0
-                continue
-            held.append(data)
-            addresses[offset], sizes[offset] = address_of(data), data.size
-            points = self._points_of(int(ids[offset]))
-            if points is not None:
-                held.append(points)
-                seek_addresses[offset], seek_sizes[offset] = address_of(points), points.size
-            if self._times_reading:
-                now_ns = time.perf_counter_ns()
-                walls_ns[offset], begun_ns = now_ns - begun_ns, now_ns
-        num_read = sum(map(bool, addresses))
-        if num_read and self._times_reading:
-            table["read_cpu_ns"] = (time.thread_time_ns() - begun_cpu_ns) // num_read
-        table["read_wall_ns"] = walls_ns
-        table["address"], table["num_bytes"] = addresses, sizes
-        table["seek_address"], table["seek_bytes"] = seek_addresses, seek_sizes
-        return held
-
-    def _points_of(self, index: int) -> Pixels | None:
-        """A sample's seek points; without any where their file is not there any more, which is said, once a thread."""
-        if self._seek_points is None:
-            return None
-        try:
-            return self._seek_points.of(index)
-        except LoaderError as error:
-            self._go_without_points(error)
-            return None
-
-    def _go_without_points(self, error: LoaderError) -> None:
-        self._seek_points = self._addresses_of_points = None
-        warnings.warn(f"{error}; until then JPEGs are decoded from their start", RuntimeWarning, stacklevel=2)
+            self._painter.paint(rows, row, self._painter.place(part.job, row), bool(table["address"][offset]))

@@ -175,7 +175,10 @@ class Renderer:
 
 
 def _raw_rgb(records: Records, index: int, data: Pixels) -> Pixels:
-    return data.reshape(int(records.heights[index]), int(records.widths[index]), 3)
+    width, height = int(records.widths[index]), int(records.heights[index])
+    if data.size != 3 * width * height:
+        raise ValueError(f"it has {data.size:,} bytes and was recorded as {width}×{height} px: scan or pack again")
+    return data.reshape(height, width, 3)
 
 
 def _check_size(records: Records, index: int, width: int, height: int) -> None:

@@ -1,9 +1,8 @@
 """Rectangles of raw samples, only copied by the CPU and resized where the batch is used: the least a core can do."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -12,18 +11,20 @@ from numpy.typing import NDArray
 from .api import Batch, LoaderOptions
 from .device_resize import Cuts, cut_and_resize
 from .errors import FeedrateError, LoaderError
-from .pixels import Pixels, cut
-from .plan import PADDING_ID, PlanRows
+from .native.kernel import Kernel
+from .native.library import load
+from .painters import NativePainter, OrSubstitute, Painter
+from .pixels import Decoder, Pixels, cut
+from .plan import PlanRows
 from .records import Records
 from .slabs import allocate
 from .stage_writer import StageWriter
+from .stored_rows import StoredRows
 from .stream_spans import spanning
 from .thread_team import Part, ThreadTeam, Worker
-from .timed_reading import read_timed
 from .transfer import to_device
 
 _ROOM_TO_GROW = 1.25  # rectangles differ from batch to batch, and page-locking memory takes long
-_CHUNK = 16  # samples a thread takes at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Jobs:
 
     rows_of        the plan's rows of batch 0 … count - 1
     batch_of       `EpochLoader._batch`
+    chunk_of       how many rows a thread takes at once of batches like this
     or_substitute  `EpochLoader._or_substitute`
     writer_of      `EpochLoader._writer`
     counting       `EpochLoader._counting`
@@ -50,8 +52,9 @@ class Jobs:
     rows_of: Callable[[int], PlanRows]
     count: int
     num_threads: int
+    chunk_of: Callable[[PlanRows], int]
     batch_of: Callable[[torch.Tensor, PlanRows], Batch]
-    or_substitute: Callable[[PlanRows, int, Callable[[PlanRows], None]], None]
+    or_substitute: OrSubstitute
     writer_of: Callable[[int], StageWriter]
     counting: Callable[[Callable[[], int]], AbstractContextManager[None]]
 
@@ -94,6 +97,9 @@ class RawWindows:
 
     def host_batches(self, jobs: Jobs) -> Generator[WindowBatch]:
         """Batch j lies in slab j modulo their number; the team reuses a slab once its batch has been given back."""
+        if not jobs.count:
+            return
+        first = jobs.rows_of(0)  # also makes the epoch's order, before any thread could wait for it
 
         def begin(job: int) -> PlanRows:
             rows = jobs.rows_of(job)
@@ -101,12 +107,11 @@ class RawWindows:
             return rows
 
         def worker(number: int) -> Worker:
-            times = jobs.writer_of(number)
-            return lambda rows, part: self._copy(rows, part, jobs, times)
+            return self._painter(first.fill, jobs.or_substitute, jobs.writer_of(number))
 
         caller = jobs.writer_of(0)
         with (
-            ThreadTeam(begin, worker, jobs.count, len(self._slabs), _CHUNK, jobs.num_threads) as team,
+            ThreadTeam(begin, worker, jobs.count, len(self._slabs), jobs.chunk_of(first), jobs.num_threads) as team,
             jobs.counting(team.num_ready),
         ):
             for job in range(jobs.count):
@@ -121,30 +126,30 @@ class RawWindows:
     def _slab(self, job: int) -> "_Slab":
         return self._slabs[job % len(self._slabs)]
 
-    def _copy(self, rows: PlanRows, part: Part, jobs: Jobs, times: StageWriter) -> None:
-        """Fill the places of rows [part.start, part.stop)."""
-        slab = self._slab(part.job)
-        for row in range(part.start, part.stop):
-            if rows.ids[row] != PADDING_ID:
-                jobs.or_substitute(rows, row, partial(self._copy_one, place=slab.place(row), times=times))
+    def _painter(self, fill: tuple[int, int, int], or_substitute: OrSubstitute, times: StageWriter) -> Worker:
+        """One thread's means of copying rectangles."""
 
-    def _copy_one(self, one: PlanRows, place: Pixels, times: StageWriter) -> None:
-        """The only row's rectangle to the start of `place`, uint8 [room, 3]."""
-        index = int(one.ids[0])
-        rect = one.rects[0].tolist()
-        num_pixels = rect[2] * rect[3]
-        if num_pixels > len(place):
-            raise LoaderError(f"sample {index} ({self._records.where(index)}) is cut larger than there is room for")
-        width, height = int(self._records.widths[index]), int(self._records.heights[index])
-        data = read_timed(self._records, index, rect, times)
-        if data.size != 3 * width * height:
-            raise LoaderError(
-                f"sample {index} ({self._records.where(index)}) cannot be delivered: it has {data.size:,} bytes and was"
-                f" recorded as {width}×{height} px: scan or pack again"
-            )
-        with times.stage("augment"):
-            sample = data.reshape(height, width, 3)
-            place[:num_pixels].reshape(rect[3], rect[2], 3)[:] = cut(sample, rect, one.fill)
+        def copy(pixels: Pixels, rect: Sequence[int], flip: bool, out: Pixels) -> None:
+            _copy(cut(pixels, rect, fill), out)
+
+        painter = Painter(self._records, Decoder(), copy, self._slabs, or_substitute, times)
+        library = load()
+        if library is None:
+            return painter
+        kernel = Kernel(library, 1, fill, times=times)
+
+        def copy_all(table: NDArray[np.void], part: Part) -> NDArray[np.bool_]:
+            return self._slab(part.job).copy(kernel, table, part)
+
+        return NativePainter(StoredRows(self._records, times), copy_all, painter)
+
+
+def _copy(rectangle: Pixels, out: Pixels) -> None:
+    """To the start of `out`, uint8 [room, 3]; it is mirrored where it is resized."""
+    height, width = rectangle.shape[:2]
+    if height * width > len(out):
+        raise LoaderError(f"a rectangle of {width}×{height} px is larger than there is room for")
+    out[: height * width].reshape(height, width, 3)[:] = rectangle
 
 
 class _Slab:
@@ -170,9 +175,13 @@ class _Slab:
         self.pixels = self._memory[:needed]
         self._array = self.pixels.numpy()
 
-    def place(self, row: int) -> Pixels:
-        """uint8 [room, 3]"""
+    def __getitem__(self, row: int) -> Pixels:
+        """The row's room, uint8 [pixels, 3]."""
         return self._array[self._starts[row] : self._starts[row + 1]]
+
+    def copy(self, kernel: Kernel, table: NDArray[np.void], part: Part) -> NDArray[np.bool_]:
+        """The rectangles of a part's rows to their rooms. Returns what `Kernel.copy` does."""
+        return kernel.copy(table, self._array, self._starts[part.start : part.stop + 1])
 
     def cuts(self, rows: PlanRows) -> Cuts:
         """All of each rectangle, as it lies here."""

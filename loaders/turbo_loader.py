@@ -9,9 +9,11 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from .api import Batch, LoaderOptions, ResizeMode
 from .epochs import EpochLoader
+from .native.kernel import Kernel
 from .native.library import load
 from .painters import NativePainter, Painter
 from .pixels import Decoder, Pixels, Renderer
@@ -20,7 +22,8 @@ from .raw_windows import Jobs, RawWindows
 from .records import Records
 from .slabs import Slabs
 from .stage_writer import StageWriter
-from .thread_team import ThreadTeam, Worker
+from .stored_rows import StoredRows
+from .thread_team import Part, ThreadTeam, Worker
 from .transfer import to_device
 
 # what a thread takes at once: enough that handing out work costs nothing beside doing it, of small images more
@@ -44,12 +47,11 @@ class TurboLoader(EpochLoader):
         # OpenCV would split every single resize over threads of its own, which then fight with ours over the same
         # processors. Its setting is the whole process's; nothing else here uses OpenCV.
         cv2.setNumThreads(1)
-        if self._resize != "device":
-            # compiled, if it is for the first time on this machine, before any thread waits for it
-            library = load(self._resize)
-            points = getattr(records, "seek_points", None)
-            if library is not None and points is not None:
-                points.will_be_read()
+        # compiled, if it is for the first time on this machine, before any thread waits for it
+        library = load("area" if self._resize == "device" else self._resize)
+        points = getattr(records, "seek_points", None)
+        if library is not None and points is not None:
+            points.will_be_read()
         self._slabs = Slabs(options.num_ahead + 1, options.device.type == "cuda")
         self._windows = RawWindows(records, options) if self._resize == "device" else None
 
@@ -63,6 +65,7 @@ class TurboLoader(EpochLoader):
             lambda job: self._rows(epoch, start + job),
             len(self) - start,
             self._num_workers,
+            self._chunk,
             self._batch,
             self._or_substitute,
             self._writer,
@@ -75,7 +78,6 @@ class TurboLoader(EpochLoader):
             return
         first = self._rows(epoch, start)  # also makes the epoch's order, before any thread could wait for it
         slabs = self._slabs.of(len(first), first.size_px)
-        chunk = max(1, min(self._most_at_once(first), len(first) // (4 * self._num_workers)))
 
         def painter(number: int) -> Worker:
             return self._painter(first, [slab.numpy() for slab in slabs], self._writer(number))
@@ -84,7 +86,7 @@ class TurboLoader(EpochLoader):
             return self._rows(epoch, start + job)
 
         with (
-            ThreadTeam(rows_of, painter, len(self) - start, len(slabs), chunk, self._num_workers) as team,
+            ThreadTeam(rows_of, painter, len(self) - start, len(slabs), self._chunk(first), self._num_workers) as team,
             self._counting(team.num_ready),
         ):
             for job in range(len(self) - start):
@@ -92,10 +94,11 @@ class TurboLoader(EpochLoader):
                 yield self._batch(slabs[job % len(slabs)], rows)
                 team.give_back(job)
 
-    def _most_at_once(self, rows: PlanRows) -> int:
-        """Samples a thread may take: more than the least of those that are small as stored and as delivered."""
-        stored = self._records.widths[rows.ids].astype(np.int64) * self._records.heights[rows.ids]
-        return max(_MIN_CHUNK, _CHUNK_PIXELS // max(int(stored.mean()), rows.size_px**2))
+    def _chunk(self, like: PlanRows) -> int:
+        """Rows a thread takes at once: more than the least of those that are small as stored and as delivered."""
+        stored = self._records.widths[like.ids].astype(np.int64) * self._records.heights[like.ids]
+        most = max(_MIN_CHUNK, _CHUNK_PIXELS // max(int(stored.mean()), like.size_px**2))
+        return max(1, min(most, len(like) // (4 * self._num_workers)))
 
     def _painter(self, like: PlanRows, slabs: list[Pixels], times: StageWriter) -> Worker:
         """One thread's means of making pixels: here, and only here, it is chosen."""
@@ -103,7 +106,14 @@ class TurboLoader(EpochLoader):
         render = Renderer(like.size_px, like.fill, self._resize)
         painter = Painter(self._records, Decoder(), render, slabs, self._or_substitute, times)
         library = load(self._resize)
-        return painter if library is None else NativePainter(self._records, like, library, self._resize, painter, times)
+        if library is None:
+            return painter
+        kernel = Kernel(library, like.size_px, like.fill, self._resize, times=times)
+
+        def paint(table: NDArray[np.void], part: Part) -> NDArray[np.bool_]:
+            return kernel(table, slabs[part.job % len(slabs)][part.start : part.stop])
+
+        return NativePainter(StoredRows(self._records, times), paint, painter)
 
     def close(self) -> None:
         super().close()

@@ -60,6 +60,9 @@ class Kernel:
         self._paint = library.feedrate_paint
         self._paint.restype = None
         self._paint.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        self._copy = library.feedrate_copy
+        self._copy.restype = None
+        self._copy.argtypes = (*self._paint.argtypes, ctypes.c_void_p)
         self._size_px = size_px
         self._state = library.feedrate_new(size_px, bytes(fill), _FILTERS[resize], vectors)
         if not self._state:
@@ -78,6 +81,21 @@ class Kernel:
         assert out.shape == (len(table), self._size_px, self._size_px, 3)
         is_done = np.zeros(len(table), dtype=np.bool_)
         self._paint(self._state, table.ctypes.data, len(table), out.ctypes.data, is_done.ctypes.data)
+        return is_done
+
+    def copy(self, table: NDArray[np.void], out: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Copy the rectangles of `table`, ROW [n], into `out`, uint8 [P, 3], contiguous, neither resized nor mirrored.
+
+        starts  int64 [n + 1], rising, up to P: rectangle i lies from pixel starts[i] on, with room up to the next
+
+        Returns what a call does; where there is too little room, False.
+        """
+        assert table.dtype == ROW and table.flags.c_contiguous and out.flags.c_contiguous and out.dtype == np.uint8
+        assert starts.dtype == np.int64 and starts.flags.c_contiguous and len(starts) == len(table) + 1
+        assert out.shape[1:] == (3,) and starts[0] >= 0 and starts[-1] <= len(out)
+        is_done = np.zeros(len(table), dtype=np.bool_)
+        places = out.ctypes.data, starts.ctypes.data, is_done.ctypes.data
+        self._copy(self._state, table.ctypes.data, len(table), *places)
         return is_done
 
 

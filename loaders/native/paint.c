@@ -168,11 +168,10 @@ static int augment(Painter *painter, const Row *row, const int window[4], Pixels
     return resize_pillow(&painter->resizer, painter->filter, pixels, row->flip, out);
 }
 
-static int paint_one(Painter *painter, const Row *row, uint8_t *out)
+/* The pixels that lie in the sample and in the rectangle, which is `window` of the sample. 1 if done. */
+static int fetch(Painter *painter, const Row *row, int window[4], Pixels *pixels)
 {
     StageClock *clock = &painter->clock;
-    Pixels pixels;
-    int window[4];
     window_of(row, window);
     if (clock->row && row->read_wall_ns >= 0) {
         clock_add(clock, row->read_wall_ns, row->read_cpu_ns);
@@ -181,13 +180,9 @@ static int paint_one(Painter *painter, const Row *row, uint8_t *out)
     }
     if (row->cut_w < 1 || row->cut_h < 1 || window[0] >= window[2] || window[1] >= window[3])
         return 0;
-    int is_done = decode(painter, row, window, &pixels);
+    int is_done = decode(painter, row, window, pixels);
     if (!row->is_raw)
         clock_lap(clock, STAGE_DECODE, is_done);
-    if (is_done) {
-        is_done = augment(painter, row, window, pixels, out);
-        clock_lap(clock, STAGE_AUGMENT, is_done);
-    }
     return is_done;
 }
 
@@ -196,11 +191,40 @@ void feedrate_paint(Painter *painter, const Row *rows, int num_rows, uint8_t *ou
 {
     size_t num_bytes = 3 * (size_t)painter->resizer.size * (size_t)painter->resizer.size;
     for (int i = 0; i < num_rows; i++, out += num_bytes) {
+        const Row *row = rows + i;
+        Pixels pixels;
+        int window[4];
         is_done[i] = 0;
-        if (!rows[i].data)
+        if (!row->data)
             continue;
         clock_image(&painter->clock);
-        is_done[i] = (uint8_t)paint_one(painter, rows + i, out);
+        if (fetch(painter, row, window, &pixels)) {
+            is_done[i] = (uint8_t)augment(painter, row, window, pixels, out);
+            clock_lap(&painter->clock, STAGE_AUGMENT, is_done[i]);
+        }
+        clock_done(&painter->clock, is_done[i]);
+    }
+}
+
+/* Copy the rectangle of row i, neither resized nor mirrored, to pixels starts[i] … of `out`, uint8 [starts[num_rows], 3].
+ * is_done[i] becomes 0 where it is left to the caller, as where starts[i + 1] comes too soon. */
+void feedrate_copy(
+    Painter *painter, const Row *rows, int num_rows, uint8_t *out, const int64_t *starts, uint8_t *is_done)
+{
+    for (int i = 0; i < num_rows; i++) {
+        const Row *row = rows + i;
+        Pixels pixels;
+        int window[4];
+        is_done[i] = 0;
+        if (!row->data || (int64_t)row->cut_w * row->cut_h > starts[i + 1] - starts[i])
+            continue;
+        clock_image(&painter->clock);
+        if (fetch(painter, row, window, &pixels)) {
+            int before = window[0] - row->left, above = window[1] - row->top;
+            pad(out + 3 * starts[i], row->cut_w, row->cut_h, pixels, before, above, painter->fill, 0);
+            is_done[i] = 1;
+            clock_lap(&painter->clock, STAGE_AUGMENT, 1);
+        }
         clock_done(&painter->clock, is_done[i]);
     }
 }

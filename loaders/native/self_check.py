@@ -65,15 +65,30 @@ def _same(
     kernel: Kernel, stored: NDArray[np.uint8], is_raw: bool, expected: NDArray[np.uint8], points: bytes = b""
 ) -> bool:
     noted = np.frombuffer(points, np.uint8)
-    table = np.zeros(len(expected), dtype=ROW)
-    table["address"], table["num_bytes"] = address_of(stored), stored.size
+    table = _table(stored, is_raw, 2)
     if points:
         table["seek_address"], table["seek_bytes"] = address_of(noted), noted.size
-    table["width"], table["height"], table["is_raw"] = _WIDTH, _HEIGHT, is_raw
-    table["rect"] = np.repeat(_RECTS, 2, axis=0)
     table["flip"] = np.tile([0, 1], len(_RECTS))
     out = np.empty_like(expected)
     return bool(kernel(table, out).all()) and np.array_equal(out, expected)
+
+
+def _copies(kernel: Kernel, pixels: NDArray[np.uint8]) -> bool:
+    """Whether rectangles are copied to where they should lie: here each followed by a pixel that nobody may touch."""
+    expected = [np.pad(part.reshape(-1, 3), ((0, 1), (0, 0))) for part in _rectangles(pixels)]
+    starts = np.cumsum([0, *map(len, expected)])
+    out = np.zeros((int(starts[-1]), 3), dtype=np.uint8)
+    is_done = kernel.copy(_table(pixels, True, 1), out, starts)
+    return bool(is_done.all()) and np.array_equal(out, np.concatenate(expected))
+
+
+def _table(stored: NDArray[np.uint8], is_raw: bool, times_each: int) -> NDArray[np.void]:
+    """For the kernel: all rectangles of one sample."""
+    table = np.zeros(times_each * len(_RECTS), dtype=ROW)
+    table["address"], table["num_bytes"] = address_of(stored), stored.size
+    table["width"], table["height"], table["is_raw"] = _WIDTH, _HEIGHT, is_raw
+    table["rect"] = np.repeat(_RECTS, times_each, axis=0)
+    return table
 
 
 def _picture() -> NDArray[np.uint8]:
@@ -85,17 +100,22 @@ def _picture() -> NDArray[np.uint8]:
     return pixels
 
 
-def _expected(pixels: NDArray[np.uint8], mode: Resampling = "area") -> NDArray[np.uint8]:
-    """uint8 [2 · rectangles, side, side, 3]: each as it is, then mirrored."""
+def _rectangles(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """uint8 [height, width, 3] each, filled beyond the border."""
     padded = np.empty((_HEIGHT + 2 * _BORDER, _WIDTH + 2 * _BORDER, 3), dtype=np.uint8)
     padded[:] = _FILL
     padded[_BORDER:-_BORDER, _BORDER:-_BORDER] = pixels
+    return [
+        padded[top + _BORDER : top + _BORDER + height, left + _BORDER : left + _BORDER + width]
+        for left, top, width, height in _RECTS
+    ]
+
+
+def _expected(pixels: NDArray[np.uint8], mode: Resampling = "area") -> NDArray[np.uint8]:
+    """uint8 [2 · rectangles, side, side, 3]: each as it is, then mirrored."""
     images: list[NDArray[np.uint8]] = []
-    for left, top, width, height in _RECTS:
-        image: NDArray[np.uint8] = padded[
-            top + _BORDER : top + _BORDER + height, left + _BORDER : left + _BORDER + width
-        ]
-        if (width, height) != (_SIZE_PX, _SIZE_PX):
+    for image in _rectangles(pixels):
+        if image.shape != (_SIZE_PX, _SIZE_PX, 3):
             image = resample(image, _SIZE_PX, mode)
         images += [image, image[:, ::-1]]
     return np.stack(images)

@@ -12,7 +12,7 @@ from pictures import smooth_picture
 from PIL import Image
 from stored_samples import LOADERS, for_each, for_each_over_all_records
 
-from loaders import painters
+from loaders import stored_rows
 from loaders.api import LoaderOptions, num_ready
 from loaders.crops import CenterCrop, RandomResizedCrop
 from loaders.epochs import EpochLoader
@@ -203,8 +203,6 @@ def test_the_kernel_notes_what_python_would(times):
 
 def test_the_time_of_reading_that_fails_is_no_other_samples(folder, monkeypatch):
     """By a clock that only reading moves."""
-    if library.load() is None:
-        pytest.skip(library.why_not())
     now_ns, read = [0], folder.read
 
     def reading(index):
@@ -214,12 +212,9 @@ def test_the_time_of_reading_that_fails_is_no_other_samples(folder, monkeypatch)
         return read(index)
 
     monkeypatch.setattr(folder, "read", reading)
-    monkeypatch.setattr(painters.time, "perf_counter_ns", lambda: now_ns[0])
-    writer = StageTimes(1).writer(0)
+    monkeypatch.setattr(stored_rows.time, "perf_counter_ns", lambda: now_ns[0])
     rows = Plan(folder.widths, folder.heights, Sequential(8), View(CenterCrop(28, 32), 32)).rows(0, 0)
-    painter = painters.Painter(folder, None, None, [], None, writer)
-    native = painters.NativePainter(folder, rows, library.load(), "area", painter, writer)
-    table, _ = native._table(rows, Part(0, 0, 8))
+    table, _ = stored_rows.StoredRows(folder, StageTimes(1).writer(0)).table(rows, Part(0, 0, 8))
     assert table["read_wall_ns"].tolist() == [10, 10, 10, -1, 10, 10, 10, 10]
 
 

@@ -18,7 +18,7 @@ from loaders.addresses import address_of
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
 from loaders.native import library
 from loaders.native.kernel import ROW, Kernel
-from loaders.pixels import Decoder, Renderer
+from loaders.pixels import Decoder, Renderer, cut
 from loaders.plan import Sequential, Shuffled, View
 
 FILL = (7, 77, 177)
@@ -51,6 +51,32 @@ def picture(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 def rectangle(rng: np.random.Generator, width: int, height: int) -> tuple[int, int, int, int]:
     cut_w, cut_h = int(rng.integers(1, width + 1)), int(rng.integers(1, height + 1))
     return int(rng.integers(0, width - cut_w + 1)), int(rng.integers(0, height - cut_h + 1)), cut_w, cut_h
+
+
+def test_rectangles_are_copied_where_there_is_room_and_nowhere_else():
+    rng = np.random.default_rng(8)
+    pixels = rng.integers(0, 256, (31, 43, 3), dtype=np.uint8)
+    table = np.zeros(200, dtype=ROW)
+    table["address"], table["num_bytes"], table["is_raw"] = address_of(pixels), pixels.size, True
+    table["width"], table["height"] = 43, 31
+    table["rect"] = [(*rng.integers(-20, 60, 2), *rng.integers(0, 50, 2)) for _ in table]
+    table["flip"] = rng.integers(0, 2, 200)  # which is for who resizes
+    table["num_bytes"][7] -= 3
+    table["address"][8] = 0
+    areas = table["rect"][:, 2] * table["rect"][:, 3]
+    rooms = areas + rng.integers(-1, 3, 200).clip(-areas)
+    starts = np.cumsum([5, *rooms])
+    out = np.full((starts[-1] + 5, 3), 99, dtype=np.uint8)
+    is_done = Kernel(library.load(), 1, FILL).copy(table, out, starts)
+    expected, is_expected = np.full_like(out, 99), []
+    for number, (left, top, width, height) in enumerate(table["rect"].tolist()):
+        overlaps = left < 43 and top < 31 and left + width > 0 and top + height > 0 and width > 0 and height > 0
+        is_expected.append(overlaps and areas[number] <= rooms[number] and number not in (7, 8))
+        if is_expected[-1]:
+            part = cut(pixels, (left, top, width, height), FILL).reshape(-1, 3)
+            expected[starts[number] : starts[number] + len(part)] = part
+    assert is_done.tolist() == is_expected and 20 < sum(is_expected) < 180
+    assert np.array_equal(out, expected)
 
 
 @pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "plain"])

@@ -10,11 +10,13 @@ from packed_by_hand import samples_of, write_packed
 from PIL import Image
 from stored_samples import write_cifar10
 
+from loaders import raw_windows
 from loaders.crops import PadCrop, RandomResizedCrop
 from loaders.errors import FeedrateError, LoaderError
+from loaders.native import library
 from loaders.plan import Sequential, Shuffled, View
 from loaders.records import open_records
-from loaders.stage_writer import UNTIMED
+from loaders.stage_times import StageTimes
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -22,6 +24,15 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 @pytest.fixture(scope="module")
 def raw_path(image_folder, tmp_path_factory):
     return write_packed(tmp_path_factory.mktemp("packed"), {"train": samples_of(image_folder, "train")}, ("raw",))
+
+
+@pytest.fixture(params=["native", "NumPy"], autouse=True)
+def copied_by(request, monkeypatch):
+    if request.param == "NumPy":
+        monkeypatch.setenv("FEEDRATE_NATIVE", "0")
+    elif library.load() is None:
+        pytest.skip(library.why_not())
+    return request.param
 
 
 @pytest.fixture
@@ -112,7 +123,7 @@ def test_outgrown_memory_is_gone_before_the_new_comes(raw, open_one, monkeypatch
         torch, "empty", lambda shape, **how: still_there.append(outgrown() is not None) or make(shape, **how)
     )
     slab.make_room(rows, 10_000)
-    assert len(slab.place(0)) == 10_000 and still_there[-1] is False
+    assert len(slab[0]) == 10_000 and still_there[-1] is False
 
 
 def test_memory_that_cannot_be_had_is_an_error_in_one_sentence(raw, open_one):
@@ -132,11 +143,30 @@ def test_a_sample_that_has_not_the_recorded_size_is_named(raw, open_one, monkeyp
             images(open_one(raw, name, mode, order=Shuffled(37)), 0)
 
 
-def test_a_rectangle_larger_than_its_room_is_an_error_and_nobodys_memory(raw, open_one):
-    loader = open_one(raw, "turbo", "device")
-    rows = loader._plan.rows(0, 0)
-    with pytest.raises(LoaderError, match="larger than there is room for"):
-        loader._windows._copy_one(rows.one(0), np.empty((5, 3), np.uint8), UNTIMED)
+def test_the_kernel_copies_all_that_is_in_order(raw, open_one, monkeypatch, copied_by):
+    copied, copy = [], raw_windows._copy
+    monkeypatch.setattr(raw_windows, "_copy", lambda *arguments: copied.append(copy(*arguments)))
+    loader = open_one(raw, "turbo", "device", order=Sequential(8), view=View(PadCrop(5), 24, 0.5))
+    assert sum(batch.num_valid for batch in loader.epoch(0)) == 37
+    assert len(copied) == (37 if copied_by == "NumPy" else 0)
+
+
+def test_samples_that_give_way_to_others_are_read_and_counted_once(raw, open_one, monkeypatch):
+    intact, times = raw.read, StageTimes(3)
+    monkeypatch.setattr(raw, "read", lambda index: intact(index)[:-3] if index == 5 else intact(index))
+    options = {"on_bad": "substitute", "stage_times": times, "num_workers": 2, "order": Shuffled(37)}
+    (batch,) = open_one(raw, "turbo", "device", **options).epoch(0)
+    assert len(batch.substitutions) == 1
+    counts = {stage: figures.count for stage, figures in times.read().items()}
+    assert counts == {"read": 38, "augment": 37, "collate": 37, "hand-off": 37}
+
+
+def test_a_rectangle_larger_than_its_room_is_an_error_and_nobodys_memory():
+    out = np.zeros((5, 3), np.uint8)
+    raw_windows._copy(np.ones((1, 4, 3), np.uint8), out)
+    assert out.tolist() == [[1, 1, 1]] * 4 + [[0, 0, 0]]
+    with pytest.raises(LoaderError, match="2×3 px is larger than there is room for"):
+        raw_windows._copy(np.ones((3, 2, 3), np.uint8), out)
 
 
 @pytest.mark.gpu
