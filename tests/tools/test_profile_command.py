@@ -11,7 +11,7 @@ from shown_profiles import full
 
 from engine.command_line import load_preset
 from engine.config import Config, DataConfig
-from engine.profiler.record import STAGES
+from engine.profiler.record import STAGES, UNSEEN
 from engine.profiler.record_json import read_profile
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError
@@ -57,7 +57,8 @@ def test_every_stage_has_its_row_and_shares_are_those_of_the_whole_loop(image_fo
     told = read_profile(tmp_path / "ddp" / "profile" / "report.json")
     assert {span.stage for span in told.timeline} >= {"data wait", "prepare", "forward", "backward", "optimizer"}
     (rank,) = told.ranks
-    assert tuple(stage.name for stage in rank.stages) == STAGES
+    # beside other processes the loop may wait for longer than its stages explain, which has a row of its own
+    assert tuple(stage.name for stage in rank.stages if stage.name != UNSEEN) == STAGES
     assert sum(stage.critical_share or 0 for stage in rank.stages) == pytest.approx(1, abs=0.02)
     for name in ("collate", "prepare", "forward", "backward", "optimizer"):
         stage = rank.stage(name)
