@@ -6,6 +6,7 @@ import pytest
 import torch
 from devices import CPU, CUDA, META, OnlySent, keep_busy, no_waiting, on_a_gpu, on_each_device
 from stored_samples import LOADERS, READING_LOADERS, LoaderCase, for_each, for_each_over_all_records
+from test_device_resize import MOST_LEVELS
 
 from loaders.api import Batch
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
@@ -43,12 +44,13 @@ def assert_same_samples(found: list[Batch], expected: list[Batch], case: LoaderC
 
 def assert_same_pixels(found: torch.Tensor, expected: torch.Tensor, case: LoaderCase, device: torch.device) -> None:
     """Of every loader to the bit, but for `dali` on a GPU: its decoding and resizing there round in their own way, and
-    at the outermost pixels more."""
-    if case.name != "dali" or device.type == "cpu":
-        assert torch.equal(found, expected)
-        return
-    off = (found.int() - expected.int()).abs()[:, :, 1:-1, 1:-1]
-    assert off.max() <= 8 and off.float().mean() < 1
+    at the outermost pixels more. `resident` resizes there as Pillow does from version 13 on."""
+    off = (found.int() - expected.int()).abs()
+    if device.type == "cuda" and case.name == "dali":
+        inner = off[:, :, 1:-1, 1:-1]
+        assert inner.max() <= 8 and inner.float().mean() < 1
+    else:
+        assert off.max() <= (MOST_LEVELS if device.type == "cuda" and case.name == "resident" else 0)
 
 
 @for_each_over_all_records(LOADERS)
@@ -124,6 +126,7 @@ def test_asking_for_a_batch_does_not_make_the_host_wait_for_the_steps_before(sam
             with nullcontext() if is_first else no_waiting(device):
                 next(batches)
             assert is_first or not busy.query(), "the host waited for all that the device was asked before"
+        assert next(batches, None) is None  # an epoch that ends keeps what the next one uses again
         torch.cuda.synchronize(device)
 
 

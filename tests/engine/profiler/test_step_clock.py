@@ -92,6 +92,7 @@ def test_a_gpus_spans_count_once_it_has_passed_them_and_their_events_are_used_ag
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_spans_are_the_devices_time_and_the_host_does_not_wait():
     clock = CudaClock()
+    torch.cuda._sleep(400_000_000)  # an idle device counts more slowly than one that has been busy for a while
     torch.cuda.synchronize()
     cycles = 200_000_000  # about a tenth of a second
     started = time.perf_counter()
