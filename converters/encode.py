@@ -14,7 +14,7 @@ from PIL import Image
 from loaders.errors import FeedrateError
 
 from .jpeg_structure import JPEG_START, JpegHead, NotAJpeg, is_whole, read_head
-from .orientation import exif_orientation, upright
+from .orientation import exif_orientation, jpeg_orientation, upright
 from .restarts import points_of, with_restarts
 
 _LARGEST_SIDE_PX = 65_500  # libjpeg's limit; .beton's, which stores sides in 16 bits, is hardly higher
@@ -137,17 +137,14 @@ def _from_jpeg(stored: NDArray[np.uint8], head: JpegHead, encoding: Encoding, wa
     if colorspace not in _COLORSPACES:
         return _from_pixels(_decode_with_pillow(stored, encoding), encoding, wanted)
     size = shrunk_size(width, height, encoding)
-    turned = encoding.apply_exif and head.orientation != 1
-    anew = size != (width, height) or turned or subsampling not in _SUBSAMPLINGS
+    orientation = jpeg_orientation(stored) if encoding.apply_exif else 1
+    anew = size != (width, height) or orientation != 1 or subsampling not in _SUBSAMPLINGS
     rewritten = with_restarts(stored) if encoding.restarts and wanted.jpeg and not anew else None
     if rewritten is not None:
         stored, head = rewritten, read_head(rewritten.tobytes())
     if anew or not head.is_baseline:
-        pixels = _decode_jpeg(stored, width, height, size)
-        if turned:
-            pixels = upright(pixels, head.orientation)
-            size = size[::-1] if head.orientation > 4 else size
-        return _from_pixels(pixels, encoding, wanted, size)
+        pixels = upright(_decode_jpeg(stored, width, height, size), orientation)
+        return _from_pixels(pixels, encoding, wanted, size[::-1] if orientation > 4 else size)
     _check_size(width, height)
     pixels = None
     points = points_of(stored) if encoding.seek_points and wanted.jpeg else b""

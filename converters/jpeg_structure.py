@@ -1,19 +1,17 @@
 """What a JPEG's markers say, without decoding it: which kind it is, and whether it is all there.
 
-Source: ITU-T T.81, annex B; Exif 2.32, section 4.6.
+Source: ITU-T T.81, annex B.
 """
 
-import struct
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 JPEG_START = b"\xff\xd8\xff"
-_EOI, _SOS, _APP1 = 0xD9, 0xDA, 0xE1
+_EOI, _SOS = 0xD9, 0xDA
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15; the three left out are DHT, JPG and DAC
 _BARE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
-_ORIENTATION_TAG = 0x0112
 
 
 class NotAJpeg(ValueError):
@@ -25,31 +23,24 @@ class JpegHead:
     """What stands before the compressed data.
 
     is_baseline  Huffman-coded, sequential, 8 bits: what every decoder reads fastest
-    width, height  pixels as stored;  orientation  EXIF's, 1 … 8 (1: upright, also where nothing is said)
     data_start   where the first scan's compressed data begins
     """
 
     is_baseline: bool
-    width: int
-    height: int
-    orientation: int
     data_start: int
 
 
 def read_head(data: bytes) -> JpegHead:
     """Walk the markers up to the first scan. Raises NotAJpeg."""
-    position, frame, orientation = 2, None, 1
+    position, is_baseline = 2, None
     while True:
         marker, start, end = _segment(data, position)
         if marker in _FRAMES and end - start >= 6:
-            precision, height, width = struct.unpack_from(">BHH", data, start)
-            frame = (marker in (0xC0, 0xC1) and precision == 8, width, height)
-        elif marker == _APP1 and data[start : start + 6] == b"Exif\0\0":
-            orientation = _orientation(data[start + 6 : end])
+            is_baseline = marker in (0xC0, 0xC1) and data[start] == 8  # bits
         elif marker == _SOS:
-            if frame is None:
+            if is_baseline is None:
                 raise NotAJpeg("it has a scan and no frame before it")
-            return JpegHead(*frame, orientation, data_start=end)
+            return JpegHead(is_baseline, data_start=end)
         position = end
 
 
@@ -85,18 +76,3 @@ def _segment(data: bytes, position: int) -> tuple[int, int, int]:
     if end < position + 3 or end > len(data):
         raise NotAJpeg("it ends in its header")
     return marker, position + 3, end
-
-
-def _orientation(tiff: bytes) -> int:
-    """The orientation in EXIF's first directory; 1 where it is damaged or says nothing."""
-    try:
-        order = {b"II": "<", b"MM": ">"}[tiff[:2]]
-        (directory,) = struct.unpack_from(order + "I", tiff, 4)
-        (num_entries,) = struct.unpack_from(order + "H", tiff, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
-            if tag == _ORIENTATION_TAG and 1 <= value <= 8:
-                return value
-    except (KeyError, struct.error):
-        pass
-    return 1

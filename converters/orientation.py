@@ -1,10 +1,12 @@
 """Which way up a picture is, as EXIF says, and turning it upright."""
 
 from collections.abc import Callable
+from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {  # what makes a picture upright
     1: lambda pixels: pixels,
@@ -19,12 +21,21 @@ _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {  # what 
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """As EXIF says, 1 … 8. What is damaged or unheard of counts as upright, as in `jpeg_structure`."""
+    """As EXIF says, 1 … 8. What is damaged or unheard of counts as upright."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # struct.error, SyntaxError, ValueError, …
         return 1
     return orientation if orientation in _TURNS else 1
+
+
+def jpeg_orientation(stored: NDArray[np.uint8]) -> int:
+    """The same of a JPEG, uint8 [size], of which nothing is decoded."""
+    try:
+        image = JpegImageFile(BytesIO(stored.tobytes()))  # which, unlike `Image.open`, lets pass what is very large
+    except Exception:  # simplejpeg, which decodes it, will say whether it can be used
+        return 1
+    return exif_orientation(image)
 
 
 def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -220,14 +220,37 @@ def test_orientation_in_exif_is_ignored_unless_asked_for(kind, orientation):
     assert kept.is_original == (kind == "JPEG" and orientation == 1)
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_damaged_exif_counts_as_upright():
+@pytest.mark.parametrize("told", [(6, 1), (1, 6), (3, 8)])
+def test_of_two_orientations_in_one_jpeg_the_one_counts_that_pillow_reads(told):
+    data = stored(PIXELS).tobytes()
+    for orientation in reversed(told):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        segment = exif.tobytes()
+        data = data[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(segment)) + segment + data[2:]
+    encoded = encode(np.frombuffer(data, np.uint8), None, Encoding("raw", apply_exif=True), PIXEL)
+    assert np.array_equal(encoded.pixels, np.asarray(ImageOps.exif_transpose(Image.open(BytesIO(data)))))
+
+
+def test_a_jpeg_that_pillow_would_not_open_for_its_size_is_turned_and_shrunk(monkeypatch):
     exif = Image.Exif()
     exif[0x0112] = 6
-    whole = stored(PIXELS, "PNG", exif=exif.tobytes())
+    data = stored(PIXELS, exif=exif)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90 * 60 // 2 - 1)
+    encoded = encode(data, None, Encoding("raw", 45, apply_exif=True), PIXEL)
+    assert (encoded.width, encoded.height) == (30, 45)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_counts_as_upright(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = stored(PIXELS, kind, exif=exif.tobytes())
     for cut in (b"", b"Exif", exif.tobytes()[:-9], exif.tobytes()[:10] + b"\xff" * 9):
-        data = stored(PIXELS, "PNG", exif=cut)
-        assert np.array_equal(encode(data, None, Encoding("raw", apply_exif=True), PIXEL).pixels, PIXELS), cut
+        data = stored(PIXELS, kind, exif=cut)
+        expected = encode(data, None, Encoding("raw"), PIXEL).pixels
+        assert np.array_equal(encode(data, None, Encoding("raw", apply_exif=True), PIXEL).pixels, expected), cut
     assert encode(whole, None, Encoding("raw", apply_exif=True), PIXEL).height == 90
 
 
