@@ -1,66 +1,50 @@
-"""Which images lie in a folder and how large they are, remembered between runs."""
+"""Which images lie in a folder, and in the folders of its classes."""
 
 import errno
 import os
 import stat
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
-from secrets import token_hex
 from typing import Protocol
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
 
-from .atomic import atomic_file
-from .cache_folder import cache_folder
 from .errors import FeedrateError
-from .records import ScanProgress
+from .packed_names import PackedNames
 
 # torchvision's IMG_EXTENSIONS
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
-_HEAD_BYTES = 4096  # holds the size in 9 of 10 JPEGs; in the others a preview or a colour profile comes first
-_NUM_THREADS = 8  # for disks that answer slowly but many at once: 50,000 files a second from memory, as 1 thread does
-_FILES_AT_ONCE = 1024
-_MOST_NAMED = 5  # of the images that cannot be read
-_COLUMNS = {"ends": np.int64, "num_bytes": np.int64, "mtimes_ns": np.int64, "widths": np.int32, "heights": np.int32}
+_NUM_THREADS = 8  # for network drives, which answer slowly but many at once; a local disk is as fast with one
+COLUMNS = {"num_bytes": np.int64, "mtimes_ns": np.int64, "widths": np.int32, "heights": np.int32}
 
 
 @dataclass(frozen=True)
 class FileTable:
     """Files below one folder.
 
-    names      their paths relative to it, one after the other;  ends  int64 [N], where each ends
+    names      their paths relative to it
     num_bytes  int64 [N];  mtimes_ns  int64 [N], time of the last change
     widths     int32 [N] pixels;  heights  int32 [N]; both 0 where not known
     """
 
-    names: bytes
-    ends: NDArray[np.int64]
+    names: PackedNames
     num_bytes: NDArray[np.int64]
     mtimes_ns: NDArray[np.int64]
     widths: NDArray[np.int32]
     heights: NDArray[np.int32]
 
     def __len__(self) -> int:
-        return len(self.ends)
-
-    def name(self, index: int) -> bytes:
-        """The path of file `index`, relative to the folder."""
-        return self.names[int(self.ends[index - 1]) if index else 0 : int(self.ends[index])]
+        return len(self.names)
 
     @classmethod
     def of(cls, files: list[tuple[bytes, int, int]]) -> "FileTable":
         """From (name, bytes, time of change), sizes unknown."""
         return cls(
-            names=b"".join(name for name, _, _ in files),
-            ends=np.cumsum([len(name) for name, _, _ in files], dtype=np.int64),
+            names=PackedNames.of(name for name, _, _ in files),
             num_bytes=np.array([num_bytes for _, num_bytes, _ in files], dtype=np.int64),
             mtimes_ns=np.array([mtime for _, _, mtime in files], dtype=np.int64),
             widths=np.zeros(len(files), dtype=np.int32),
@@ -70,10 +54,11 @@ class FileTable:
     @classmethod
     def joined(cls, tables: list["FileTable"]) -> "FileTable":
         """One table of all their files, in order."""
-        starts = np.cumsum([0, *(len(table.names) for table in tables)])
-        columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in _COLUMNS}
-        columns["ends"] = np.concatenate([table.ends + start for table, start in zip(tables, starts, strict=False)])
-        return cls(names=b"".join(table.names for table in tables), **columns)
+        names = PackedNames()
+        for table in tables:
+            names.extend(table.names)
+        columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in COLUMNS}
+        return cls(names, **columns)
 
 
 def is_image_name(name: str) -> bool:
@@ -81,8 +66,24 @@ def is_image_name(name: str) -> bool:
     return name.lower().endswith(_EXTENSIONS)
 
 
+def holds_an_image(folder: Path) -> bool:
+    """Whether one lies in the folder itself. Names beginning with a dot are none: macOS leaves `._a.jpg` of each."""
+    with os.scandir(folder) as entries:
+        return any(is_image_name(entry.name) and not entry.name.startswith(".") for entry in entries)
+
+
+def subfolders(path: Path) -> Iterator[str]:
+    """Names of the folders in it, in any order, without those that begin with a dot."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.is_dir():
+                yield entry.name
+
+
 class WalkListener(Protocol):
-    """Hears what a walk passes by; whoever hands one in is told of what cannot be read instead of an error."""
+    """Hears what a walk passes by, from several threads; whoever hands one in is told of what cannot be read instead of
+    an error.
+    """
 
     def unusable(self, path: str, reason: str) -> None:
         """A folder, or a file that is an image by its name, that cannot be looked at."""
@@ -91,6 +92,48 @@ class WalkListener(Protocol):
     def ignored(self, path: str) -> None:
         """A file that is no image by its name, or whose name begins with a dot."""
         ...
+
+    def has_unusable(self, path: str) -> bool:
+        """Whether it was told of something unusable at this path or below."""
+        ...
+
+
+def list_classes(
+    folder: Path,
+    classes: Sequence[str] | None,
+    listener: WalkListener | None = None,
+    advance: Callable[[int], None] = lambda num_images: None,
+) -> tuple[tuple[str, ...], NDArray[np.int64], FileTable]:
+    """The classes, the label of each image in `folder/<class>/…`, int64 [N], and the images, class by class.
+
+    classes  those of the training split; None: the folder's own, sorted
+    advance  hears of each class how many images it has
+
+    Raises FeedrateError where there are no class folders, and on a class that is not among `classes` or has no images,
+    unless the listener was told of some that are unusable.
+    """
+    names = sorted(subfolders(folder))
+    if not names:
+        raise FeedrateError(f"{folder} holds no folders of classes: expected {folder}/<class>/<image>")
+    classes = tuple(names if classes is None else classes)
+    if odd := sorted(set(names) - set(classes)):
+        raise FeedrateError(
+            f"{folder / odd[0]} is a class that the training split does not have: every class of a split must occur in"
+            " the training split, so remove it or add it there"
+        )
+    tables = []
+    with ThreadPoolExecutor(_NUM_THREADS) as threads:
+        for table in threads.map(lambda name: walk_class(folder, name, listener), names):
+            tables.append(table)
+            advance(len(table))
+    for name, table in zip(names, tables, strict=True):
+        if not len(table) and (listener is None or not listener.has_unusable(f"{folder}/{name}")):
+            raise FeedrateError(
+                f"{folder / name} holds no images, but every folder there stands for a class: add some, or remove it"
+            )
+    label_of = {name: label for label, name in enumerate(classes)}
+    labels = np.repeat(np.array([label_of[name] for name in names], np.int64), [len(table) for table in tables])
+    return classes, labels, FileTable.joined(tables)
 
 
 def walk_class(folder: Path, class_name: str, listener: WalkListener | None = None) -> FileTable:
@@ -111,42 +154,6 @@ def walk_class(folder: Path, class_name: str, listener: WalkListener | None = No
             for name, num_bytes, mtime_ns in sorted(files)
         ]
     )
-
-
-def measured(folder: Path, table: FileTable, progress: ScanProgress | None) -> FileTable:
-    """The table with all sizes: those of unchanged files from the cache, the others read now and remembered.
-
-    Raises FeedrateError naming the first files that have none, and how many more there are.
-    """
-    cache = _cache_path(folder)
-    table = _with_known_sizes(table, _load(cache))
-    unknown = np.flatnonzero(table.widths == 0)
-    if not len(unknown):
-        return table
-    failures = _read_sizes(folder, table, unknown, progress)
-    _save(cache, table)  # also when some failed: after mending them, the rest need not be read again
-    if failures:
-        named = [f"{folder / os.fsdecode(table.name(i))} ({failures[i]})" for i in sorted(failures)[:_MOST_NAMED]]
-        more = f" and {len(failures) - len(named):,} more" if len(failures) > len(named) else ""
-        raise FeedrateError(
-            f"{', '.join(named)}{more} cannot be read as images: mend or remove them, or pack the folder without"
-            " them (python tools/convert.py folder --on-bad skip)"
-        )
-    return table
-
-
-def image_size(path: str | bytes) -> tuple[int, int]:
-    """(width, height) in pixels as stored, EXIF rotation ignored, from the file's head alone where that will do."""
-    with open(path, "rb", buffering=0) as file:
-        head = file.read(_HEAD_BYTES)
-    if head[:3] == b"\xff\xd8\xff":
-        try:
-            height, width, _, _ = simplejpeg.decode_jpeg_header(head)
-            return width, height
-        except ValueError:
-            pass  # the size stands further behind
-    with Image.open(os.fsdecode(path)) as image:
-        return image.size
 
 
 def _walk(
@@ -207,82 +214,3 @@ def _look_at(entry: os.DirEntry[str], files: list[tuple[str, int, int]], listene
         listener.unusable(entry.path, "it is not a regular file")
         return
     files.append((entry.name, status.st_size, status.st_mtime_ns))
-
-
-def _read_sizes(
-    folder: Path, table: FileTable, indices: NDArray[np.int64], progress: ScanProgress | None
-) -> dict[int, str]:
-    """Fill in the sizes of these files; what could not be read comes back with its reason."""
-    failures: dict[int, str] = {}
-    prefix = os.fsencode(folder) + b"/"
-
-    def read(chunk: NDArray[np.int64]) -> int:
-        for index in chunk.tolist():
-            try:
-                table.widths[index], table.heights[index] = image_size(prefix + table.name(index))
-            except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, …
-                failures[index] = str(error)
-        return len(chunk)
-
-    num_done = 0
-    chunks = np.array_split(indices, -(-len(indices) // _FILES_AT_ONCE))
-    with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        for num_read in threads.map(read, chunks):
-            num_done += num_read
-            if progress:
-                progress(num_done, len(indices))
-    return failures
-
-
-def _with_known_sizes(table: FileTable, known: FileTable | None) -> FileTable:
-    """The table with the sizes of files that are what they were: same name, length and time of change."""
-    if known is None:
-        return table
-    if known.names == table.names and np.array_equal(known.ends, table.ends):
-        here = there = np.arange(len(table))
-    else:
-        place = {known.name(index): index for index in range(len(known))}
-        found = np.array([place.get(table.name(index), -1) for index in range(len(table))], dtype=np.int64)
-        here = np.flatnonzero(found >= 0)
-        there = found[here]
-    same = (known.num_bytes[there] == table.num_bytes[here]) & (known.mtimes_ns[there] == table.mtimes_ns[here])
-    here, there = here[same], there[same]
-    table.widths[here], table.heights[here] = known.widths[there], known.heights[there]
-    return table
-
-
-def _cache_path(folder: Path) -> Path:
-    key = sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
-    return cache_folder() / f"sizes-{key}.npz"
-
-
-def _load(cache: Path) -> FileTable | None:
-    """What was remembered, None if nothing was or it makes no sense."""
-    try:
-        with np.load(cache, allow_pickle=False) as stored:
-            columns = {name: stored[name] for name in _COLUMNS}
-            table = FileTable(names=stored["names"].tobytes(), **columns)
-        ends = table.ends
-        ordered = len(ends) > 0 and ends[0] > 0 and bool((np.diff(ends) > 0).all()) and ends[-1] == len(table.names)
-        typed = all(
-            columns[name].dtype == kind and columns[name].shape == ends.shape for name, kind in _COLUMNS.items()
-        )
-    except Exception:  # zipfile, zlib and NumPy raise many kinds of errors on damaged files
-        return None
-    return table if ordered and typed and min(table.widths.min(), table.heights.min()) >= 0 else None
-
-
-def _save(cache: Path, table: FileTable) -> None:
-    columns = {name: getattr(table, name) for name in _COLUMNS}
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        own = cache.with_name(f"{cache.name}.{token_hex(8)}")  # several ranks may be scanning the same folder
-        with atomic_file(own) as file:
-            np.savez(file, names=np.frombuffer(table.names, dtype=np.uint8), **columns)
-        os.replace(own, cache)
-    except OSError as error:
-        warnings.warn(
-            f"{cache} cannot be written ({error.strerror}), so image sizes will be read again next time:"
-            " set FEEDRATE_CACHE to a folder that can be written to",
-            stacklevel=2,
-        )

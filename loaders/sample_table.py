@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeedrateError
+from .packed_names import PackedNames
 from .soundness import PACK_AGAIN, one_line, refuse_samples
 
 COLUMNS = {
@@ -46,14 +47,11 @@ def table_name(split: str) -> str:
 
 def write_table(file: BinaryIO, columns: Mapping[str, NDArray[np.generic]], names: Iterable[str]) -> None:
     """Write the columns (of those above, the same length each) and the names, one a sample. The bytes hold no time."""
-    joined, ends = bytearray(), []
-    for name in names:
-        joined += name.encode("utf-8", "surrogateescape")
-        ends.append(len(joined))
+    packed = PackedNames.of(name.encode("utf-8", "surrogateescape") for name in names)
     stored: dict[str, NDArray[Any]] = {name: np.asarray(column, COLUMNS[name]) for name, column in columns.items()}
-    stored["name_ends"] = np.array(ends, np.int64)
+    stored["name_ends"] = np.frombuffer(packed.ends, np.int64)
     assert len({len(column) for column in stored.values()}) == 1, "columns of different lengths"
-    stored["names"] = np.frombuffer(joined, np.uint8)
+    stored["names"] = np.frombuffer(packed.joined, np.uint8)
     np.savez(file, allow_pickle=False, **stored)
 
 
@@ -91,15 +89,10 @@ class SampleTable:
 
     def names(self) -> list[str]:
         """What the source calls the samples, [N]."""
-        ends = self.column("name_ends")
-        names = self._stored("names").tobytes()
-        if len(ends) and (int(ends[-1]) != len(names) or bool((np.diff(ends, prepend=0) < 0).any())):
+        names = PackedNames(self._stored("names").tobytes(), self.column("name_ends"))
+        if not names.are_sound():
             raise FeedrateError(f"{self.path}: its names are damaged, {PACK_AGAIN}")
-        starts = [0, *ends[:-1].tolist()]
-        return [
-            names[start:end].decode("utf-8", "surrogateescape")
-            for start, end in zip(starts, ends.tolist(), strict=True)
-        ]
+        return [names[index].decode("utf-8", "surrogateescape") for index in range(len(names))]
 
     def _stored(self, name: str) -> NDArray[Any]:
         try:

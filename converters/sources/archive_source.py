@@ -78,7 +78,7 @@ def _list_train(path: Path, devkit: Devkit | None, advance: Advance) -> TarSampl
         )
     members, bad = MemberList(), []
     for label, wnid in enumerate(classes):
-        num_before = len(members.ends)
+        num_before = len(members)
         for member in sorted(tar_members(path, inner[wnid].position, inner[wnid].num_bytes)):
             name = f"{wnid}/{member.name}"
             if not is_image_name(name):
@@ -87,7 +87,7 @@ def _list_train(path: Path, devkit: Devkit | None, advance: Advance) -> TarSampl
                 bad.append(BadSample(name, f"{path}, {name}", "it is a link inside the archive"))
             else:
                 members.add(name, member.position, member.num_bytes, label)
-        advance(len(members.ends) - num_before, 0)
+        advance(len(members) - num_before, 0)
     names = class_names(classes, [path.parent]) if devkit is None else tuple(devkit.names.values())
     return TarSamples([path], members, classes, names, bad, num_ignored)
 
@@ -118,5 +118,5 @@ def _list_val(path: Path, devkit: Devkit, advance: Advance) -> TarSamples:
     for number in sorted(wanted):
         name = f"ILSVRC2012_val_{number:08d}.JPEG"
         bad.append(BadSample(name, f"{path}, {name}", f"{DEVKIT_NAME} has a label for it and it is not there"))
-    advance(len(members.ends), 0)
+    advance(len(members), 0)
     return TarSamples([path], members, tuple(devkit.names), tuple(devkit.names.values()), bad, num_ignored)

@@ -1,11 +1,10 @@
 """Class folders: `train/<class>/…` and `val/<class>/…` (or whatever a split is called), or just `<class>/…`."""
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,19 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import FeedrateError
-from loaders.folder_records import folders_named_like_splits, recognises, split_folders, subfolders
-from loaders.folder_scan import FileTable, is_image_name, walk_class
+from loaders.folder_records import folders_named_like_splits, recognises, split_folders
+from loaders.folder_scan import FileTable, holds_an_image, is_image_name, list_classes, subfolders
 
 from ..progress import Advance, Phase
 from ..samples import BadSample, Samples, Stored
 from .class_names import class_names
 
-_NUM_THREADS = 8  # for network drives, which answer slowly but many at once; a local disk is as fast with one
-
 
 @dataclass
 class FileSamples:
-    """One file a sample, all below `folder`. Fulfils `converters.samples.Samples`; paths are kept in one buffer."""
+    """One file a sample, all below `folder`. Fulfils `converters.samples.Samples`."""
 
     folder: Path
     classes: tuple[str, ...]
@@ -44,13 +41,14 @@ class FileSamples:
 
     def stored(self, index: int) -> Stored:
         """A whole file, called by its path below the folder."""
-        name = os.fsdecode(self.files.name(index))
+        name = os.fsdecode(self.files.names[index])
         return Stored(name, f"{self.folder}/{name}")
 
     def fingerprint(self) -> str:
         """See `Samples`."""
-        digest = sha256("\0".join(self.classes).encode("utf-8", "surrogateescape") + b"\0\0" + self.files.names)
-        for column in (self.files.ends, self.files.num_bytes, self.files.mtimes_ns, self.labels):
+        digest = sha256("\0".join(self.classes).encode("utf-8", "surrogateescape") + b"\0\0" + self.files.names.joined)
+        digest.update(self.files.names.ends)
+        for column in (self.files.num_bytes, self.files.mtimes_ns, self.labels):
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
@@ -62,6 +60,7 @@ class Notices:
         self.bad: list[BadSample] = []
         self.num_ignored = 0
         self.ignored_suffixes: Counter[str] = Counter()
+        self._counting = threading.Lock()
         self._skipped = len(f"{folder}/")
 
     def unusable(self, path: str, reason: str) -> None:
@@ -70,15 +69,15 @@ class Notices:
 
     def ignored(self, path: str) -> None:
         """Count it, and its suffix."""
-        self.num_ignored += 1
         name = os.path.basename(path)  # noqa: PTH119 (no Path a file)
-        self.ignored_suffixes["hidden" if name.startswith(".") else os.path.splitext(name)[1].lower()] += 1  # noqa: PTH122
+        suffix = "hidden" if name.startswith(".") else os.path.splitext(name)[1].lower()  # noqa: PTH122
+        with self._counting:
+            self.num_ignored += 1
+            self.ignored_suffixes[suffix] += 1
 
-    def add(self, other: "Notices") -> None:
-        """Take over what another walk has met."""
-        self.bad += other.bad
-        self.num_ignored += other.num_ignored
-        self.ignored_suffixes += other.ignored_suffixes
+    def has_unusable(self, path: str) -> bool:
+        """See `WalkListener`."""
+        return any(bad.where == path or bad.where.startswith(f"{path}/") for bad in self.bad)
 
     def notes(self) -> dict[str, object]:
         """For the manifest: how many files of which suffixes, or hidden, were passed by, the most frequent first."""
@@ -118,56 +117,29 @@ def list_folder(
 ) -> FileSamples:
     """List `folder/<class>/…`. `classes` are those of the training split (None: its own folders are the classes)."""
     notices = Notices(folder)
-    names, num_outside = _class_folders(folder, notices)
-    classes = tuple(names) if classes is None else classes
-    odd = sorted(set(names) - set(classes))
-    if odd:
-        raise FeedrateError(
-            f"{folder / odd[0]} is a class that the training split does not have: every class of a split must occur in"
-            " the training split, so remove it or add it there"
-        )
-    tables = []
-    with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        for table, heard in threads.map(partial(_walk, folder), names):
-            tables.append(table)
-            notices.add(heard)
-            advance(len(table), 0)
-    for name, table in zip(names, tables, strict=True):
-        if not len(table) and not any(bad.name.split("/")[0] == name for bad in notices.bad):
-            raise FeedrateError(
-                f"{folder / name} holds no images, but every folder there stands for a class: add some, or remove it"
-            )
-    label_of = {name: label for label, name in enumerate(classes)}
-    labels = np.repeat(np.array([label_of[name] for name in names], np.int64), [len(table) for table in tables])
+    num_outside = _num_outside(folder, notices)
+    classes, labels, files = list_classes(folder, classes, notices, lambda num_images: advance(num_images, 0))
     notes = {**notices.notes(), **({"num_images_outside_class_folders": num_outside} if num_outside else {})}
     return FileSamples(
         folder,
         classes,
         class_names(classes, named_in),
         labels,
-        FileTable.joined(tables),
+        files,
         sorted(notices.bad, key=lambda bad: bad.name),
         notices.num_ignored,
         notes,
     )
 
 
-def _walk(folder: Path, class_name: str) -> tuple[FileTable, Notices]:
-    notices = Notices(folder)
-    return walk_class(folder, class_name, notices), notices
-
-
-def _class_folders(folder: Path, notices: Notices) -> tuple[list[str], int]:
-    """The class folders in torchvision's order, and how many images lie beside them, which no class has.
+def _num_outside(folder: Path, notices: Notices) -> int:
+    """How many images lie beside the class folders, so that no class has them; other files are noticed as ignored.
 
     A link to nothing would have been a class, so it is noticed and not passed over.
     """
-    names = set(subfolders(folder))
     num_outside = 0
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name in names:
-                continue
             if entry.is_symlink() and not Path(entry.path).exists():
                 notices.unusable(entry.path, "it is a link to nothing")
             elif not entry.is_dir():
@@ -175,14 +147,14 @@ def _class_folders(folder: Path, notices: Notices) -> tuple[list[str], int]:
                 num_outside += is_image
                 if not is_image:
                     notices.ignored(entry.path)
-    return sorted(names), num_outside
+    return num_outside
 
 
 def _refuse_flat(path: Path, found: Mapping[str, Path]) -> None:
     """Refuse a split whose images lie in no class folders, which would otherwise be left out without a word."""
     for split, folders in folders_named_like_splits(path).items():
         for folder in () if split in found else folders:
-            if any(is_image_name(entry.name) for entry in folder.iterdir()):
+            if holds_an_image(folder):
                 kaggle = ", put LOC_val_solution.csv (Kaggle's ImageNet) into it" if split == "val" else ""
                 raise FeedrateError(
                     f"{folder} holds images and no class folders: sort them into {folder}/<class>/{kaggle},"

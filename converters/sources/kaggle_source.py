@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from loaders.errors import FeedrateError
-from loaders.folder_records import subfolders
-from loaders.folder_scan import walk_class
+from loaders.folder_scan import subfolders, walk_class
 
 from ..progress import Advance, Phase
 from ..samples import BadSample, Samples
@@ -118,7 +117,7 @@ def _list_flat(folder: Path, classes: tuple[str, ...] | None, tables: list[Path]
             )
     notices = Notices(folder)
     files = walk_class(folder, "", notices)
-    images = [Path(os.fsdecode(files.name(index))).stem for index in range(len(files))]
+    images = [Path(os.fsdecode(files.names[index])).stem for index in range(len(files))]
     if odd := [image for image in images if image not in wnid_of]:
         raise FeedrateError(f"{table} has no line for {odd[0]} ({len(odd):,} such images): get Kaggle's table again")
     seen = {*images, *(Path(bad.name).stem for bad in notices.bad)}

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loaders.errors import FeedrateError
-from loaders.folder_records import FOLDERS_OF, folders_named_like_splits, subfolders
-from loaders.folder_scan import is_image_name
+from loaders.folder_records import FOLDERS_OF, folders_named_like_splits
+from loaders.folder_scan import holds_an_image, subfolders
 
 from ..progress import Advance, Phase
 from ..samples import BadSample, Samples
@@ -113,24 +113,23 @@ def _refuse_class_folders(path: Path) -> None:
         for name in subfolders(folder):
             if folder / name in folders:
                 continue
-            with os.scandir(folder / name) as entries:
-                if any(is_image_name(entry.name) for entry in entries):
-                    raise FeedrateError(
-                        f"{path} holds both .tar files and class folders such as {folder / name}: move one of them away"
-                    )
+            if holds_an_image(folder / name):
+                raise FeedrateError(
+                    f"{path} holds both .tar files and class folders such as {folder / name}: move one of them away"
+                )
 
 
 def _list(shards: Sequence[Path], advance: Advance) -> _Listed:
     """All samples of a split."""
     listed = _Listed()
     for number, shard in enumerate(shards):
-        num_before = len(listed.members.ends)
+        num_before = len(listed.members)
         descriptor = os.open(shard, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _ShardReader(shard, number, descriptor, listed).read()
         finally:
             os.close(descriptor)
-        advance(len(listed.members.ends) - num_before, 0)
+        advance(len(listed.members) - num_before, 0)
     return listed
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import FeedrateError
+from loaders.packed_names import PackedNames
 
 from ..samples import BadSample, Stored
 
@@ -72,31 +73,22 @@ def _compressed(path: Path) -> FeedrateError | None:
 class MemberList:
     """Members to be samples, in order: a compact list that grows. `files` are the archives they lie in."""
 
-    names: bytearray = field(default_factory=bytearray)
-    ends: "array[int]" = field(default_factory=lambda: array("q"))
+    names: PackedNames = field(default_factory=PackedNames)
     positions: "array[int]" = field(default_factory=lambda: array("q"))
     num_bytes: "array[int]" = field(default_factory=lambda: array("q"))
     labels: "array[int]" = field(default_factory=lambda: array("q"))
     files: "array[int]" = field(default_factory=lambda: array("i"))
 
+    def __len__(self) -> int:
+        return len(self.names)
+
     def add(self, name: str, position: int, num_bytes: int, label: int, file: int = 0) -> None:
         """Append one, by its name as a sample; it lies in the archive number `file`."""
-        self.names += name.encode("utf-8", "surrogateescape")
-        self.ends.append(len(self.names))
+        self.names.append(name.encode("utf-8", "surrogateescape"))
         self.positions.append(position)
         self.num_bytes.append(num_bytes)
         self.labels.append(label)
         self.files.append(file)
-
-    def extend(self, other: "MemberList") -> None:
-        """Append all of another list."""
-        start = len(self.names)
-        self.names += other.names
-        self.ends.extend(array("q", (np.frombuffer(other.ends, np.int64) + start).tobytes()))
-        for mine, others in ((self.positions, other.positions), (self.num_bytes, other.num_bytes)):
-            mine.extend(others)
-        self.labels.extend(other.labels)
-        self.files.extend(other.files)
 
 
 class TarSamples:
@@ -120,8 +112,7 @@ class TarSamples:
         self.notes: dict[str, object] = {}
         self._archives = [str(archive) for archive in archives]
         self._stamps = [(archive.name, (status := archive.stat()).st_size, status.st_mtime_ns) for archive in archives]
-        self._names = bytes(members.names)
-        self._ends = np.array(members.ends, np.int64)
+        self._names = members.names
         self._positions = np.array(members.positions, np.int64)
         self._files = np.array(members.files, np.int32)
 
@@ -130,9 +121,8 @@ class TarSamples:
 
     def stored(self, index: int) -> Stored:
         """A range of an archive's bytes."""
-        start = int(self._ends[index - 1]) if index else 0
         return Stored(
-            self._names[start : int(self._ends[index])].decode("utf-8", "surrogateescape"),
+            self._names[index].decode("utf-8", "surrogateescape"),
             self._archives[self._files[index]],
             int(self._positions[index]),
             int(self.num_bytes[index]),
@@ -140,9 +130,10 @@ class TarSamples:
 
     def fingerprint(self) -> str:
         """See `Samples`."""
-        digest = sha256("\0".join(self.classes).encode("utf-8", "surrogateescape") + b"\0\0" + self._names)
+        digest = sha256("\0".join(self.classes).encode("utf-8", "surrogateescape") + b"\0\0" + self._names.joined)
         digest.update(repr(self._stamps).encode())
-        columns: list[NDArray[np.integer]] = [self._ends, self._positions, self.num_bytes, self.labels, self._files]
+        digest.update(self._names.ends)
+        columns: list[NDArray[np.integer]] = [self._positions, self.num_bytes, self.labels, self._files]
         for column in columns:
             digest.update(column.tobytes())
         return digest.hexdigest()

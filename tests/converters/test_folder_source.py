@@ -49,7 +49,7 @@ def test_no_image_is_opened(root, monkeypatch):
     for path in root.rglob("*.*"):
         path.write_bytes(b"")  # an empty file stays a sample: the worker will find that it is broken
     monkeypatch.setattr("builtins.open", lambda *a, **k: pytest.fail("opened"))
-    monkeypatch.setattr("loaders.folder_scan.image_size", lambda path: pytest.fail("measured"))
+    monkeypatch.setattr("loaders.image_sizes.image_size", lambda path: pytest.fail("measured"))
     assert [len(samples) for samples in open_as(root, "folder").values()] == [5, 5]
 
 
@@ -200,6 +200,14 @@ def test_images_without_class_folders_are_refused_instead_of_left_out(root):
         (copy / split).mkdir()
         (copy / "0.jpg").rename(copy / split / "0.jpg")
         assert f"{copy / split} holds images and no class folders" in refused_source(copy, "folder")
+
+
+def test_hidden_images_in_a_folder_like_a_splits_are_none(root):
+    """macOS leaves them on drives of other systems, beside what is no image too."""
+    shutil.rmtree(root / "val")
+    add(root / "val" / "._a.jpg")
+    splits = open_as(root, "folder")
+    assert list(splits) == ["train"] and splits["train"].notes["left_out"] == ["val/"]
 
 
 def test_a_class_called_test_is_not_taken_for_a_split(root):

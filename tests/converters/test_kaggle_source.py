@@ -1,5 +1,6 @@
 """Kaggle's tree: from wherever one points, and refused where tables and images do not fit."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,13 @@ def test_validation_images_sorted_into_class_folders_need_no_table(root):
     found = contents(open_as(root)["val"])
     expected = {(name, label, data) for name, label, data in make_pictures().expected_val()}
     assert {(Path(name).name, label, data) for name, label, data in found} == expected
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_empty_split_is_refused(root, split):
+    shutil.rmtree(root / INSIDE / split)
+    (root / INSIDE / split).mkdir()
+    assert f"{root / INSIDE / split} holds no folders of classes" in refused_source(root)
 
 
 def test_either_split_can_be_alone(root, tmp_path):

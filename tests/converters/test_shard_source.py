@@ -237,6 +237,12 @@ def test_shards_beside_class_folders_are_not_guessed_at(root):
     assert "both" in refused_source(root)
 
 
+def test_hidden_images_in_a_folder_beside_shards_make_no_class_folder_of_it(root):
+    (root / "papers").mkdir()
+    (root / "papers" / "._a.jpg").write_bytes(b"macOS leaves it")
+    assert list(open_as(root)) == ["train", "val"]
+
+
 def test_one_shard_can_be_named_itself(root):
     path = sorted(root.glob("*val*.tar"))[0]
     (samples,) = open_as(path).values()

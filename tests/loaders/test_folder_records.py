@@ -14,7 +14,7 @@ from PIL import Image
 from stored_samples import refused
 from torchvision.datasets import ImageFolder
 
-from loaders import folder_scan
+from loaders import image_sizes
 from loaders.records import list_splits, open_records
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,8 +35,8 @@ def root(tmp_path) -> Path:
 def scanned(monkeypatch) -> list[str]:
     """Names of files whose header is read from now on."""
     names = []
-    original = folder_scan.image_size
-    monkeypatch.setattr(folder_scan, "image_size", lambda path: names.append(os.fsdecode(path)) or original(path))
+    original = image_sizes.image_size
+    monkeypatch.setattr(image_sizes, "image_size", lambda path: names.append(os.fsdecode(path)) or original(path))
     return names
 
 
