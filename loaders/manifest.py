@@ -134,6 +134,8 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
     splits = {}
     for name, split in content["splits"].items():
         formats = {kind: [_typed(PackedFile, file) for file in files] for kind, files in split["formats"].items()}
+        if not formats:
+            raise ValueError(f"split '{name}' is there in no format")
         points = split.get("seek_points")
         content_of = {
             **split,
@@ -144,6 +146,8 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
         splits[name] = _typed(PackedSplit, content_of)
         if len(splits[name].samples_per_class) != len(content["classes"]):
             raise ValueError(f"split '{name}' does not count every class")
+    if not splits:
+        raise ValueError("it has no split")
     statistics = _typed(Statistics, content["statistics"])
     if not len(statistics.mean) == len(statistics.std) == 3:
         raise ValueError("its statistics are not of three channels")

@@ -114,8 +114,8 @@ def test_a_format_or_split_that_is_not_there_is_refused(image_folder, tmp_path):
         open_packed(folder, "train", "raw")
     with pytest.raises(FeedrateError, match=r"no 'val' split: it holds train"):
         open_packed(folder, "val")
-    change_split(folder, "train", formats={})
-    assert "as nothing, not as beton or raw or shards" in refused(folder)
+    change_split(folder, "train", formats={"hdf5": []})
+    assert "as hdf5, not as beton or raw or shards" in refused(folder)
 
 
 def test_one_beton_file_of_a_packed_folder_is_opened_with_its_manifest(packed_once):
