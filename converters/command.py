@@ -89,7 +89,8 @@ def _pack(chosen: argparse.Namespace) -> None:
     check_apart(chosen.source, chosen.out)
     if chosen.command == "synthetic":
         _generate(chosen)
-    options = SourceOptions(getattr(chosen, "val_fraction", None), chosen.seed, chosen.on_bad)
+    rules = rules_of(chosen)
+    options = SourceOptions(getattr(chosen, "val_fraction", None), chosen.seed, rules)
     splits = open_source(chosen.command, chosen.source, options, shown_phase)
     _tell_of(chosen.source, splits)
     _tell_of_classes(chosen.command, chosen.source, splits)
@@ -103,7 +104,7 @@ def _pack(chosen: argparse.Namespace) -> None:
 
     started_s = time.monotonic()
     source = {"dataset": chosen.command, "path": str(chosen.source.resolve())}
-    packed = pack(splits, chosen.out, settings, chosen.workers, rules_of(chosen), source, shown_phase, tell)
+    packed = pack(splits, chosen.out, settings, chosen.workers, rules, source, shown_phase, tell)
     for split in splits:  # what was written must open
         open_records(chosen.out, split).close()
     _report(chosen.out, packed, time.monotonic() - started_s)

@@ -38,7 +38,7 @@ from .inspection.checksums import Checksums
 from .pack_work import PackWork
 from .progress import Phase, silent_phase
 from .samples import BadSample, Samples
-from .split_pass import Rules, SplitPass, check_bad
+from .split_pass import Rules, SplitPass
 
 FORMATS = ("beton", "shards", "raw")
 _SEEK = "seek points"  # an output beside them
@@ -104,8 +104,6 @@ def pack(
         try:
             tell(needed)
             _check_space(out, needed)
-            for samples in splits.values():
-                check_bad(0, samples.bad, rules)
             manifest = _Pass(splits, out, settings, task, source or {}).run(num_workers, rules, phase)
             publish(out)
         except OSError as error:

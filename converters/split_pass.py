@@ -103,7 +103,7 @@ class SplitPass:
 
         The files are complete then, and on the disk after `settle`, which is to be called in any case.
         """
-        check_bad(len(self._samples.bad), self.tally.bad, rules)  # an earlier run's rules may have been milder
+        check_bad(0, [*self._samples.bad, *self.tally.bad], rules)  # an earlier run's rules may have been milder
         every = counted_every(len(self._samples), work.encoding)
         tasks = _Tasks(self._samples, self._order, self._borders, self.tally.num_tasks, every)
         pending: deque[tuple[int, Tally]] = deque()  # of each task placed and not yet written: rows and tally after it
@@ -170,8 +170,9 @@ def _added(tally: Tally, task: Task, report: Report, rules: Rules, num_listed: i
 def check_bad(num_before: int, bad: Sequence[BadSample], rules: Rules) -> None:
     """Raise FeedrateError at a bad sample that the rules do not bear."""
     if bad and not rules.skip_bad:
+        others = f", and {len(bad) - 1:,} more," if len(bad) > 1 else ""
         raise FeedrateError(
-            f"{bad[0].where} cannot be used ({bad[0].reason}): replace or remove it, or leave such out with"
+            f"{bad[0].where}{others} cannot be used ({bad[0].reason}): replace or remove it, or leave such out with"
             " --on-bad skip"
         )
     if bad and num_before + len(bad) > rules.most_bad:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from loaders.errors import FeedrateError
 from loaders.folder_records import refuse_flat
@@ -12,6 +12,7 @@ from loaders.folder_records import refuse_flat
 from ..folder import may_remove
 from ..progress import Phase
 from ..samples import Samples
+from ..split_pass import Rules, check_bad
 from . import archive_source, cifar_source, folder_source, kaggle_source, packed_source, shard_source
 from .splitting import split_off_val
 
@@ -60,18 +61,16 @@ class SourceOptions:
 
     val_fraction  of each class is split off where there is no "val" split; None: nothing is
     seed          of that choice
-    on_bad        "error": the first unusable sample ends it;  "skip": they are left out and listed
+    rules         how many samples may turn out to be unusable while they are listed
     """
 
     val_fraction: float | None = None
     seed: int = 0
-    on_bad: Literal["error", "skip"] = "error"
+    rules: Rules = Rules()
 
     def __post_init__(self) -> None:
         if self.val_fraction is not None and not 0 < self.val_fraction < 1:
             raise FeedrateError(f"--val-fraction {self.val_fraction} is not between 0 and 1: give a part, say 0.1")
-        if self.on_bad not in ("error", "skip"):
-            raise FeedrateError(f"--on-bad {self.on_bad} is unknown: give error or skip")
 
 
 def open_source(dataset: str, path: Path, options: SourceOptions, phase: Phase) -> dict[str, Samples]:
@@ -79,7 +78,7 @@ def open_source(dataset: str, path: Path, options: SourceOptions, phase: Phase) 
 
     The form is told by looking. `dataset` (a key of the remedies) chooses the sentence where there is nothing, and
     what is recognised as another data set is refused. Raises FeedrateError where there is nothing, an empty split, a
-    bad sample unless those are skipped, or where the splits do not have the same classes.
+    bad sample that the rules do not bear, or where the splits do not have the same classes.
     """
     try:
         if not path.exists():
@@ -89,7 +88,7 @@ def open_source(dataset: str, path: Path, options: SourceOptions, phase: Phase) 
         splits = _recognised(dataset, path).open_splits(path, phase)
     except OSError as error:
         raise FeedrateError(f"{error.filename or path} cannot be read ({error.strerror}): see to it") from error
-    _check(path, splits, options)
+    _check(path, splits, options.rules)
     if options.val_fraction is not None:
         if list(splits) != ["train"]:
             raise FeedrateError(
@@ -131,16 +130,10 @@ def _recognised(dataset: str, path: Path) -> _Form:
     raise FeedrateError(f"{path} holds nothing this reads: {_REMEDIES[dataset]}")
 
 
-def _check(path: Path, splits: Mapping[str, Samples], options: SourceOptions) -> None:
+def _check(path: Path, splits: Mapping[str, Samples], rules: Rules) -> None:
     first = next(iter(splits))
     for split, samples in splits.items():
-        if samples.bad and options.on_bad == "error":
-            bad = samples.bad[0]
-            others = f", and {len(samples.bad) - 1:,} more samples" if len(samples.bad) > 1 else ""
-            raise FeedrateError(
-                f"{bad.where}{others} cannot be used ({bad.reason}): mend or remove it, or leave such out with"
-                " --on-bad skip"
-            )
+        check_bad(0, samples.bad, rules)
         if len(samples) == 0 and samples.bad:
             bad = samples.bad[0]
             raise FeedrateError(

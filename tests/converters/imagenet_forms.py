@@ -16,6 +16,7 @@ from scipy.io import savemat
 from converters.progress import silent_phase
 from converters.samples import Samples
 from converters.sources.opening import SourceOptions, open_source
+from converters.split_pass import Rules
 from loaders.errors import FeedrateError
 
 NAMES = {"n01440764": "tench, Tinca tinca", "n02119789": "kit fox, Vulpes macrotis", "n01443537": "goldfish"}
@@ -174,6 +175,9 @@ FORMS = {
     "official archives": write_official,
     "shards": write_shards,
 }
+
+
+LENIENT = Rules(skip_bad=True, most_bad=99)
 
 
 def open_as(path: Path, dataset: str = "imagenet", **options) -> dict[str, Samples]:

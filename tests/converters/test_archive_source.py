@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from imagenet_forms import (
+    LENIENT,
     NAMES,
     VAL_WNIDS,
     WNIDS,
@@ -117,7 +118,7 @@ def test_archives_cut_short_anywhere_are_refused(root):
         # in the first header, in a file, between two files, before the end mark
         for length in (300, first.offset_data + 700, first.offset_data + -(-first.size // 512) * 512, end, end + 200):
             (root / name).write_bytes(whole[:length])
-            message = refused_source(root, on_bad="skip")
+            message = refused_source(root, rules=LENIENT)
             assert str(root / name) in message and "get it again" in message, length
         (root / name).write_bytes(whole)
 
@@ -138,7 +139,7 @@ def test_a_damaged_header_does_not_end_the_list_early(root):
     (root / VAL).write_bytes(content)
     with tarfile.open(root / VAL) as archive:
         assert len(archive.getmembers()) == 2  # what Python's tarfile makes of it, without a word
-    assert VAL in refused_source(root, on_bad="skip")
+    assert VAL in refused_source(root, rules=LENIENT)
 
 
 def test_a_compressed_archive_is_refused_with_the_remedy(root):
@@ -165,7 +166,7 @@ def test_other_files_are_counted_and_links_are_bad_samples(root, pictures):
     inner = {f"{wnid}.tar": tar_of(files) for wnid, files in pictures.train.items()}
     inner[f"{WNIDS[0]}.tar"] = (root / "inner.tar").read_bytes()
     (root / TRAIN).write_bytes(tar_of({**inner, "readme.txt": b"x"}))
-    samples = open_as(root, on_bad="skip")["train"]
+    samples = open_as(root, rules=LENIENT)["train"]
     assert contents(samples) == pictures.expected_train()
     assert [bad.name for bad in samples.bad] == [f"{WNIDS[0]}/{link.name}"] and samples.num_ignored == 2
     assert link.name in refused_source(root)
@@ -174,13 +175,13 @@ def test_other_files_are_counted_and_links_are_bad_samples(root, pictures):
 def test_the_kit_and_the_validation_images_must_fit(root, pictures):
     images = {val_name(number): data for number, data in enumerate(pictures.val, 1)}
     (root / VAL).write_bytes(tar_of({**images, val_name(8): pictures.val[0]}))
-    assert val_name(8) in refused_source(root, on_bad="skip")
+    assert val_name(8) in refused_source(root, rules=LENIENT)
     (root / VAL).write_bytes(tar_of({**images, "another.JPEG": pictures.val[0]}))
-    assert "another.JPEG" in refused_source(root, on_bad="skip")
+    assert "another.JPEG" in refused_source(root, rules=LENIENT)
     del images[val_name(4)]
     (root / VAL).write_bytes(tar_of(images))
     assert val_name(4) in refused_source(root)
-    samples = open_as(root, on_bad="skip")["val"]
+    samples = open_as(root, rules=LENIENT)["val"]
     assert [sample for sample in pictures.expected_val() if sample[0] != val_name(4)] == contents(samples)
     assert [bad.name for bad in samples.bad] == [val_name(4)]
 

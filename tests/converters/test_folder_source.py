@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from imagenet_forms import contents, jpeg, open_as, refused_source
+from imagenet_forms import LENIENT, contents, jpeg, open_as, refused_source
 from torchvision.datasets import ImageFolder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -86,7 +86,7 @@ def test_everything_that_cannot_be_used_is_a_bad_sample(root):
     os.mkfifo(ant / "pipe.png")
     (ant / "gone.txt").symlink_to("nowhere")  # would be no image anyway
     (root / "train" / "dog").symlink_to("nowhere")  # would have been a class
-    samples = open_as(root, "folder", on_bad="skip")["train"]
+    samples = open_as(root, "folder", rules=LENIENT)["train"]
     reasons = {bad.name: bad.reason for bad in samples.bad}
     assert reasons == {
         "ant/gone.jpg": "it is a link to nothing",
@@ -116,9 +116,10 @@ import os, sys
 from pathlib import Path
 from converters.progress import silent_phase
 from converters.sources.opening import SourceOptions, open_source
+from converters.split_pass import Rules
 if os.getuid() == 0:
     os.setuid(int(sys.argv[2]))
-samples = open_source("folder", Path(sys.argv[1]), SourceOptions(on_bad="skip"), silent_phase)["train"]
+samples = open_source("folder", Path(sys.argv[1]), SourceOptions(rules=Rules(True, 2)), silent_phase)["train"]
 print(len(samples), [(bad.name, bad.reason) for bad in samples.bad])
 open_source("folder", Path(sys.argv[1]), SourceOptions(), silent_phase)
 """
@@ -188,7 +189,7 @@ def test_a_class_without_images_is_refused_unless_its_images_are_bad(root):
     (root / "train" / "cow").mkdir()
     assert str(root / "train" / "cow") in refused_source(root, "folder")
     (root / "train" / "cow" / "0.jpg").symlink_to("nowhere")
-    samples = open_as(root, "folder", on_bad="skip")["train"]
+    samples = open_as(root, "folder", rules=LENIENT)["train"]
     assert samples.classes[3] == "cow" and np.bincount(samples.labels, minlength=4)[3] == 0
 
 

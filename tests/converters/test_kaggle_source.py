@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from imagenet_forms import (
+    LENIENT,
     VAL_WNIDS,
     WNIDS,
     contents,
@@ -75,7 +76,7 @@ def test_a_missing_table_is_named(root):
 
 def test_an_image_without_a_line_is_refused(root):
     write_labels(root, LINES[1:])
-    message = refused_source(root, on_bad="skip")
+    message = refused_source(root, rules=LENIENT)
     assert "no line for ILSVRC2012_val_00000001" in message and "LOC_val_solution.csv" in message
 
 
@@ -83,7 +84,7 @@ def test_a_line_without_an_image_is_a_bad_sample(root):
     (root / INSIDE / "val" / val_name(3)).unlink()
     message = refused_source(root)
     assert val_name(3) in message and "not there" in message
-    samples = open_as(root, on_bad="skip")["val"]
+    samples = open_as(root, rules=LENIENT)["val"]
     assert [bad.name for bad in samples.bad] == [val_name(3)] and len(samples) == 6
     assert [name for name, _, _ in contents(samples)] == [val_name(n) for n in (1, 2, 4, 5, 6, 7)]
 
@@ -92,7 +93,7 @@ def test_an_image_that_is_a_link_to_nothing_is_told_once(root):
     image = root / INSIDE / "val" / val_name(2)
     image.unlink()
     image.symlink_to("nowhere")
-    (bad,) = open_as(root, on_bad="skip")["val"].bad
+    (bad,) = open_as(root, rules=LENIENT)["val"].bad
     assert (bad.name, bad.reason) == (val_name(2), "it is a link to nothing")
 
 

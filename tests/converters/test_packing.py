@@ -341,7 +341,7 @@ def test_a_source_that_goes_away_ends_the_pass_and_a_file_that_does_is_bad(image
     else:
         shutil.copytree(image_folder, source)
     lenient = Rules(skip_bad=True, most_bad=99)
-    splits = open_source("folder", source, SourceOptions(on_bad="skip"), silent_phase)
+    splits = open_source("folder", source, SourceOptions(rules=lenient), silent_phase)
     if form == "class folders":
         Path(splits["train"].stored(3).path).unlink()
     source.rename(tmp_path / "elsewhere")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import webdataset
 from imagenet_forms import (
+    LENIENT,
     NAMES,
     WNIDS,
     add_member,
@@ -118,13 +119,13 @@ def test_a_sample_without_image_or_label_is_a_bad_one(tmp_path, files, reason):
     shard(tmp_path, **files, y__jpg=jpeg(0), y__cls=b"0")
     message = refused_source(tmp_path)
     assert reason in message and str(tmp_path / "a.tar") in message
-    samples = open_as(tmp_path, on_bad="skip")["train"]
+    samples = open_as(tmp_path, rules=LENIENT)["train"]
     assert [bad.name.startswith("a.tar/x") for bad in samples.bad] == [True] and len(samples) == 1
 
 
 def test_where_all_samples_are_skipped_the_reason_of_the_first_is_told(tmp_path):
     shard(tmp_path, x__jpg=jpeg(0), y__jpg=jpeg(1))
-    message = refused_source(tmp_path, on_bad="skip")
+    message = refused_source(tmp_path, rules=LENIENT)
     assert f"none of the 2 images in the 'train' split of {tmp_path} can be used" in message
     assert f"{tmp_path / 'a.tar'}, x.jpg, since it has no label (.cls or .json)" in message
 
@@ -138,18 +139,18 @@ def test_a_link_is_a_bad_sample(tmp_path):
         archive.addfile(link)
         add_member(archive, "b.cls", b"0")
     assert "it is a link inside the shard" in refused_source(tmp_path)
-    assert len(open_as(tmp_path, on_bad="skip")["train"]) == 1
+    assert len(open_as(tmp_path, rules=LENIENT)["train"]) == 1
 
 
 def test_names_that_stand_twice_are_refused(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name in ("a.jpg", "a.jpg", "a.cls"):
             add_member(archive, name, b"0")
-    assert "a.jpg twice" in refused_source(tmp_path, on_bad="skip")
+    assert "a.jpg twice" in refused_source(tmp_path, rules=LENIENT)
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name in ("a.jpg", "b.jpg", "a.cls"):
             add_member(archive, name, b"0")
-    assert "'a' in two places" in refused_source(tmp_path, on_bad="skip")
+    assert "'a' in two places" in refused_source(tmp_path, rules=LENIENT)
 
 
 def test_damaged_and_compressed_shards_are_refused(root):
@@ -159,7 +160,7 @@ def test_damaged_and_compressed_shards_are_refused(root):
         last = archive.getmembers()[-1]
     for length in (100, 2000, last.offset, last.offset_data + 512):
         path.write_bytes(whole[:length])
-        assert str(path) in refused_source(root, on_bad="skip")
+        assert str(path) in refused_source(root, rules=LENIENT)
     path.write_bytes(gzip.compress(whole))
     assert "decompress" in refused_source(root)
     path.rename(path.with_suffix(".tar.gz"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from imagenet_forms import (
     FORMS,
+    LENIENT,
     NAMES,
     WNIDS,
     Pictures,
@@ -23,6 +24,7 @@ from imagenet_forms import (
 
 from converters.samples import WHOLE_FILE
 from converters.sources.opening import SourceOptions, check_apart, open_source
+from converters.split_pass import Rules
 from loaders.errors import FeedrateError
 
 
@@ -163,7 +165,7 @@ def test_an_empty_split_is_refused(tmp_path, pictures):
     for path in links:
         path.unlink()
         path.symlink_to("nowhere")
-    message = refused_source(root, on_bad="skip")
+    message = refused_source(root, rules=LENIENT)
     assert f"none of the {len(links)} images in the 'val' split of {root} can be used" in message
     assert f"the first, {links[0]}, since it is a link to nothing" in message
 
@@ -175,13 +177,14 @@ def test_bad_samples_end_it_unless_they_are_skipped(tmp_path, pictures):
         link.symlink_to("nowhere")
     message = refused_source(root)
     assert str(links[0]) in message and "1 more" in message and "--on-bad skip" in message
-    samples = open_as(root, on_bad="skip")["train"]
+    assert "more than 1 bad samples" in refused_source(root, rules=Rules(skip_bad=True, most_bad=1))
+    samples = open_as(root, rules=LENIENT)["train"]
     assert [(bad.name, bad.where) for bad in samples.bad] == [(f"{WNIDS[0]}/{link.name}", str(link)) for link in links]
     assert [bad.reason for bad in samples.bad] == ["it is a link to nothing"] * 2
     assert contents(samples) == pictures.expected_train()
 
 
-@pytest.mark.parametrize("options", [{"val_fraction": 0.0}, {"val_fraction": 1.0}, {"on_bad": "ignore"}])
+@pytest.mark.parametrize("options", [{"val_fraction": 0.0}, {"val_fraction": 1.0}])
 def test_options_outside_their_range_are_refused(options):
     with pytest.raises(FeedrateError, match="give"):
         SourceOptions(**options)

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from imagenet_forms import contents, jpeg, make_pictures, open_as, refused_source, tar_of, write_cifar, write_official
+from imagenet_forms import (
+    LENIENT,
+    contents,
+    jpeg,
+    make_pictures,
+    open_as,
+    refused_source,
+    tar_of,
+    write_cifar,
+    write_official,
+)
 
 from converters.progress import silent_phase
 from converters.sources import duplicates
@@ -117,7 +127,7 @@ def test_bad_samples_and_other_files_are_counted_once(tmp_path):
     root = write(tmp_path / "data", {"a": 10})
     (root / "a" / "gone.jpg").symlink_to("nowhere")
     (root / "a" / "notes.txt").touch()
-    splits = open_as(root, "folder", val_fraction=0.2, on_bad="skip")
+    splits = open_as(root, "folder", val_fraction=0.2, rules=LENIENT)
     assert [len(samples.bad) for samples in splits.values()] == [1, 0]
     assert [samples.num_ignored for samples in splits.values()] == [1, 0]
 
