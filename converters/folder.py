@@ -25,7 +25,9 @@ from .formats.outputs import sync
 BAD_SAMPLES_NAME = "bad_samples.jsonl"
 _TASK_NAME = "task.json"  # in the work folder: what is being packed, and how
 _MOST_DIFFERENCES = 4  # that are named
-_OWN = re.compile(r"(train|val)(\.beton|\.npy|\.seek|\.samples\.npz|-\d{6}\.(tar|idx))|manifest\.json")
+_AFTER_SPLIT = r"(\.beton|\.npy|\.seek|\.samples\.npz|-\d{6}\.(tar|idx))"
+_OWN = re.compile(rf"(train|val){_AFTER_SPLIT}|manifest\.json")  # what packing writes, and alone may remove
+NAMED_LIKE_OWN = re.compile(rf".+{_AFTER_SPLIT}(\.partial)?|manifest\.json\.partial")  # and what may be taken for it
 
 
 @contextmanager

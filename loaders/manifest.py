@@ -7,13 +7,13 @@ from typing import Any
 
 from .atomic import atomic_file
 from .errors import FeedrateError
+from .soundness import PACK_AGAIN
 
 MANIFEST_NAME = "manifest.json"
 WORK_FOLDER = "packing.partial"  # in a packed folder: all that packing has begun and not ended
 SCHEMA_VERSION = 2
 WITH_SEEK_POINTS = 3  # of manifests that tell of them
 _READABLE = (SCHEMA_VERSION, WITH_SEEK_POINTS)
-_REMEDY = "pack the data set again"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     manifest = parse_manifest(folder)
     for file in manifest.files():
-        _check_file(folder / file.name, file)
+        if fault := fault_of(folder, file):
+            raise FeedrateError(fault)
     return manifest
 
 
@@ -121,12 +122,12 @@ def parse_manifest(folder: Path) -> Manifest:
         version = content["schema_version"]
         if version not in _READABLE:
             known = " and ".join(map(str, _READABLE))
-            raise FeedrateError(f"{path} has schema version {version}, this reads {known}: {_REMEDY}")
+            raise FeedrateError(f"{path} has schema version {version}, this reads {known}: {PACK_AGAIN}")
         return _manifest_of(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, FeedrateError):
             raise
-        raise FeedrateError(f"{path} is not a manifest ({error}): {_REMEDY}") from error
+        raise FeedrateError(f"{path} is not a manifest ({error}): {PACK_AGAIN}") from error
 
 
 def _manifest_of(content: dict[str, Any]) -> Manifest:
@@ -172,18 +173,16 @@ def _typed(kind: Any, content: dict[str, Any]) -> Any:
     return made
 
 
-def is_beside(name: str) -> bool:
-    """Whether a file of this name can only lie in the manifest's own folder."""
-    return "/" not in name and name not in ("", ".", "..")
-
-
-def _check_file(path: Path, file: PackedFile) -> None:
-    if not is_beside(file.name):
-        raise FeedrateError(f"{MANIFEST_NAME} names '{file.name}', which is not a file beside it: {_REMEDY}")
+def fault_of(folder: Path, file: PackedFile) -> str | None:
+    """A sentence about a file that is not in the folder in full size; None where it is. Its bytes are not read."""
+    path = folder / file.name
+    if "/" in file.name or file.name in ("", ".", ".."):
+        return f"{MANIFEST_NAME} names '{file.name}', which is not a file beside it: {PACK_AGAIN}"
     if not path.is_file():
-        raise FeedrateError(f"{path} is named in {MANIFEST_NAME} but missing: {_REMEDY}")
+        return f"{path} is named in {MANIFEST_NAME} but missing: copy it there, or {PACK_AGAIN}"
     if path.stat().st_size != file.num_bytes:
-        raise FeedrateError(
+        return (
             f"{path} has {path.stat().st_size:,} bytes and {MANIFEST_NAME} says {file.num_bytes:,}:"
-            f" it was cut short or replaced, {_REMEDY}"
+            f" it was cut short or replaced, copy it again, or {PACK_AGAIN}"
         )
+    return None

@@ -45,7 +45,7 @@ CONVERTERS_MAY_TAKE = {
         "shard_layout",
         "shard_records",
     ),
-    *("folder_scan", "packed_names", "plan", "crops", "pixels", "native", "home_folder"),
+    *("folder_scan", "packed_names", "soundness", "plan", "crops", "pixels", "native", "home_folder"),
 }
 # what the engine may not: a loader or a format by its own name; `choose` and `records` open them
 ENGINE_MAY_NOT_TAKE_ENDINGS = ("_loader", "_records", "packed_folder")

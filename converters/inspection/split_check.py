@@ -15,6 +15,7 @@ from loaders.records import Records
 from loaders.sample_table import SampleTable
 from loaders.seek_points import SeekPoints
 from loaders.shard_records import ShardRecords
+from loaders.soundness import PACK_AGAIN
 
 from ..channel_statistics import channel_statistics
 from ..crew import run_in_order
@@ -28,7 +29,6 @@ from .image_check import CheckReport, CheckTask, CheckWork
 
 _MOST_NAMED = 20  # samples of a split that are named; the others are counted
 _ROUNDED = 1e-6  # statistics of the very pixels that were counted differ by less
-REMEDY = "pack it again"
 
 Columns = Mapping[str, NDArray[np.int64]]  # labels, widths and heights, [N] each
 
@@ -101,14 +101,14 @@ class SplitCheck:
             self.findings.append(str(error))
             return None
         if len(np.unique(source_index)) < len(source_index):
-            self.findings.append(f"{self._table.path} has a sample of the source twice: {REMEDY}")
+            self.findings.append(f"{self._table.path} has a sample of the source twice: {PACK_AGAIN}")
         counts = np.bincount(labels, minlength=len(classes))
         other = np.flatnonzero(counts != counted)
         if len(other):
             label = int(other[0])
             self.findings.append(
                 f"{self._table.path} has {counts[label]:,} samples of class {label} ({classes[label]}) and"
-                f" {MANIFEST_NAME} counts {counted[label]:,} ({len(other):,} such classes): {REMEDY}"
+                f" {MANIFEST_NAME} counts {counted[label]:,} ({len(other):,} such classes): {PACK_AGAIN}"
             )
         return {"labels": labels, "widths": widths.astype(np.int64), "heights": heights.astype(np.int64)}
 
@@ -142,7 +142,7 @@ class SplitCheck:
             for number in done:
                 advance(tasks.num_samples(number), tasks.num_bytes(number))
                 self.num_compared += tasks.num_samples(number)
-        self.findings += [f"{finding}: {REMEDY}" for finding in seen.named]
+        self.findings += [f"{finding}: {PACK_AGAIN}" for finding in seen.named]
         if seen.num_wrong > len(seen.named):
             self.findings.append(
                 f"{self._folder}: '{self._split}' has {seen.num_wrong - len(seen.named):,} more findings about samples"
@@ -171,7 +171,7 @@ class SplitCheck:
             return told
         self.findings.append(
             f"{self._folder / MANIFEST_NAME} says that {told} of the {num_samples:,} images of '{self._split}' kept"
-            f" their bytes: {REMEDY}"
+            f" their bytes: {PACK_AGAIN}"
         )
         return None
 
@@ -195,7 +195,7 @@ class SplitCheck:
             mean, std = (", ".join(f"{value:.2f}" for value in values) for values in found)
             yield (
                 f"{self._folder / MANIFEST_NAME} has statistics that are not those of its '{self._split}' split"
-                f" (mean {mean}, std {std}): {REMEDY}"
+                f" (mean {mean}, std {std}): {PACK_AGAIN}"
             )
 
 
@@ -204,14 +204,14 @@ def compare_columns(records: Records, where: Path, columns: Columns, table: Path
     for name, told in columns.items():
         stored = getattr(records, name)
         if len(stored) != len(told):
-            yield f"{where} has {len(stored):,} samples and {table.name} {len(told):,}: {REMEDY}"
+            yield f"{where} has {len(stored):,} samples and {table.name} {len(told):,}: {PACK_AGAIN}"
             return
         other = np.flatnonzero(stored != told)
         if len(other):
             first = int(other[0])
             yield (
                 f"{where}, sample {first} has {name[:-1]} {stored[first]} and {told[first]} in {table.name}"
-                f" ({len(other):,} such): {REMEDY}"
+                f" ({len(other):,} such): {PACK_AGAIN}"
             )
 
 
@@ -223,7 +223,7 @@ def check_indices(shards: ShardRecords, paths: Sequence[Path]) -> Iterator[str]:
     tars = [path for path in paths if path.suffix == ".tar"]
     expected_paths = [path for tar in tars for path in (tar, tar.with_suffix(".idx"))]
     if list(paths) != expected_paths:
-        yield f"{tars[0].parent}: its shards are not each a .tar and its .idx, in order: {REMEDY}"
+        yield f"{tars[0].parent}: its shards are not each a .tar and its .idx, in order: {PACK_AGAIN}"
         return
     borders = np.searchsorted(shards.shards, np.arange(len(tars) + 1)).tolist()
     for tar, start, stop in zip(tars, borders[:-1], borders[1:], strict=True):
@@ -240,6 +240,6 @@ def check_indices(shards: ShardRecords, paths: Sequence[Path]) -> Iterator[str]:
             if found != expected:
                 yield (
                     f"{path}, line {number} is {'missing' if found is None else repr(found[:80])} where {tar.name}"
-                    f" needs {'nothing' if expected is None else repr(expected)}: {REMEDY}"
+                    f" needs {'nothing' if expected is None else repr(expected)}: {PACK_AGAIN}"
                 )
                 break

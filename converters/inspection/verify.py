@@ -1,23 +1,19 @@
 """Is a packed folder what its manifest says? Reads everything again: every byte, every table, every image."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, PackedFile, is_beside, parse_manifest
+from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, fault_of, parse_manifest
+from loaders.soundness import PACK_AGAIN
 
-from ..folder import BAD_SAMPLES_NAME, require_packed
+from ..folder import BAD_SAMPLES_NAME, NAMED_LIKE_OWN, require_packed
 from ..packing import FORMATS, classes_digest
 from ..progress import Phase, silent_phase
 from .checksums import Checksums
-from .split_check import REMEDY, SplitCheck
-
-_NAMED_LIKE_OURS = re.compile(
-    r".+(\.beton|\.npy|\.seek|\.samples\.npz|-\d{6}\.(tar|idx))(\.partial)?|manifest\.json\.partial"
-)
+from .split_check import SplitCheck
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,9 @@ def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verif
     require_packed(folder)
     manifest = parse_manifest(folder)
     findings = [*_manifest_findings(manifest), *_leftovers(folder, manifest)]
-    whole, unsound = _present(folder, manifest)
+    faults = [(file, fault_of(folder, file)) for file in manifest.files()]
+    whole = {file.name: file for file, fault in faults if fault is None}
+    unsound = [fault for _, fault in faults if fault is not None]
     findings += unsound
     num_samples = 0
     sizes = {folder / name: file.num_bytes for name, file in whole.items()}
@@ -71,7 +69,7 @@ def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verif
         elif digest != file.sha256:
             findings.append(
                 f"{folder / name} has SHA-256 {digest[:12]}… and {MANIFEST_NAME} says {file.sha256[:12]}…:"
-                f" its bytes are not those that were packed, copy it or {REMEDY}"
+                f" its bytes are not those that were packed, copy it or {PACK_AGAIN}"
             )
     findings += wrong_inside
     num_bytes, findings, remarks = sum(sizes.values()), list(dict.fromkeys(findings)), list(dict.fromkeys(remarks))
@@ -82,21 +80,21 @@ def _manifest_findings(manifest: Manifest) -> Iterator[str]:
     """What the manifest alone shows to be wrong."""
     for name, num in Counter(file.name for file in manifest.files()).items():
         if num > 1:
-            yield f"{MANIFEST_NAME} names {name} {num} times: {REMEDY}"
+            yield f"{MANIFEST_NAME} names {name} {num} times: {PACK_AGAIN}"
     for name, split in manifest.splits.items():
         if sum(split.samples_per_class) != split.num_samples:
             yield (
                 f"{MANIFEST_NAME} counts {sum(split.samples_per_class):,} samples in the classes of '{name}' and"
-                f" {split.num_samples:,} in all: {REMEDY}"
+                f" {split.num_samples:,} in all: {PACK_AGAIN}"
             )
         for unknown in sorted({*split.formats} - {*FORMATS}):
-            yield f"{MANIFEST_NAME} has '{name}' as '{unknown}', known are {', '.join(FORMATS)}: {REMEDY}"
+            yield f"{MANIFEST_NAME} has '{name}' as '{unknown}', known are {', '.join(FORMATS)}: {PACK_AGAIN}"
     task = manifest.source.get("task")
     packed_as = task.get("classes") if isinstance(task, dict) else None  # sets that others described have no task
     if packed_as is not None and packed_as != classes_digest(manifest.classes, manifest.class_names):
         yield (
             f"{MANIFEST_NAME} names other classes, or in another order, than were packed (their SHA-256 is not the one"
-            f" in its source's task): undo that, or {REMEDY}"
+            f" in its source's task): undo that, or {PACK_AGAIN}"
         )
 
 
@@ -106,7 +104,7 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[str]:
     for path in sorted(folder.iterdir()):
         if path.name == WORK_FOLDER:
             yield f"{path} is left of a packing that did not end: give its command again, or remove it"
-        elif _NAMED_LIKE_OURS.fullmatch(path.name) and path.name not in known:
+        elif NAMED_LIKE_OWN.fullmatch(path.name) and path.name not in known:
             yield f"{path} is named like a packed file and is not in {MANIFEST_NAME}: remove it"
     listed: Counter[str] = Counter()
     if (folder / BAD_SAMPLES_NAME).exists():
@@ -114,30 +112,11 @@ def _leftovers(folder: Path, manifest: Manifest) -> Iterator[str]:
             lines = (folder / BAD_SAMPLES_NAME).read_text().splitlines()
             listed.update(json.loads(line)["split"] for line in lines)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            yield f"{folder / BAD_SAMPLES_NAME} is not a list of bad samples ({error!r:.80}): {REMEDY}"
+            yield f"{folder / BAD_SAMPLES_NAME} is not a list of bad samples ({error!r:.80}): {PACK_AGAIN}"
             return
     for name, split in manifest.splits.items():
         if listed[name] != split.num_bad:
             yield (
                 f"{folder / BAD_SAMPLES_NAME} lists {listed[name]:,} samples of '{name}' and {MANIFEST_NAME} counts"
-                f" {split.num_bad:,}: {REMEDY}"
+                f" {split.num_bad:,}: {PACK_AGAIN}"
             )
-
-
-def _present(folder: Path, manifest: Manifest) -> tuple[dict[str, PackedFile], list[str]]:
-    """The manifest's files that are there in full size, by name, and a sentence about each that is not."""
-    whole, findings = {}, []
-    for file in manifest.files():
-        path = folder / file.name
-        if not is_beside(file.name):
-            findings.append(f"{MANIFEST_NAME} names '{file.name}', which is not a file beside it: {REMEDY}")
-        elif not path.is_file():
-            findings.append(f"{path} is missing: copy it, or {REMEDY}")
-        elif path.stat().st_size != file.num_bytes:
-            findings.append(
-                f"{path} has {path.stat().st_size:,} bytes and {MANIFEST_NAME} says {file.num_bytes:,}:"
-                f" it was cut short or replaced, copy it or {REMEDY}"
-            )
-        else:
-            whole[file.name] = file
-    return whole, findings

@@ -191,7 +191,7 @@ def test_every_missing_file_is_named(folder):
         (folder / name).unlink()
     told = findings(folder)
     assert [one.split()[0] for one in told] == [str(folder / "train.npy"), str(folder / "val-000000.idx")]
-    assert all("is missing" in one for one in told)
+    assert all("is named in manifest.json but missing" in one for one in told)
 
 
 def test_files_that_changed_places_are_found(whole, tmp_path):
