@@ -27,7 +27,6 @@ class Estimate:
     num_bytes: float
     standard_error: float
     num_probed: int
-    num_bad: int
 
     @property
     def at_least(self) -> float:
@@ -64,10 +63,10 @@ def _of_split(samples: Samples, encoding: Encoding, formats: tuple[str, ...], nu
         for _ in done:
             pass
     rows = np.concatenate([report.rows for report in reports])
-    return _extrapolated(samples, rows, formats, sum(len(report.bad) for report in reports))
+    return _extrapolated(samples, rows, formats)
 
 
-def _extrapolated(samples: Samples, rows: Rows, formats: tuple[str, ...], num_bad: int) -> Estimate:
+def _extrapolated(samples: Samples, rows: Rows, formats: tuple[str, ...]) -> Estimate:
     stored = np.zeros(len(rows))
     if "beton" in formats:
         stored += np.where(rows["beton_is_raw"], pixel_bytes(rows), rows["jpeg_bytes"])
@@ -77,7 +76,7 @@ def _extrapolated(samples: Samples, rows: Rows, formats: tuple[str, ...], num_ba
         stored += pixel_bytes(rows)
     stored += rows["seek_bytes"]
     if not len(rows):
-        return Estimate(0.0, 0.0, 0, num_bad)
+        return Estimate(0.0, 0.0, 0)
     came = samples.num_bytes[rows["source_index"]].astype(np.float64)
     num_samples, all_came = len(samples), float(samples.num_bytes.sum())
     ratio = stored.sum() / max(1.0, came.sum())
@@ -85,4 +84,4 @@ def _extrapolated(samples: Samples, rows: Rows, formats: tuple[str, ...], num_ba
     left = stored - ratio * came  # a ratio estimator's error is that of what the ratio leaves unexplained
     spread = float(left.std(ddof=1)) if len(left) > 1 else 0.0
     standard_error = num_samples * spread / len(rows) ** 0.5 * (1 - len(rows) / num_samples) ** 0.5
-    return Estimate(num_bytes, standard_error, len(rows), num_bad)
+    return Estimate(num_bytes, standard_error, len(rows))

@@ -73,7 +73,7 @@ def write_photos(
     Returns how many were written and how many were there. Raises FeedrateError on numbers that cannot be, and where
     `root` holds something else or photos of another recipe.
     """
-    check_recipe(num_photos, seed, num_classes)
+    _check_recipe(num_photos, seed, num_classes)
     recipe = {"version": _RECIPE_VERSION, "seed": seed, "num_classes": num_classes, "num_photos": dict(num_photos)}
     _claim(root, recipe)
     num_written = 0
@@ -105,7 +105,7 @@ def _write_split(writer: PhotoWriter, tasks: list[tuple[int, int]], num_workers:
     return num_written
 
 
-def check_recipe(num_photos: Mapping[str, int], seed: int, num_classes: int) -> None:
+def _check_recipe(num_photos: Mapping[str, int], seed: int, num_classes: int) -> None:
     """Raise FeedrateError on numbers that cannot be."""
     if not 2 <= num_classes <= len(SUBJECTS):
         raise FeedrateError(f"{num_classes} classes cannot be generated: give --classes 2 … {len(SUBJECTS)}")
