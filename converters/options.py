@@ -112,7 +112,7 @@ def _seek_points(chosen: argparse.Namespace, write_mode: str) -> tuple[bool, str
     case, and have no restart markers.
 
     What was packed to `--out` before, in whole or in part, decides for the same command: it may have been given on
-    another machine, or to a version that noted none.
+    another machine.
     """
     has_jpegs = holds_jpegs(chosen.to.split(","), write_mode)
     if chosen.seek_points is None:

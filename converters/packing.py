@@ -13,15 +13,7 @@ import numpy as np
 
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
-from loaders.manifest import (
-    SCHEMA_VERSION,
-    WITH_SEEK_POINTS,
-    WORK_FOLDER,
-    Manifest,
-    PackedFile,
-    PackedSplit,
-    write_manifest,
-)
+from loaders.manifest import WORK_FOLDER, Manifest, PackedFile, PackedSplit, write_manifest
 from loaders.sample_table import table_name, write_table
 
 from .byte_counts import disk_bytes
@@ -239,20 +231,15 @@ class _Pass:
                 "num_original": {split: int(one.rows["is_original"].sum()) for split, one in passes.items()},
             },
             versions=self._task["versions"],
-            schema_version=WITH_SEEK_POINTS if self._settings.encoding.seek_points else SCHEMA_VERSION,
         )
 
 
 def _task(splits: Mapping[str, Samples], settings: PackSettings) -> dict[str, Any]:
     """What decides the bytes: an unfinished pass is continued only by one with the same."""
     first = next(iter(splits.values()))
-    encoding = asdict(settings.encoding)
-    for name in ("restarts", "seek_points"):
-        if not encoding[name]:
-            del encoding[name]  # sets that were packed before there was such a setting say nothing of it
     return {
         "settings": {
-            **encoding,
+            **asdict(settings.encoding),
             "formats": [name for name in FORMATS if name in settings.formats],
             "order": "source" if settings.seed is None else "shuffled",
             "seed": settings.seed,

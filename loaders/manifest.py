@@ -11,9 +11,7 @@ from .soundness import PACK_AGAIN
 
 MANIFEST_NAME = "manifest.json"
 WORK_FOLDER = "packing.partial"  # in a packed folder: all that packing has begun and not ended
-SCHEMA_VERSION = 2
-WITH_SEEK_POINTS = 3  # of manifests that tell of them
-_READABLE = (SCHEMA_VERSION, WITH_SEEK_POINTS)
+SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class PackedSplit:
     num_bad            of the source that are in none, listed in `bad_samples.jsonl`
     samples            the table of the samples (`loaders.sample_table`)
     formats            files a format: "beton": one;  "shards": .tar and .idx files in order;  "raw": one .npy
-    seek_points        where decoding of its JPEGs can begin (`loaders.seek_points`); None: nobody noted it
+    seek_points        where decoding of its JPEGs can begin (`loaders.seek_points`); None: it is not noted
     """
 
     num_samples: int
@@ -41,7 +39,7 @@ class PackedSplit:
     samples_per_class: list[int]
     samples: PackedFile
     formats: dict[str, list[PackedFile]]
-    seek_points: PackedFile | None = None
+    seek_points: PackedFile | None
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """Write it atomically and return its path."""
     path = folder / MANIFEST_NAME
     with atomic_file(path) as file:
-        as_dict = asdict(manifest)
-        for split in as_dict["splits"].values():
-            if split["seek_points"] is None:
-                del split["seek_points"]  # sets that were packed before there were any say nothing of them
-        content = json.dumps(as_dict, indent=2, ensure_ascii=False)
+        content = json.dumps(asdict(manifest), indent=2, ensure_ascii=False)
         file.write(content.encode("utf-8", "backslashreplace") + b"\n")  # names that are no UTF-8: as JSON escapes
     return path
 
@@ -120,9 +114,8 @@ def parse_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(path.read_bytes())
         version = content["schema_version"]
-        if version not in _READABLE:
-            known = " and ".join(map(str, _READABLE))
-            raise FeedrateError(f"{path} has schema version {version}, this reads {known}: {PACK_AGAIN}")
+        if version != SCHEMA_VERSION:
+            raise FeedrateError(f"{path} has schema version {version}, this reads {SCHEMA_VERSION}: {PACK_AGAIN}")
         return _manifest_of(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, FeedrateError):
@@ -137,7 +130,7 @@ def _manifest_of(content: dict[str, Any]) -> Manifest:
         formats = {kind: [_typed(PackedFile, file) for file in files] for kind, files in split["formats"].items()}
         if not formats:
             raise ValueError(f"split '{name}' is there in no format")
-        points = split.get("seek_points")
+        points = split["seek_points"]
         content_of = {
             **split,
             "samples": _typed(PackedFile, split["samples"]),

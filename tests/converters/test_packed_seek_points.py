@@ -142,10 +142,12 @@ def test_where_their_file_goes_away_images_are_decoded_from_their_start_and_that
         assert library.num_files_decoded(library.load()) - before == num > 0  # by the kernel, as ever
 
 
-def test_manifests_of_sets_without_them_do_not_mention_them(image_folder, tmp_path, packed):
+def test_manifests_say_whether_there_are_some(image_folder, tmp_path, packed):
     pack(listed(image_folder), tmp_path / "plain", PackSettings(Encoding()), 0)
-    plain, with_points = ((folder / "manifest.json").read_text() for folder in (tmp_path / "plain", packed))
-    assert "seek" not in plain and "seek_points" in with_points and not list((tmp_path / "plain").glob("*.seek"))
+    for folder, expected in ((tmp_path / "plain", False), (packed, True)):
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["settings"]["seek_points"] == expected == bool(list(folder.glob("*.seek")))
+        assert [bool(split["seek_points"]) for split in manifest["splits"].values()] == [expected] * 2
 
 
 def packing(image_folder, out, *options):

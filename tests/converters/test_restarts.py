@@ -98,13 +98,13 @@ def test_a_packed_set_with_them_delivers_the_same_batches(image_folder, tmp_path
             assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 
-def test_manifests_of_sets_without_them_do_not_mention_them(image_folder, tmp_path):
+def test_manifests_say_whether_there_are_some(image_folder, tmp_path):
     pack(listed(image_folder), tmp_path / "plain", PackSettings(Encoding()), 0)
     pack(listed(image_folder), tmp_path / "with", PackSettings(WITH), 0)
     settings = {
         name: json.loads((tmp_path / name / "manifest.json").read_text())["settings"] for name in ("plain", "with")
     }
-    assert "restarts" not in settings["plain"] and settings["with"]["restarts"] is True
+    assert (settings["plain"]["restarts"], settings["with"]["restarts"]) == (False, True)
     with pytest.raises(FeedrateError, match="overwrite"):
         pack(listed(image_folder), tmp_path / "plain", PackSettings(WITH), 0)
 

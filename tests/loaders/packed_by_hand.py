@@ -69,6 +69,7 @@ def write_packed(
             "samples_per_class": np.bincount(columns["labels"], minlength=len(CLASSES)).tolist(),
             "samples": _file(folder, f"{split}.samples.npz"),
             "formats": {kind: [_file(folder, name) for name in names] for kind, names in files.items()},
+            "seek_points": None,
         }
     statistics = {"mean": [120.5, 115.0, 100.25], "std": [60.0, 59.5, 61.0], "split": "train", "num_samples": 37}
     manifest = {
@@ -79,7 +80,7 @@ def write_packed(
         "settings": {},
         "source": {},
         "versions": {},
-        "schema_version": 2,
+        "schema_version": 4,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
