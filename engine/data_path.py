@@ -8,8 +8,7 @@ from typing import Any
 
 from loaders.errors import FeedrateError
 from loaders.manifest import MANIFEST_NAME, Manifest, parse_manifest
-from loaders.named import is_named
-from loaders.records import class_folders
+from loaders.records import class_folders, is_own
 
 from .config import DataConfig
 
@@ -57,7 +56,7 @@ def packing_command(data: DataConfig) -> str | None:
     """What packs the set that a run of `data` would read, where its folder is called as in the presets; else None."""
     path = data.path.rstrip("/")
     folder = Path(path)
-    if is_named(path.partition("@")[0]):
+    if is_own(path):
         return None
     out = path if path.endswith(_PACKED) else _packed_beside(path)
     if (sized := _SIZED.fullmatch(folder.name)) is not None:

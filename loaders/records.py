@@ -116,7 +116,7 @@ def class_folders(path: str | Path) -> tuple[str, ...] | None:
     """The names of the class folders at `path`, without looking at their images; None where it is of another form."""
     from . import folder_records
 
-    if _own(path):
+    if is_own(path):
         return None
     try:
         folder = _existing(path)
@@ -132,10 +132,15 @@ class _Format(Protocol):
     def open_split(self, path: Path, split: str, progress: ScanProgress | None) -> Records: ...
 
 
+def is_own(path: str | Path) -> bool:
+    """Whether `path` names a user's own records, `module:name@path`; nothing is loaded to find out."""
+    return is_named(str(path).partition("@")[0])
+
+
 def _own(path: str | Path) -> tuple[Callable[[str, str], Records], str] | None:
     """What opens a user's own records, and the path to give it; None for a path of the usual kind."""
     name, _, rest = str(path).partition("@")
-    return (load_named(name), rest) if is_named(name) else None
+    return (load_named(name), rest) if is_own(path) else None
 
 
 def _existing(path: str | Path) -> Path:

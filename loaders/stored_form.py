@@ -2,9 +2,8 @@
 
 from typing import Literal
 
-from .named import is_named
 from .read_ahead import Mapped
-from .records import Records
+from .records import Records, is_own
 
 StoredAs = Literal["packed", "folder", "memory", "own"]
 
@@ -16,7 +15,7 @@ def stored_form(records: Records, path: str) -> tuple[StoredAs, bool]:
     own     a user's own records (`module:name@path`), of which no more is known
     """
     is_raw = bool(records.is_raw.all())
-    if is_named(path):
+    if is_own(path):
         return "own", is_raw
     if isinstance(records, Mapped):
         return "packed", is_raw

@@ -20,8 +20,10 @@ RAW = "--write-mode raw"
 
 @pytest.fixture(scope="module")
 def path_of(image_folder, tmp_path_factory):
-    """Of the images as a folder, packed, and packed raw."""
-    paths = {"folder": str(image_folder)}
+    """Of the images as a folder, packed, packed raw, and by somebody's own records."""
+    paths = {"folder": str(image_folder), "own": f"somebodys:own_records@{image_folder}"}
+    theirs = tmp_path_factory.mktemp("own")
+    (theirs / "somebodys.py").write_text("from loaders.records import open_records as own_records")
     for form, mode in (("packed", "jpg"), ("raw", "raw")):
         folder = tmp_path_factory.mktemp(form) / "set"
         splits = {}
@@ -29,7 +31,9 @@ def path_of(image_folder, tmp_path_factory):
             splits[split] = RecordSamples(open_records(image_folder, split), str, str(image_folder), b"")
         pack(splits, folder, PackSettings(Encoding(write_mode=mode)), 0)
         paths[form] = str(folder)
-    return paths
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(theirs)
+        yield paths
 
 
 def proposed(run):
@@ -44,7 +48,7 @@ def run_of(data, config):
 
 
 @pytest.mark.parametrize("loader", ["turbo", "torchvision"])
-@pytest.mark.parametrize("form", ["folder", "packed", "raw"])
+@pytest.mark.parametrize("form", ["folder", "packed", "raw", "own"])
 def test_each_option_that_is_proposed_is_taken_and_each_that_is_left_out_refused(form, loader, path_of, tmp_path):
     config = short_config(path_of[form], tmp_path, loader=loader)
     data = open_data(config, ONE_RANK, lambda line: None)
@@ -88,8 +92,11 @@ def test_a_set_that_is_not_packed_is_to_be_packed_first_of_all(path_of, tmp_path
     assert not any(RAW in remedy for remedy in proposed(found["raw"]))
 
 
-def test_of_somebodys_own_records_nothing_is_proposed_that_needs_packed_ones():
-    texts = " ".join(proposed(Run("turbo", {}, "own", False, ("area", "exact", "device"))))
+def test_of_somebodys_own_records_nothing_is_proposed_that_needs_packed_ones(path_of, tmp_path):
+    config = short_config(path_of["own"], tmp_path)
+    data = open_data(config, ONE_RANK, lambda line: None)
+    data.close()
+    texts = " ".join(proposed(run_of(data, config)))
     assert "packing" not in texts and "--data.page-cache" not in texts and "--data.order" not in texts
 
 
