@@ -10,7 +10,7 @@ from .errors import FeedrateError
 from .mapped_file import MappedFile, bring_in
 from .memory_limit import available_memory_bytes
 from .read_ahead import Mapped, stored_ranges
-from .records import Records
+from .records import Records, lie_in_memory
 
 _PIECE_BYTES = 32 << 20
 _USABLE_SHARE = 0.9  # of what is available: the rest is for the process itself
@@ -25,19 +25,20 @@ _Range = tuple[MappedFile, int, int]
 class WholeSet:
     """The stored bytes of all samples of some records, those that lie in mapped files.
 
-    Raises FeedrateError for records that are neither in memory anyway nor in mapped files: a folder of images.
+    Raises FeedrateError for records that neither say that they are in memory anyway nor lie in mapped files.
     """
 
     def __init__(self, records: Sequence[Records]) -> None:
         self._ranges: list[_Range] = []
         for split in records:
-            if isinstance(split, Mapped):
-                self._ranges += stored_ranges(split, np.arange(len(split), dtype=np.int64))
-            elif not split.is_raw.all():  # raw pixels without a file: an archive that was read, or made up
+            if lie_in_memory(split):
+                continue
+            if not isinstance(split, Mapped):
                 raise FeedrateError(
-                    f"page cache 'memory' needs a packed set, and {split.where(0)} is an image of a folder:"
-                    " pack it with tools/convert.py, or use 'system'"
+                    f"page cache 'memory' needs a packed set, and {split.where(0)} is no part of one: pack the images"
+                    " with tools/convert.py, or use 'system'"
                 )
+            self._ranges += stored_ranges(split, np.arange(len(split), dtype=np.int64))
         self.num_bytes = sum(stop - start for _, start, stop in self._ranges)
 
     def refusal(self, available_bytes: int | None = None) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .read_ahead import Mapped, stored_ranges
-from .records import Records
+from .records import Records, lie_in_memory
 
 _BUFFER_BYTES = 4 << 20
 # The page cache holds what was read in one go in pieces of up to so much, and drops them as a whole or not at all: of a
@@ -44,13 +44,15 @@ class Eviction:
 
 
 def stored_bytes(records: Records, ids: NDArray[np.int64]) -> StoredBytes | None:
-    """The bytes of these samples; None where they are no file's: an archive held in memory, or made up."""
+    """The bytes of these samples; None where they are in memory anyway, or nobody knows which files they lie in."""
+    if lie_in_memory(records):
+        return None
     ids = np.unique(ids[ids >= 0])
     if isinstance(records, Mapped):
         return StoredBytes(
             tuple((file.path, start, stop) for file, start, stop in stored_ranges(records, ids)), records
         )
-    paths = [Path(records.where(int(index))) for index in ids]
+    paths = [Path(records.where(int(index))) for index in ids]  # a path alone, where a sample is a file of its own
     if not all(path.is_file() for path in paths):
         return None
     return StoredBytes(tuple((path, 0, path.stat().st_size) for path in paths), records)

@@ -77,6 +77,11 @@ def records_fingerprint(records: Records) -> str:
     return digest.hexdigest()
 
 
+def lie_in_memory(records: Records) -> bool:
+    """Whether the records say that all their samples' bytes are in memory, so that nothing is read from anywhere."""
+    return bool(getattr(records, "is_in_memory", False))
+
+
 def list_splits(path: str | Path) -> tuple[str, ...]:
     """The splits stored at `path`, a subset of ("train", "val")."""
     if own := _own(path):

@@ -12,11 +12,10 @@ from .errors import LoaderError
 from .native.kernel import ROW
 from .pixels import Pixels
 from .plan import PADDING_ID, PlanRows
-from .records import Records
+from .records import Records, lie_in_memory
 from .seek_points import SeekPoints
 from .stage_writer import StageWriter
 from .thread_team import Part
-from .timed_reading import is_stored
 
 
 class StoredRows:
@@ -32,7 +31,7 @@ class StoredRows:
         self._addresses_of_points = None if self._seek_points is None else addresses_of(self._seek_points, "of")
         if self._seek_points is not None and self._addresses_of_points is None:
             self._addresses = None
-        self._times_reading = times.is_on and is_stored(records)
+        self._times_reading = times.is_on and not lie_in_memory(records)
 
     def table(self, rows: PlanRows, part: Part) -> tuple[NDArray[np.void], list[Pixels]]:
         """ROW [part.stop - part.start], and what keeps the bytes in it alive.

@@ -17,6 +17,8 @@ def hashed_pixels(seed: int, num_bytes: int) -> NDArray[np.uint8]:
 class SyntheticRecords:
     """Raw pictures of noise, all `width` × `height` px, in `num_classes` classes. See `records.Records`."""
 
+    is_in_memory = True  # made when asked for: nothing is read
+
     def __init__(self, num_samples: int, num_classes: int, width: int, height: int) -> None:
         if min(num_samples, num_classes, width, height) < 1:
             raise FeedrateError(

@@ -4,13 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .mapped_file import bring_in
-from .records import Records
+from .records import Records, lie_in_memory
 from .stage_writer import StageWriter
-
-
-def is_stored(records: Records) -> bool:
-    """Whether samples are read from somewhere: False of records that say that all their bytes are in memory."""
-    return not getattr(records, "is_in_memory", False)
 
 
 def read_timed(
@@ -21,7 +16,7 @@ def read_timed(
     rect    (left, top, width, height) of what will be needed: of pixels only its rows are brought in; None: all
     images  1, or 0 where the sample has been read, and counted, before
     """
-    if not (times.is_on and is_stored(records)):
+    if not times.is_on or lie_in_memory(records):
         return records.read(index)
     with times.stage("read", images):
         data = records.read(index)

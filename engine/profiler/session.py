@@ -12,7 +12,7 @@ import torch
 from loaders.api import Batch, Loader
 from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.memory_limit import available_memory_bytes
-from loaders.records import Records, open_records
+from loaders.records import Records, lie_in_memory, open_records
 from loaders.stored_form import stored_form
 
 from ..build import build_step
@@ -160,8 +160,10 @@ class Bench:
     def _notes(self) -> list[str]:
         """What whoever reads the rates must know."""
         notes = self._stored.remarks()
-        if not self._stored.are_files:
+        if lie_in_memory(self._source.records):
             notes.append("the samples lie in memory and not in files: there is no cold rate")
+        elif not self._stored.are_files:
+            notes.append("nobody can tell which files the samples lie in: there is no cold rate")
         elif not self.feed.has_workers:
             notes.append(f"loader '{self._source.name}' keeps the set decoded: no workers, and no cold rate")
         elif self._config.data.page_cache != "system":

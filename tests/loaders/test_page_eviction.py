@@ -74,6 +74,9 @@ def test_what_no_file_holds_has_no_stored_bytes(image_folder):
             return f"made up, number {index}"
 
     assert stored_bytes(InMemory(), np.arange(3)) is None
+    records = open_records(image_folder, "train")
+    records.is_in_memory = True  # whatever files it names
+    assert stored_bytes(records, np.arange(3)) is None
 
 
 def test_where_the_system_would_not_tell_the_truth_it_is_not_asked(storage, monkeypatch):

@@ -24,6 +24,7 @@ from loaders.page_cache import WholeSet
 from loaders.plan import Plan, Shard, View
 from loaders.read_ahead import _Reader, read_ahead, stored_ranges
 from loaders.records import open_records
+from loaders.synthetic_records import SyntheticRecords
 
 PAGE = mmap.PAGESIZE
 
@@ -310,6 +311,11 @@ def test_what_does_not_fit_and_a_folder_of_images_are_refused_in_one_sentence(tm
     assert refusal is not None and "0.0 GB" in refusal and "use 'system'" in refusal and "\n" not in refusal
     with pytest.raises(FeedrateError, match="needs a packed set"):
         WholeSet([folder])
+    theirs = SyntheticRecords(10, 3, 8, 8)
+    assert WholeSet([theirs]).num_bytes == 0  # in memory anyway, as they say
+    theirs.is_in_memory = False  # raw, and for all that is known in files
+    with pytest.raises(FeedrateError, match="synthetic picture 0 is no part of one"):
+        WholeSet([theirs])
 
 
 def test_memory_is_what_the_machine_and_every_group_above_grant(tmp_path):

@@ -16,6 +16,7 @@ from loaders.native import library
 from loaders.native.kernel import ROW, Kernel
 from loaders.stage_times import Delay, StageTimes
 from loaders.stage_writer import UNTIMED
+from loaders.synthetic_records import SyntheticRecords
 from loaders.timed_reading import read_timed
 
 WIDTH, HEIGHT = 1024, 64
@@ -102,6 +103,12 @@ def test_what_is_in_memory_from_the_start_is_not_read(sample):
     times = StageTimes(1)
     read_timed(sample, 0, RECT, times.writer(0))
     assert times.read() == {} and not in_memory(sample.path, SIZE).any()
+
+
+def test_making_a_picture_up_is_no_reading():
+    times = StageTimes(1)
+    assert len(read_timed(SyntheticRecords(1, 1, 8, 8), 0, None, times.writer(0))) == 3 * 8 * 8
+    assert times.read() == {}
 
 
 @pytest.mark.parametrize("rect", [[0, -50, 9, 20], [0, 60, 9, 30], [0, 90, 9, 5], [-9, -9, 2000, 200]])
