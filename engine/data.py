@@ -1,7 +1,7 @@
 """The data of a run: from its configuration to two open loaders."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -69,11 +69,8 @@ def open_data(
     train_plan, eval_plan = plan_of(train_records, config), _eval_plan_of(eval_records, config)
     train_plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
     splits = [(train_records, train_plan), (eval_records, eval_plan)]
-    name, reason = choose_loader(config.loader, splits)
-    say(f"loader: {name} ({reason})")
     options = loader_options(config.data, ranks)
-    if slower := slower_because(name, options, splits):
-        say(slower)
+    name = agreed_loader(config.loader, splits, options, ranks, say)
     num_classes = len(train_records.classes)
     say(f"data: {_chosen(train_plan)} to train on, {_chosen(eval_plan)} to evaluate, {num_classes} classes")
     if config.data.eval_split == config.data.train_split:
@@ -118,14 +115,24 @@ def open_evaluation(config: Config, ranks: Ranks, say: Say, refuse: Callable[[Re
     split = config.data.eval_split
     refuse_classes(records, records, replace(config.data, train_split=split))
     plan = _eval_plan_of(records, config)
-    name, reason = choose_loader(config.loader, [(records, plan)])
-    say(f"loader: {name} ({reason})")
     options = replace(loader_options(config.data, ranks), on_bad="error")  # every sample counts
-    if slower := slower_because(name, options, [(records, plan)]):
-        say(slower)
+    name = agreed_loader(config.loader, [(records, plan)], options, ranks, say)
     say(f"data: {_chosen(plan)} of '{split}' to evaluate, {len(records.classes)} classes")
     keep_in_memory([records], config.data, ranks, say)
     return EvaluationData(open_loader(name, records, plan, options), records)
+
+
+def agreed_loader(
+    wanted: str, splits: Sequence[tuple[Records, Plan]], options: LoaderOptions, ranks: Ranks, say: Say
+) -> str:
+    """The loader that all ranks use. `say` hears why it was chosen, and why it is slower than it could be."""
+    choices = ranks.gather(choose_loader(wanted, splits, options))
+    # how much memory is free each rank sees for itself: where one must do without the pixels in it, all do
+    name, reason = next((choice for choice in choices if choice[0] == "turbo"), choices[0])
+    say(f"loader: {name} ({reason})")
+    if slower := slower_because(name, options, splits):
+        say(slower)
+    return str(name)
 
 
 def refuse_classes(train: Records, evaluation: Records, data: DataConfig) -> None:

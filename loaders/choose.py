@@ -5,8 +5,6 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from .api import Loader, LoaderOptions
 from .errors import FeedrateError, did_you_mean
 from .named import is_named, load_named
@@ -44,10 +42,12 @@ _LOADERS = {
 LOADER_NAMES = tuple(_LOADERS)
 
 
-def choose_loader(name: str, splits: Sequence[tuple[Records, Plan]] = ()) -> tuple[str, str]:
+def choose_loader(
+    name: str, splits: Sequence[tuple[Records, Plan]] = (), options: LoaderOptions = LoaderOptions()
+) -> tuple[str, str]:
     """Resolve `name`, which may be "auto", to (a loader's name, the reason for it). `module:Class` is a user's own.
 
-    splits  what will be loaded, where it is known: small sets can be kept decoded
+    splits, options  what will be loaded and how, where it is known: small sets can be kept decoded, where they fit
 
     Raises FeedrateError for a name that is not known, and for a loader that is not installed.
     """
@@ -55,10 +55,7 @@ def choose_loader(name: str, splits: Sequence[tuple[Records, Plan]] = ()) -> tup
         missing = _missing("turbo")
         if missing:
             return "torchvision", f"turbo needs {' and '.join(missing)}, which is not installed"
-        num_bytes = sum(len(records) * _largest_bytes(records) for records, _ in splits)
-        if splits and num_bytes <= _RESIDENT_BYTES and _is_cut_only(splits):
-            return "resident", f"all {num_bytes / 1e6:,.0f} MB of pixels fit in memory, and are cut without resizing"
-        return "turbo", "the fastest loader on this machine that needs no GPU"
+        return _resident_or_turbo(splits, options)
     if is_named(name):
         if not callable(load_named(name)):
             raise FeedrateError(f"'{name}' is not a loader's class: see docs/extending.md")
@@ -105,9 +102,17 @@ def slower_because(
     return f"slower than it could be: {reason}" if reason else ""
 
 
-def _largest_bytes(records: Records) -> int:
-    """Of a decoded sample; 0 where there is none."""
-    return 3 * int((records.widths.astype(np.int64) * records.heights).max(initial=0))
+def _resident_or_turbo(splits: Sequence[tuple[Records, Plan]], options: LoaderOptions) -> tuple[str, str]:
+    """The faster of them that takes these splits, and the reason for it."""
+    if splits and _is_cut_only(splits):
+        from .resident_loader import held_bytes, why_not
+
+        num_bytes = held_bytes(splits, options.device)
+        if num_bytes <= _RESIDENT_BYTES:
+            if reason := why_not(splits, options):
+                return "turbo", reason
+            return "resident", f"all {num_bytes / 1e6:,.0f} MB of pixels fit in memory, and are cut without resizing"
+    return "turbo", "the fastest loader on this machine that needs no GPU"
 
 
 def _is_cut_only(splits: Sequence[tuple[Records, Plan]]) -> bool:

@@ -1,7 +1,7 @@
 """The whole split on the device, decoded once; an epoch then costs no decoding, and on a GPU hardly any CPU."""
 
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -53,10 +53,7 @@ class ResidentLoader(EpochLoader):
                 f"loader 'resident' cannot resize in mode 'area' on {options.device.type}, only on the CPU: ask for"
                 " 'exact', or use --loader turbo"
             )
-        crop = plan.view.crop
-        # on the CPU what lies past the border is stored too: then a batch is nothing but copies
-        border = crop.padding_px if self._cuts_only and self._on_cpu and isinstance(crop, PadCrop) else 0
-        self._layout = Layout(records, plan.sampling.pool, border)
+        self._layout = _layout(records, plan, options.device)
         self._num_bytes = self._layout.num_bytes()
         self._pixels: ResidentPixels | None = None
         self._copier: _Copier | None = None
@@ -133,18 +130,10 @@ class ResidentLoader(EpochLoader):
                 self._or_substitute(rows, row, deliver)
 
     def _refuse_unless_it_fits(self) -> None:
-        device = self._options.device
-        others = [loader._num_bytes for loader in _waiting if loader is not self and loader._options.device == device]
-        # on the CPU every rank holds the split for itself, as if all ranks ran on this machine
-        copies = self._options.shard.world_size if self._on_cpu else 1
-        needed, free = copies * (self._num_bytes + sum(others)), _free_bytes(device)
-        if free is not None and needed > _SHARE_TO_TAKE * free:
+        others = _waiting_bytes(self._options.device, self)
+        if misfit := _misfit(self._num_bytes + sum(others), self._options):
             beside = f" with the {len(others)} opened beside it" if others else ""
-            ranks = f" on {copies} ranks" if copies > 1 else ""
-            raise FeedrateError(
-                f"loader 'resident'{beside} takes {needed / 1e9:.2f} GB{ranks}, more than {_SHARE_TO_TAKE:.0%} of the"
-                f" {free / 1e9:.2f} GB of memory free ({device.type}): use --loader turbo, or pack smaller images"
-            )
+            raise FeedrateError(f"loader 'resident'{beside} {misfit}: use --loader turbo, or pack smaller images")
 
     def close(self) -> None:
         super().close()
@@ -152,6 +141,45 @@ class ResidentLoader(EpochLoader):
             self._turbo.close()
         self._pixels = self._copier = self._turbo = None
         _waiting.discard(self)
+
+
+def held_bytes(splits: Sequence[tuple[Records, Plan]], device: torch.device) -> int:
+    """What loaders over all of these splits would hold on `device`."""
+    return sum(_layout(records, plan, device).num_bytes() for records, plan in splits)
+
+
+def why_not(splits: Sequence[tuple[Records, Plan]], options: LoaderOptions) -> str:
+    """Why loaders over all of these splits, opened one beside the other, would be refused; empty if they would not."""
+    num_bytes = held_bytes(splits, options.device) + sum(_waiting_bytes(options.device))
+    misfit = _misfit(num_bytes, options)
+    return f"loader 'resident' {misfit}" if misfit else ""
+
+
+def _layout(records: Records, plan: Plan, device: torch.device) -> Layout:
+    crop = plan.view.crop
+    # on the CPU what lies past the border is stored too: then a batch is nothing but copies
+    border = crop.padding_px if device.type == "cpu" and isinstance(crop, PadCrop) and cuts_only(records, plan) else 0
+    return Layout(records, plan.sampling.pool, border)
+
+
+def _waiting_bytes(device: torch.device, but: ResidentLoader | None = None) -> list[int]:
+    """What each of the others that wait will hold on `device`."""
+    return [loader._num_bytes for loader in _waiting if loader is not but and loader._options.device == device]
+
+
+def _misfit(num_bytes: int, options: LoaderOptions) -> str:
+    """What would be wrong with so many bytes on the device; empty if nothing."""
+    device = options.device
+    # on the CPU every rank holds the split for itself, as if all ranks ran on this machine
+    copies = options.shard.world_size if device.type == "cpu" else 1
+    needed, free = copies * num_bytes, _free_bytes(device)
+    if free is None or needed <= _SHARE_TO_TAKE * free:
+        return ""
+    ranks = f" on {copies} ranks" if copies > 1 else ""
+    return (
+        f"takes {needed / 1e9:.2f} GB{ranks}, more than {_SHARE_TO_TAKE:.0%} of the {free / 1e9:.2f} GB of memory free"
+        f" ({device.type})"
+    )
 
 
 def _free_bytes(device: torch.device) -> int | None:

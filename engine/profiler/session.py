@@ -10,15 +10,23 @@ from typing import Any
 import torch
 
 from loaders.api import Batch, Loader
-from loaders.choose import choose_loader, open_loader, slower_because
+from loaders.choose import choose_loader, open_loader
 from loaders.memory_limit import available_memory_bytes
-from loaders.records import Records, lie_in_memory, open_records
+from loaders.records import lie_in_memory, open_records
 from loaders.stored_form import stored_form
 
 from ..build import build_step
 from ..channels import channels_of
 from ..config import Config
-from ..data import keep_in_memory, loader_options, one_rank_first, plan_of, preferred_format, resize_modes_of
+from ..data import (
+    agreed_loader,
+    keep_in_memory,
+    loader_options,
+    one_rank_first,
+    plan_of,
+    preferred_format,
+    resize_modes_of,
+)
 from ..data_path import data_path_to_open, existing_path, told_of_path
 from ..dist import Ranks
 from ..optimisation.average import Averages
@@ -232,16 +240,14 @@ def open_source(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Source]:
     path = existing_path(config.data)
     for line in told_of_path(config.data):
         tell(line)
-    with closing(_records(path, config, ranks)) as records:
+    split, prefers = config.data.train_split, preferred_format(config)
+    with closing(one_rank_first(ranks, lambda is_first: open_records(path, split, prefers=prefers))) as records:
         tell(f"data: {path}, {len(records):,} samples")
         keep_in_memory([records], config.data, ranks, tell)
         plan = plan_of(records, config)
         plan.num_batches(ranks.world_size)  # refuses what cannot be shared before anything is started
-        name, reason = choose_loader(config.loader, [(records, plan)])
-        tell(f"loader: {name} ({reason})")
         options = loader_options(config.data, ranks)
-        if slower := slower_because(name, options, [(records, plan)]):
-            tell(slower)
+        name = agreed_loader(config.loader, [(records, plan)], options, ranks, tell)
         yield Source(name, records, plan, options)
 
 
@@ -290,9 +296,3 @@ def opened(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Bench]:
         with closing(Bench(config, ranks, source, step, stored)) as bench:
             torch.set_num_threads(threads)  # opening loaders may change it
             yield bench
-
-
-def _records(path: str, config: Config, ranks: Ranks) -> Records:
-    """Those of training."""
-    split, prefers = config.data.train_split, preferred_format(config)
-    return one_rank_first(ranks, lambda is_first: open_records(path, split, prefers=prefers))

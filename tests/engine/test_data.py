@@ -24,6 +24,7 @@ from engine.command_line import load_preset
 from engine.config import Config, DataConfig
 from engine.data import (
     Data,
+    agreed_loader,
     loader_options,
     open_data,
     plan_of,
@@ -31,8 +32,10 @@ from engine.data import (
     refuse_classes,
 )
 from engine.data_path import data_path_to_open, data_then_and_now
+from engine.dist import Ranks
 from engine.profiler.session import open_source
 from engine.safeguards.watchdog import Watchdog
+from loaders.api import LoaderOptions
 from loaders.beton_records import BetonRecords
 from loaders.errors import FeedrateError
 from loaders.page_cache import WholeSet
@@ -253,6 +256,20 @@ def test_the_whole_set_is_brought_into_memory_or_refused_in_one_sentence(packed,
     monkeypatch.setattr(WholeSet, "refusal", lambda self: "it does not fit")
     with pytest.raises(FeedrateError, match="it does not fit"):
         opened(packed, page_cache="memory")
+
+
+def test_where_one_rank_lacks_the_memory_all_use_the_same_loader():
+    class Two(Ranks):
+        """Another rank answers, too."""
+
+        def gather(self, value):
+            return [value, ("turbo", "there is no room")]
+
+    said = []
+    ranks = Two(0, 1, 0, 1, torch.device("cpu"))
+    assert agreed_loader("torchvision", [], LoaderOptions(), ranks, said.append) == "turbo"
+    assert said[0] == "loader: turbo (there is no room)"
+    assert agreed_loader("torchvision", [], LoaderOptions(), ONE_RANK, said.append) == "torchvision"
 
 
 def test_reading_into_memory_moves_so_that_no_watchdog_takes_it_for_a_hang(packed, tmp_path, monkeypatch):

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from loaders import choose
+from loaders import choose, resident_loader
 from loaders.api import LoaderOptions
 from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.crops import CenterCrop, PadCrop
 from loaders.errors import FeedrateError
-from loaders.plan import Plan, Sequential, View
+from loaders.plan import Plan, Sequential, Shard, View
 from loaders.synthetic_records import SyntheticRecords
 
 
@@ -77,10 +77,32 @@ def test_auto_keeps_a_small_set_decoded_where_nothing_has_to_be_resized():
         return choose_loader("auto", [(records, plan)])
 
     name, reason = chosen(small, padded)
-    assert name == "resident" and "3 MB" in reason
+    assert name == "resident" and "5 MB" in reason  # 40 × 40 px with what lies past the border
     assert chosen(small, View(PadCrop(4), 48))[0] == "turbo"  # resized
     assert chosen(large, padded)[0] == "turbo"  # 3 GB
     assert choose_loader("turbo", [(small, None)]) == ("turbo", "asked for")
+
+
+def test_auto_never_takes_what_would_be_refused_and_says_why(monkeypatch):
+    train, val = SyntheticRecords(1000, 3, 32, 32), SyntheticRecords(100, 3, 32, 32)
+    views = (View(PadCrop(4), 32, 0.5), View(CenterCrop(32, 32), 32))
+    splits = [
+        (records, Plan(records.widths, records.heights, Sequential(4), view))
+        for records, view in zip((train, val), views, strict=True)
+    ]
+    needed = 3 * (1000 * 40**2 + 100 * 32**2)  # what lies past the border of training images is held, too
+    for world_size in (1, 2):
+        options = LoaderOptions(Shard(0, world_size))
+        for share_taken, expected in ((0.79, "resident"), (0.81, "turbo")):
+            free = int(world_size * needed / share_taken)
+            monkeypatch.setattr(resident_loader, "available_memory_bytes", lambda free=free: free)
+            name, reason = choose_loader("auto", splits, options)
+            assert name == expected
+            loaders = [open_loader(name, *split, options) for split in splits]
+            for loader in loaders:
+                loader.close()
+        assert "'resident' takes 0.01 GB" in reason and ("on 2 ranks" in reason) == (world_size == 2)
+        assert "more than 80% of the 0.01 GB of memory free (cpu)" in reason
 
 
 def test_a_loader_that_must_do_without_the_kernel_says_so(monkeypatch):
