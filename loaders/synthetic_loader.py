@@ -21,7 +21,7 @@ class SyntheticLoader(EpochLoader):
 
     name = "synthetic"
     reads_records: ClassVar[bool] = False
-    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("area", "exact")
+    resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("area", "exact", "bicubic", "device")  # and resizes nothing
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         super().__init__(records, plan, options)

@@ -33,7 +33,7 @@ LOADERS = {
     "ffcv": (("area",), "FFCV's compiled pipeline"),
     "dali": (("exact", "bicubic"), "decodes on the GPU, where there is one"),
     "resident": (("exact", "area", "bicubic", "device"), "the whole split on the device"),
-    "synthetic": (("area", "exact"), "makes its pixels up: the ceiling"),
+    "synthetic": (("area", "exact", "bicubic", "device"), "makes its pixels up: the ceiling"),
 }
 READS_ONLY = {"ffcv": ("beton",)}  # what a loader can read, where that is not everything
 

@@ -265,8 +265,7 @@ def ready_step(source: Source, config: Config, ranks: Ranks) -> TrainStep:
 
 def synthetic(source: Source, device: torch.device) -> Loader:
     """One batch of the configured size, which stays on the device."""
-    # it knows no resizing there, and needs none
-    return open_loader("synthetic", source.records, source.plan, replace(source.options, resize=None, device=device))
+    return open_loader("synthetic", source.records, source.plan, replace(source.options, device=device))
 
 
 def training(step: TrainStep, config: Config) -> Callable[[Batch], None]:

@@ -1,10 +1,12 @@
 """A loader by name, and what is said when there is none."""
 
+from typing import get_args
+
 import pytest
 import torch
 
 from loaders import choose, resident_loader
-from loaders.api import LoaderOptions
+from loaders.api import LoaderOptions, ResizeMode
 from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.crops import CenterCrop, PadCrop
 from loaders.errors import FeedrateError
@@ -60,6 +62,13 @@ def test_a_resize_mode_that_a_loader_lacks_is_refused_with_a_remedy():
     plan = Plan(records.widths, records.heights, Sequential(4), View())
     with pytest.raises(FeedrateError, match=r"'area'.*--loader turbo"):
         open_loader("torchvision", records, plan, LoaderOptions(resize="area"))
+
+
+@pytest.mark.parametrize("resize", get_args(ResizeMode))
+def test_whatever_a_run_resizes_by_it_has_a_synthetic_ceiling(resize):
+    records = SyntheticRecords(10, 3, 40, 30)
+    plan = Plan(records.widths, records.heights, Sequential(4), View())
+    open_loader("synthetic", records, plan, LoaderOptions(resize=resize)).close()
 
 
 @pytest.mark.parametrize("options", [{"num_workers": 0}, {"num_ahead": 0}])
