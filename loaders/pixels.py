@@ -155,6 +155,9 @@ class Renderer:
         self._fill = fill
         self._resize: Resampling = resize
         self._unflipped = np.empty((size_px, size_px, 3), dtype=np.uint8)
+        # OpenCV would split every single resize over threads of its own, which then fight with ours over the same
+        # processors. Its setting is the whole process's.
+        cv2.setNumThreads(1)
 
     def __call__(self, pixels: Pixels, rect: Sequence[int], flip: bool, out: Pixels) -> None:
         """Write `rect` of `pixels`, uint8 [H, W, 3], to `out`, uint8 [size_px, size_px, 3], contiguous."""

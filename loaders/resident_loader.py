@@ -212,7 +212,7 @@ class _Copier:
     """
 
     def __init__(self, resident: ResidentPixels, size_px: int) -> None:
-        cv2.setNumThreads(1)  # the whole process's; turning a batch over is too little for more
+        cv2.setNumThreads(1)  # as `Renderer` does; turning a batch over is too little for more
         self._size = size_px
         self._border = resident.border
         self._images = torch.empty(0, dtype=torch.uint8)

@@ -7,7 +7,6 @@ kernel where it could be compiled; `loaders.native.library.why_not` says why it 
 from collections.abc import Generator
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,9 +43,6 @@ class TurboLoader(EpochLoader):
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         super().__init__(records, plan, options)
-        # OpenCV would split every single resize over threads of its own, which then fight with ours over the same
-        # processors. Its setting is the whole process's; nothing else here uses OpenCV.
-        cv2.setNumThreads(1)
         # compiled, if it is for the first time on this machine, before any thread waits for it
         library = load("area" if self._resize == "device" else self._resize)
         points = getattr(records, "seek_points", None)

@@ -179,3 +179,9 @@ def test_opencv_writes_into_the_memory_it_is_given():
     out = np.zeros((16, 16, 3), dtype=np.uint8)
     assert np.shares_memory(cv2.resize(coordinates(50, 40), (16, 16), dst=out, interpolation=cv2.INTER_AREA), out)
     assert out.any()
+
+
+def test_who_resizes_keeps_opencv_from_starting_threads_of_its_own():
+    cv2.setNumThreads(2)
+    Renderer(32, (0, 0, 0), "area")
+    assert cv2.getNumThreads() == 1
