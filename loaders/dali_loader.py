@@ -9,7 +9,6 @@ import numpy as np
 import simplejpeg
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from .api import Batch, LoaderOptions, ResizeMode
 from .crops import CenterCrop, RandomResizedCrop
@@ -19,7 +18,7 @@ from .epochs import EpochLoader
 from .errors import LoaderError
 from .native import library
 from .native.restart_markers import cut_to_window
-from .pixels import Decoder, Renderer, load_rgb
+from .pixels import Decoder, Renderer, load_rgb, most_pixels
 from .plan import Plan, PlanRows
 from .records import Records
 from .stage_writer import StageWriter
@@ -241,8 +240,8 @@ def _is_plain_jpeg(data: NDArray[np.uint8], width: int, height: int) -> bool:
     """
     if data[:3].tobytes() != b"\xff\xd8\xff" or data[-2:].tobytes() != b"\xff\xd9":
         return False
-    if width * height > (Image.MAX_IMAGE_PIXELS or width * height):
-        return False  # Pillow refuses such, or warns
+    if width * height > most_pixels():
+        return False
     try:
         found_height, found_width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:

@@ -14,7 +14,7 @@ class FeedrateError(ValueError):
 
 
 class LoaderError(FeedrateError):
-    """A sample could not be delivered; the message names its id and where it is stored."""
+    """Samples could not be delivered; of a single one, the message names its id and where it is stored."""
 
 
 class SampleError(LoaderError):

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from . import ffcv_compiled as columns
 from .api import Batch, LoaderOptions, ResizeMode
@@ -15,7 +14,7 @@ from .errors import FeedrateError
 from .ffcv_batch import PlannedBatch
 from .ffcv_pipeline import PlannedDecoder, PlannedEpoch, PlannedLoader
 from .painters import Painter
-from .pixels import Decoder, Renderer
+from .pixels import Decoder, Renderer, most_pixels
 from .plan import Plan, PlanRows
 from .records import Records
 from .slabs import Slabs
@@ -89,8 +88,7 @@ def _table(records: BetonRecords, rows: PlanRows) -> NDArray[np.int64]:
     table[:, columns.FLIP] = rows.flips
     widths, heights = records.widths[ids].astype(np.int64), records.heights[ids].astype(np.int64)
     is_raw = records.is_raw[ids]
-    # Pillow has a limit for what it takes for an attack, and with it our other loaders
-    too_large = ~is_raw & (widths * heights > (Image.MAX_IMAGE_PIXELS or np.iinfo(np.int64).max))
+    too_large = ~is_raw & (widths * heights > most_pixels())
     stored = {
         columns.POSITION: records.positions[ids],
         columns.SIZE: records.sizes[ids],

@@ -41,6 +41,11 @@ def _taken_once() -> Any:
 _clipping_is_said = _taken_once()
 
 
+def most_pixels() -> int:
+    """Of an encoded image that Pillow opens without a word: it takes larger ones for an attack, so it is to say so."""
+    return Image.MAX_IMAGE_PIXELS or int(np.iinfo(np.int64).max)
+
+
 def decode_image(data: Pixels, where: Where | None = None) -> Image.Image:
     """An encoded image as an RGB image of Pillow's, exactly as torchvision's `ImageFolder` loads it.
 
@@ -74,19 +79,18 @@ class Decoder:
 
     def __call__(self, data: Pixels, where: Where | None = None) -> Pixels:
         """uint8 [H, W, 3], valid until the next call."""
-        if data[:3].tobytes() != _JPEG_START:
-            return decode_rgb(data, where)
-        try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-            num_bytes = 3 * height * width
-            if colours in _FAST_COLOURS and height * width <= (Image.MAX_IMAGE_PIXELS or num_bytes):
-                if num_bytes > len(self._scratch):
-                    self._scratch = np.empty(num_bytes, dtype=np.uint8)
-                pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", buffer=self._scratch)
-                return pixels
-        except ValueError:
-            pass  # simplejpeg refuses all that libjpeg warns of; Pillow tells harmless oddities from bytes cut short
-        return decode_rgb(data)
+        if data[:3].tobytes() == _JPEG_START:
+            try:
+                height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+                num_bytes = 3 * height * width
+                if colours in _FAST_COLOURS and height * width <= most_pixels():
+                    if num_bytes > len(self._scratch):
+                        self._scratch = np.empty(num_bytes, dtype=np.uint8)
+                    pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", buffer=self._scratch)
+                    return pixels
+            except ValueError:  # it refuses all that libjpeg warns of; Pillow tells harmless oddities from cut bytes
+                pass
+        return decode_rgb(data, where)
 
 
 def load_rgb(

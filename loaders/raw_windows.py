@@ -147,7 +147,7 @@ class RawWindows:
 def _copy(rectangle: Pixels, out: Pixels) -> None:
     """To the start of `out`, uint8 [room, 3]; it is mirrored where it is resized."""
     height, width = rectangle.shape[:2]
-    if height * width > len(out):
+    if height * width > len(out):  # of a substitute, in whose place the plan then names another: nobody hears of it
         raise LoaderError(f"a rectangle of {width}×{height} px is larger than there is room for")
     out[: height * width].reshape(height, width, 3)[:] = rectangle
 

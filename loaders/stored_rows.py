@@ -5,12 +5,11 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from .addresses import address_of, addresses_of
 from .errors import LoaderError
 from .native.kernel import ROW
-from .pixels import Pixels
+from .pixels import Pixels, most_pixels
 from .plan import PADDING_ID, PlanRows
 from .records import Records, lie_in_memory
 from .seek_points import SeekPoints
@@ -46,9 +45,7 @@ class StoredRows:
         table["width"], table["height"], table["is_raw"] = widths, heights, is_raw
         table["rect"], table["flip"] = rows.rects[part.start : part.stop], rows.flips[part.start : part.stop]
         table["read_wall_ns"] = -1
-        wanted = ids != PADDING_ID
-        if Image.MAX_IMAGE_PIXELS:  # Pillow is to say what is too large
-            wanted &= is_raw | (widths.astype(np.int64) * heights <= Image.MAX_IMAGE_PIXELS)
+        wanted = (ids != PADDING_ID) & (is_raw | (widths.astype(np.int64) * heights <= most_pixels()))
         return table, self._find(table, ids, wanted)
 
     def _find(self, table: NDArray[np.void], ids: NDArray[np.int64], wanted: NDArray[np.bool_]) -> list[Pixels]:
