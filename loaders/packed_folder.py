@@ -2,6 +2,7 @@
 writes them: one alone, or a folder of one a split."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -38,17 +39,23 @@ def list_splits(path: Path) -> tuple[str, ...]:
 
 
 def open_split(path: Path, split: str, progress: ScanProgress | None = None, prefers: str | None = None) -> Records:
-    """Open one split; `progress` is never called, since sizes are stored. Raises FeedrateError on anything unsound.
+    """Open one split; `progress` is never called, since sizes are stored.
 
     prefers  the format to take of a folder that holds it, in place of the first of PREFERRED
+
+    Raises FeedrateError on anything unsound, and where there is no such split. A manifest is read, and the files that
+    it names are looked for, once.
     """
     if path.is_dir():
         if bare := bare_files(path):
             return _open_bare(path, bare, split)
-        packed = _manifest_of(path).splits.get(split)
-        return open_packed(path, split, prefers if packed and prefers in packed.formats else None)
+        formats = PREFERRED if prefers is None else (prefers, *PREFERRED)
+        return _open_first(path, split, formats, _manifest_of(path))
     found = _manifest_beside(path)
-    return BetonRecords(path) if found is None else _open(path.parent, found[0], "beton", found[1])
+    held = _split_of_name(path) if found is None else found[0]
+    if split != held:
+        raise _has_no(path, split, [held])
+    return BetonRecords(path) if found is None else _open(path.parent, split, "beton", found[1])
 
 
 def bare_files(folder: Path) -> dict[str, Path]:
@@ -75,18 +82,25 @@ def open_packed(folder: Path, split: str, format: str | None = None) -> Records:
 
     Raises FeedrateError where the folder has no such split, no such format, or is not sound.
     """
-    manifest = _manifest_of(folder)
+    return _open_first(folder, split, PREFERRED if format is None else (format,), _manifest_of(folder))
+
+
+def _open_first(folder: Path, split: str, wanted: tuple[str, ...], manifest: Manifest) -> Records:
+    """In the first of the wanted formats that is there."""
     if split not in manifest.splits:
-        raise FeedrateError(f"{folder} has no '{split}' split: it holds {' and '.join(manifest.splits)}")
+        raise _has_no(folder, split, manifest.splits)
     stored = manifest.splits[split].formats
-    wanted = PREFERRED if format is None else (format,)
-    chosen = next((name for name in PREFERRED if name in wanted and name in stored), None)
+    chosen = next((name for name in wanted if name in PREFERRED and name in stored), None)
     if chosen is None:
         raise FeedrateError(
             f"{folder} holds its '{split}' split as {', '.join(stored) or 'nothing'}, not as {' or '.join(wanted)}:"
             f" {PACK_AGAIN}"
         )
     return _open(folder, split, chosen, manifest)
+
+
+def _has_no(path: Path, split: str, held: Iterable[str]) -> FeedrateError:
+    return FeedrateError(f"{path} has no '{split}' split: it holds {' and '.join(held)}")
 
 
 def _open(folder: Path, split: str, format: str, manifest: Manifest) -> Records:
@@ -103,15 +117,16 @@ def _open(folder: Path, split: str, format: str, manifest: Manifest) -> Records:
     classes = tuple(manifest.classes)
     channels = _channels(folder, manifest)
     table = SampleTable(folder / packed.samples.name, packed.num_samples)
-    points = packed.seek_points
-    seek_points = None if points is None else SeekPoints(folder / points.name, table.column("seek_bytes"), table.path)
     records: BetonRecords | RawRecords | ShardRecords
-    if format == "beton":
-        records = BetonRecords(paths[0], classes, channels, seek_points)
-    elif format == "raw":
+    if format == "raw":
         records = RawRecords(paths[0], table, classes, channels)
     else:
-        records = ShardRecords(paths, table, classes, channels, seek_points)
+        seek = packed.seek_points
+        points = None if seek is None else SeekPoints(folder / seek.name, table.column("seek_bytes"), table.path)
+        if format == "beton":
+            records = BetonRecords(paths[0], classes, channels, points)
+        else:
+            records = ShardRecords(paths, table, classes, channels, points)
     place = manifest.source.get("path")
     records.in_source = InSource(table, packed.num_samples + packed.num_bad, place if isinstance(place, str) else None)
     _check_counts(records, packed, paths[0] if format == "beton" else table.path)
@@ -121,7 +136,7 @@ def _open(folder: Path, split: str, format: str, manifest: Manifest) -> Records:
 def _open_bare(folder: Path, files: dict[str, Path], split: str) -> BetonRecords:
     """One of them, its classes numbered as far as the labels of any of them go."""
     if split not in files:
-        raise FeedrateError(f"{folder} has no '{split}' split: it holds {' and '.join(files)}")
+        raise _has_no(folder, split, files)
     records = {name: BetonRecords(file) for name, file in files.items()}
     chosen = records.pop(split)
     for other in records.values():

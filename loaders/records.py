@@ -109,11 +109,11 @@ def open_records(
 
     path = _existing(path)
     opener = _format_of(path)
+    if opener is packed_folder:  # which knows of other splits, and of formats, by a manifest that it reads once
+        return packed_folder.open_split(path, split, progress, prefers)
     splits = opener.list_splits(path)
     if split not in splits:
         raise FeedrateError(f"{path} has no '{split}' split: it holds {' and '.join(splits)}")
-    if prefers is not None and opener is packed_folder:
-        return packed_folder.open_split(path, split, progress, prefers)
     return opener.open_split(path, split, progress)
 
 

@@ -18,6 +18,7 @@ from converters.encode import Encoding, UndecodableImage, Wanted, encode
 from converters.inspection.verify import verify
 from converters.packing import PackSettings, pack
 from converters.split_pass import Rules
+from loaders import packed_folder
 from loaders.api import LoaderOptions
 from loaders.choose import open_loader
 from loaders.crops import RandomResizedCrop
@@ -140,6 +141,17 @@ def test_where_their_file_goes_away_images_are_decoded_from_their_start_and_that
         with pytest.warns(RuntimeWarning, match="train.seek cannot be read"):
             num = sum(int((batch.ids >= 0).sum()) for batch in loader.epoch(0))
         assert library.num_files_decoded(library.load()) - before == num > 0  # by the kernel, as ever
+
+
+def test_pixels_open_without_them_since_nothing_is_decoded(packed, monkeypatch):
+    def refuse(*arguments):
+        raise FeedrateError("train.seek is damaged")
+
+    monkeypatch.setattr(packed_folder, "SeekPoints", refuse)
+    assert len(open_packed(packed, "train", "raw")) == 37
+    for name in ("beton", "shards"):
+        with pytest.raises(FeedrateError, match="train.seek is damaged"):
+            open_packed(packed, "train", name)
 
 
 def test_manifests_say_whether_there_are_some(image_folder, tmp_path, packed):

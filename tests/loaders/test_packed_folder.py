@@ -9,6 +9,7 @@ import pytest
 from packed_by_hand import FORMATS, beton_bytes, change_manifest, change_split, samples_of, write_packed
 from stored_samples import refused
 
+from loaders import packed_folder
 from loaders.beton_records import BetonRecords
 from loaders.errors import FeedrateError, LoaderError
 from loaders.packed_folder import list_splits, open_packed, open_split, recognises
@@ -217,3 +218,15 @@ def test_a_format_with_another_number_of_files_is_refused(packed, kind, num_file
     change_split(packed, "train", formats={kind: [file] * (num_files or (kind == "shards"))})
     with pytest.raises(FeedrateError, match=f"in {num_files} files"):
         open_packed(packed, "train", kind)
+
+
+def test_a_manifest_is_read_and_its_files_are_looked_for_once(packed_once, monkeypatch):
+    read, read_manifest = [], packed_folder.read_manifest
+    monkeypatch.setattr(packed_folder, "read_manifest", lambda folder: read.append(folder) or read_manifest(folder))
+    for path in (packed_once, packed_once / "train.beton"):
+        for prefers in (None, "raw", "beton", "nothing"):
+            records = open_records(path, "train", prefers=prefers)
+            assert isinstance(records, RawRecords) == (prefers == "raw" and path == packed_once)
+            assert [read.pop()] == [packed_once] and not read
+    with pytest.raises(FeedrateError, match=r"train.beton has no 'val' split: it holds train$"):
+        open_records(packed_once / "train.beton", "val")
