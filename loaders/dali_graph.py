@@ -11,6 +11,10 @@ from nvidia.dali import Pipeline, fn, types
 
 _LAYOUT_HW: dict[str, Any] = {"axis_names": "HW"}
 _MAX_PREALLOCATED = 1 << 30  # bytes of a GPU's memory
+# of the JPEGs, to the hardware decoder of GPUs that have one; NVIDIA's own settings run from 0.12 with 70 threads to
+# 0.99 with 6
+_HARDWARE_SHARE = 0.65
+_DEVICE_PADDING, _HOST_PADDING = 16 << 20, 8 << 20  # bytes a thread has in advance, lest a large image allocate again
 
 
 class Feed(NamedTuple):
@@ -28,20 +32,6 @@ class Feed(NamedTuple):
     rect_start: NDArray[np.int32]
     rect_shape: NDArray[np.int32]
     flips: NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class GpuDecoding:
-    """DALI's settings for JPEGs decoded on a GPU, under DALI's names; without effect on a CPU.
-
-    hw_decoder_load   share of the JPEGs given to the hardware decoder of GPUs that have one. NVIDIA's own settings run
-                      from 0.12 with 70 threads to 0.99 with 6, which is why it can be set.
-    *_padding         bytes allocated in advance for each thread, so that a large image need not allocate again
-    """
-
-    hw_decoder_load: float = 0.65
-    device_memory_padding: int = 16 << 20
-    host_memory_padding: int = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,6 @@ class Graph:
     num_threads: int
     device: torch.device
     largest: tuple[int, int]
-    gpu: GpuDecoding = GpuDecoding()
 
     @property
     def on_gpu(self) -> bool:
@@ -144,9 +133,9 @@ class Graph:
         return {
             "device": "mixed",
             "jpeg_fancy_upsampling": True,  # as on the CPU, and as Pillow does
-            "hw_decoder_load": self.gpu.hw_decoder_load,
-            "device_memory_padding": self.gpu.device_memory_padding,
-            "host_memory_padding": self.gpu.host_memory_padding,
+            "hw_decoder_load": _HARDWARE_SHARE,
+            "device_memory_padding": _DEVICE_PADDING,
+            "host_memory_padding": _HOST_PADDING,
             "preallocate_width_hint": width,
             "preallocate_height_hint": height,
         }
@@ -155,7 +144,7 @@ class Graph:
         """The size for which the hardware decoder takes memory in advance, for each of its share of the batch. (0, 0)
         where the largest of the set, width and height of which need not be one image's, would take too much."""
         width, height = self.largest
-        num_bytes = 3 * width * height * self.num_rows * self.gpu.hw_decoder_load
+        num_bytes = 3 * width * height * self.num_rows * _HARDWARE_SHARE
         return (width, height) if num_bytes <= _MAX_PREALLOCATED else (0, 0)
 
     def _filled(self, images: Any, inputs: dict[str, Any]) -> Any:

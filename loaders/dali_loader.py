@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .api import Batch, LoaderOptions, ResizeMode
 from .crops import CenterCrop, RandomResizedCrop
-from .dali_graph import GpuDecoding, Graph, RunningGraph
+from .dali_graph import Graph, RunningGraph
 from .dali_stream import Ingredients, Stream
 from .epochs import EpochLoader
 from .errors import LoaderError
@@ -55,11 +55,8 @@ class DaliLoader(EpochLoader):
     name = "dali"
     resize_modes: ClassVar[tuple[ResizeMode, ...]] = ("exact", "bicubic")
 
-    def __init__(
-        self, records: Records, plan: Plan, options: LoaderOptions, gpu_decoding: GpuDecoding = GpuDecoding()
-    ) -> None:
+    def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         super().__init__(records, plan, options)
-        self._gpu_decoding = gpu_decoding
         self._raw = bool(records.is_raw.all())
         self._unreadable: set[int] = set()  # what DALI failed on: it is not given them again
         self._kept: tuple[Graph, RunningGraph] | None = None
@@ -141,7 +138,6 @@ class DaliLoader(EpochLoader):
             num_threads=self._num_workers,
             device=self._options.device,
             largest=(int(self._records.widths.max()), int(self._records.heights.max())),
-            gpu=self._gpu_decoding,
         )
 
     def _renderer(self, like: PlanRows) -> Renderer:
