@@ -38,6 +38,8 @@ def difference(library: ctypes.CDLL) -> str:
     kernel = Kernel(library, _SIZE_PX, _FILL, times=times.writer(0))  # noted or not, pixels are the same
     if not _same(kernel, pixels, True, _expected(pixels)):
         return f"this machine's OpenCV {cv2.__version__} resizes otherwise"
+    if not _copies(Kernel(library, 1, _FILL), pixels):
+        return "it copies rectangles otherwise than NumPy"
     for subsampling in _SUBSAMPLINGS:
         source = np.ascontiguousarray(pixels[..., :1]) if subsampling == "gray" else pixels
         space = "gray" if subsampling == "gray" else "RGB"

@@ -143,6 +143,7 @@ def test_several_processes_may_build_at_once(cache):
         ("linear_resize.c", ">> 16) + 2) >> 2", ">> 16) + 1) >> 2", "OpenCV"),
         ("area_columns.c", "(float)(1.0 / cell)", "(float)(1.001 / cell)", "OpenCV"),
         ("paint.c", "width - before - pixels.width", "before", "OpenCV"),
+        ("paint.c", "out + 3 * starts[i]", "out + 3 * starts[0]", "NumPy"),
         ("jpeg_window.c", "MARGIN = 2", "MARGIN = 0", "simplejpeg"),
         ("jpeg_reader.c", "JDCT_ISLOW", "JDCT_IFAST", "simplejpeg"),
         ("huffman.c", "left / unit_width(info)", "left / unit_width(info) + 1", "simplejpeg"),
