@@ -7,8 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from .errors import FeedrateError
-from .plan import Plan, Shard
-from .records import Records, records_fingerprint
+from .plan import Shard
 from .stage_times import StageTimes
 from .substitutes import OnBad, Substitution
 
@@ -20,7 +19,6 @@ __all__ = [
     "OnBad",
     "ResizeMode",
     "Substitution",
-    "loader_identity",
     "num_ready",
 ]
 
@@ -143,8 +141,3 @@ def num_ready(loader: Loader) -> int | None:
     """
     count = getattr(loader, "num_ready", None)
     return count() if count is not None else None
-
-
-def loader_identity(records: Records, plan: Plan, pixels: dict[str, Any]) -> dict[str, Any]:
-    """The identity of a loader over these records and this plan, with its own account of how pixels are made."""
-    return {"stream": {"data": records_fingerprint(records), **plan.identity()}, "pixels": pixels}

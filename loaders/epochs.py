@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from .api import Batch, LoaderOptions, ResizeMode, loader_identity
+from .api import Batch, LoaderOptions, ResizeMode
 from .cpus import available_cpus
 from .errors import FeedrateError, LoaderError, SampleError
 from .plan import PADDING_ID, Plan, PlanRows, Sequential
 from .read_ahead import read_ahead
-from .records import Records
+from .records import Records, records_fingerprint
 from .stage_writer import UNTIMED, StageWriter
 from .substitutes import substitute
 
@@ -84,7 +84,8 @@ class EpochLoader(ABC):
         return iterator
 
     def identity(self) -> dict[str, Any]:
-        return loader_identity(self._records, self._plan, {"loader": self.name, "resize": self._resize})
+        stream = {"data": records_fingerprint(self._records), **self._plan.identity()}
+        return {"stream": stream, "pixels": {"loader": self.name, "resize": self._resize}}
 
     def num_ready(self) -> int | None:
         """Batches that `next()` would hand out one after the other without waiting; None where nobody can tell."""

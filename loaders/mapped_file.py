@@ -118,10 +118,7 @@ class MappedRecords:
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """uint8 [size], read-only, a view of the mapped file: no copy, valid as long as anyone holds it."""
-        file = self._file
-        if file is None:
-            raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
-        return file.view(self.positions[index], self.sizes[index])
+        return self._open_file(index).view(self.positions[index], self.sizes[index])
 
     def addresses(self, ids: NDArray[np.int64]) -> Addresses:
         """See `loaders.addresses`. Raises LoaderError as `read` does."""
@@ -144,10 +141,12 @@ class MappedRecords:
         """Let go of the mapped file; it goes away with the last view that `read` gave out."""
         self._file = None
 
-    def _open_file(self) -> MappedFile:
+    def _open_file(self, index: int | None = None) -> MappedFile:
+        """Raises LoaderError, of sample `index` or of all, once it is closed."""
         file = self._file  # another thread may close it at any time
         if file is None:
-            raise LoaderError(f"{self.path} cannot be read: it has been closed")
+            place = self.path if index is None else self.where(index)
+            raise LoaderError(f"{place} cannot be read: the file has been closed")
         return file
 
 

@@ -22,6 +22,7 @@ from .stage_writer import UNTIMED, StageWriter
 from .timed_reading import read_timed
 
 Pixels = NDArray[np.uint8]  # [height, width, 3], red, green, blue
+Stored = NDArray[np.uint8]  # [size], a sample's bytes as they are stored
 
 _JPEG_START = b"\xff\xd8\xff"
 _FAST_COLOURS = ("YCbCr", "Gray", "RGB")  # what simplejpeg turns into RGB exactly as Pillow does
@@ -46,7 +47,7 @@ def most_pixels() -> int:
     return Image.MAX_IMAGE_PIXELS or int(np.iinfo(np.int64).max)
 
 
-def decode_image(data: Pixels, where: Where | None = None) -> Image.Image:
+def decode_image(data: Stored, where: Where | None = None) -> Image.Image:
     """An encoded image as an RGB image of Pillow's, exactly as torchvision's `ImageFolder` loads it.
 
     Pillow decides what is readable: bytes cut short raise OSError. EXIF rotation is ignored. Grey of more than 8 bits
@@ -63,7 +64,7 @@ def decode_image(data: Pixels, where: Where | None = None) -> Image.Image:
     return image.convert("RGB")
 
 
-def decode_rgb(data: Pixels, where: Where | None = None) -> Pixels:
+def decode_rgb(data: Stored, where: Where | None = None) -> Pixels:
     """`decode_image` as uint8 [H, W, 3]: the plain reference for `Decoder`."""
     return np.asarray(decode_image(data, where))
 
@@ -77,7 +78,7 @@ class Decoder:
     def __init__(self) -> None:
         self._scratch = np.empty(0, dtype=np.uint8)
 
-    def __call__(self, data: Pixels, where: Where | None = None) -> Pixels:
+    def __call__(self, data: Stored, where: Where | None = None) -> Pixels:
         """uint8 [H, W, 3], valid until the next call."""
         if data[:3].tobytes() == _JPEG_START:
             try:
@@ -181,7 +182,7 @@ class Renderer:
         return out
 
 
-def _raw_rgb(records: Records, index: int, data: Pixels) -> Pixels:
+def _raw_rgb(records: Records, index: int, data: Stored) -> Pixels:
     width, height = int(records.widths[index]), int(records.heights[index])
     if data.size != 3 * width * height:
         raise ValueError(f"it has {data.size:,} bytes and was recorded as {width}×{height} px: scan or pack again")

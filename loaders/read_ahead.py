@@ -21,7 +21,7 @@ _PIECE_BYTES = 4 << 20  # what is asked for at once, so that whoever wants the t
 _BATCHES_PROBED = 16  # spread over the rest of the epoch
 _SAMPLES_PROBED = 256  # of theirs
 
-Batch = TypeVar("Batch")
+T = TypeVar("T")  # a batch, of whatever kind
 
 
 @runtime_checkable
@@ -49,8 +49,8 @@ def stored_ranges(records: Mapped, ids: NDArray[np.int64]) -> Iterator[tuple[Map
 
 
 def read_ahead(
-    batches: Generator[Batch], records: Records, plan: Plan, shard: Shard, position: tuple[int, int], num_ahead: int
-) -> Generator[Batch]:
+    batches: Generator[T], records: Records, plan: Plan, shard: Shard, position: tuple[int, int], num_ahead: int
+) -> Generator[T]:
     """`batches`, those from `position` (epoch, batch) on, with the bytes of later ones being read while some are used.
 
     num_ahead  batches that are made beside the one asked for
@@ -63,7 +63,7 @@ def read_ahead(
     return _read_ahead(batches, _Reader(records, plan, shard, position[0]), position[1], num_ahead + 1)
 
 
-def _read_ahead(batches: Generator[Batch], reader: "_Reader", start: int, num_begun: int) -> Generator[Batch]:
+def _read_ahead(batches: Generator[T], reader: "_Reader", start: int, num_begun: int) -> Generator[T]:
     with contextlib.closing(batches):
         if reader.is_needless(start):
             yield from batches

@@ -62,10 +62,7 @@ class ShardRecords:
 
     def read(self, index: int) -> NDArray[np.uint8]:
         """uint8 [size], read-only, a view of the mapped shard: no copy, valid as long as anyone holds it."""
-        files = self._files
-        if files is None:
-            raise LoaderError(f"{self.where(index)} cannot be read: its file has been closed")
-        return files[int(self.shards[index])].view(self.positions[index], self.sizes[index])
+        return self._open_files(index)[int(self.shards[index])].view(self.positions[index], self.sizes[index])
 
     def addresses(self, ids: NDArray[np.int64]) -> Addresses:
         """See `loaders.addresses`. Raises LoaderError as `read` does."""
@@ -92,10 +89,12 @@ class ShardRecords:
         if self.seek_points is not None:
             self.seek_points.close()
 
-    def _open_files(self) -> list[MappedFile]:
+    def _open_files(self, index: int | None = None) -> list[MappedFile]:
+        """Raises LoaderError, of sample `index` or of all, once they are closed."""
         files = self._files  # another thread may close them at any time
         if files is None:
-            raise LoaderError(f"{self.paths[0]} cannot be read: it has been closed")
+            place = self.paths[0] if index is None else self.where(index)
+            raise LoaderError(f"{place} cannot be read: the file has been closed")
         return files
 
     def _check_headers(self) -> None:

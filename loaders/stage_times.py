@@ -94,12 +94,8 @@ class StageTimes:
 
     def writer(self, index: int) -> StageWriter:
         """For one thread or process; number 0 is whoever asks for batches, then come the workers."""
-        return StageWriter(self._cells, index * ROW_CELLS, self.address(index))
-
-    def address(self, index: int) -> int:
-        """Of a writer's row, for the native kernel. The memory stays while this object does."""
         assert 0 <= index < self.num_writers
-        return int(self._rows[index].ctypes.data)
+        return StageWriter(self._cells, index * ROW_CELLS)
 
     def delay(self, stage: str, delay: Delay | None) -> None:
         """From the next image on, take so much longer in a stage; None: no longer."""

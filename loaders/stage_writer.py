@@ -154,13 +154,12 @@ class StageSpan:
 class StageWriter:
     """One thread's or process's means of noting what its stages take.
 
-    address  of its row, for the native kernel
+    cells  int64 [ROW_CELLS], its row of the shared memory, which the native kernel and FFCV's compiled code write to
     """
 
     is_on = True
 
-    def __init__(self, cells: memoryview, start: int, address: int) -> None:
-        self.address = address
+    def __init__(self, cells: memoryview, start: int) -> None:
         self.cells: NDArray[np.int64] = np.asarray(cells[start : start + ROW_CELLS]).view(np.int64)
         self._spans = {
             stage: StageSpan(cells, start + number, start + DELAY_CELLS + number * STAGE_CELLS)
@@ -206,7 +205,6 @@ class Untimed(StageWriter):
     is_on = False
 
     def __init__(self) -> None:
-        self.address = 0
         self.cells = np.zeros(0, np.int64)
         self._span = _NoSpan()
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .addresses import address_of, addresses_of
 from .errors import LoaderError
 from .native.kernel import ROW
-from .pixels import Pixels, most_pixels
+from .pixels import Stored, most_pixels
 from .plan import PADDING_ID, PlanRows
 from .records import Records, lie_in_memory
 from .seek_points import SeekPoints
@@ -32,7 +32,7 @@ class StoredRows:
             self._addresses = None
         self._times_reading = times.is_on and not lie_in_memory(records)
 
-    def table(self, rows: PlanRows, part: Part) -> tuple[NDArray[np.void], list[Pixels]]:
+    def table(self, rows: PlanRows, part: Part) -> tuple[NDArray[np.void], list[Stored]]:
         """ROW [part.stop - part.start], and what keeps the bytes in it alive.
 
         Without an address, so that the kernel leaves them alone: padding, what cannot be read, and encoded images that
@@ -48,7 +48,7 @@ class StoredRows:
         wanted = (ids != PADDING_ID) & (is_raw | (widths.astype(np.int64) * heights <= most_pixels()))
         return table, self._find(table, ids, wanted)
 
-    def _find(self, table: NDArray[np.void], ids: NDArray[np.int64], wanted: NDArray[np.bool_]) -> list[Pixels]:
+    def _find(self, table: NDArray[np.void], ids: NDArray[np.int64], wanted: NDArray[np.bool_]) -> list[Stored]:
         """Put into the table where the wanted rows' bytes lie in memory. Returns what keeps them there.
 
         All at once where the records can say it.
@@ -75,7 +75,7 @@ class StoredRows:
 
     def _read_one_by_one(
         self, table: NDArray[np.void], ids: NDArray[np.int64], wanted: NDArray[np.bool_]
-    ) -> list[Pixels]:
+    ) -> list[Stored]:
         """The same by reading each."""
         held, addresses, sizes = [], [0] * len(ids), [0] * len(ids)
         seek_addresses, seek_sizes = [0] * len(ids), [0] * len(ids)
@@ -106,7 +106,7 @@ class StoredRows:
         table["seek_address"], table["seek_bytes"] = seek_addresses, seek_sizes
         return held
 
-    def _points_of(self, index: int) -> Pixels | None:
+    def _points_of(self, index: int) -> Stored | None:
         """A sample's seek points; without any where their file is not there any more, which is said, once a thread."""
         if self._seek_points is None:
             return None

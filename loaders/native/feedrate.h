@@ -1,6 +1,6 @@
-/* What the files of the native kernel share. Everything here gives the bits of OpenCV's INTER_AREA or Pillow's BILINEAR, and
- * of a whole JPEG decoded by libjpeg-turbo, or says that it cannot: then the caller asks those. Of damaged JPEGs with seek
- * points it may give the right pixels of places that a whole decode no longer has. */
+/* What the files of the native kernel share. Everything here gives the bits of OpenCV's INTER_AREA or Pillow's BILINEAR or
+ * BICUBIC, and of a whole JPEG decoded by libjpeg-turbo, or says that it cannot: then the caller asks those. Of damaged
+ * JPEGs with seek points it may give the right pixels of places that a whole decode no longer has. */
 #ifndef FEEDRATE_H
 #define FEEDRATE_H
 

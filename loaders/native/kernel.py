@@ -68,7 +68,7 @@ class Kernel:
         if not self._state:
             raise MemoryError("the native kernel finds no memory, or a libjpeg other than it was compiled for")
         self._times = times  # held, since the kernel writes to its memory
-        library.feedrate_time(self._state, times.address)
+        library.feedrate_time(self._state, times.cells.ctypes.data if times.is_on else None)
         weakref.finalize(self, library.feedrate_free, self._state).atexit = False  # other threads may still paint
 
     def __call__(self, table: NDArray[np.void], out: NDArray[np.uint8]) -> NDArray[np.bool_]:

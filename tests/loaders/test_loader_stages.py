@@ -196,7 +196,7 @@ def test_the_kernel_notes_what_python_would(times):
     ours = StageTimes(1)
     for number, wall_ns in enumerate(walls):
         stage, images, cpu_ns = number % 3, int(number % 5 > 0), wall_ns // 2 if number % 8 else -1
-        kernel.feedrate_note(times.address(2), stage, images, wall_ns, cpu_ns)
+        kernel.feedrate_note(times.writer(2).cells.ctypes.data, stage, images, wall_ns, cpu_ns)
         ours.writer(0).stage(LOADER_STAGES[stage]).record(images, wall_ns, None if cpu_ns < 0 else cpu_ns)
     assert times.read() == ours.read() and tuple(ours.read()) == ("read", "decode", "augment")
 
