@@ -51,18 +51,7 @@ class Kernel:
         vectors: bool = True,
         times: StageWriter = UNTIMED,
     ) -> None:
-        library.feedrate_new.restype = ctypes.c_void_p
-        library.feedrate_new.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_int)
-        library.feedrate_time.restype = None
-        library.feedrate_time.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
-        library.feedrate_free.restype = None
-        library.feedrate_free.argtypes = (ctypes.c_void_p,)
-        self._paint = library.feedrate_paint
-        self._paint.restype = None
-        self._paint.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-        self._copy = library.feedrate_copy
-        self._copy.restype = None
-        self._copy.argtypes = (*self._paint.argtypes, ctypes.c_void_p)
+        self._paint, self._copy = library.feedrate_paint, library.feedrate_copy
         self._size_px = size_px
         self._state = library.feedrate_new(size_px, bytes(fill), _FILTERS[resize], vectors)
         if not self._state:
@@ -101,9 +90,7 @@ class Kernel:
 
 def noted_points(library: ctypes.CDLL, jpeg: NDArray[np.uint8], spacing: int = 0) -> bytes:
     """See `seek_points.seek_points`."""
-    note = library.feedrate_seek_points
-    note.restype = ctypes.c_int64
-    note.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_void_p, ctypes.c_int64)
     data = np.ascontiguousarray(jpeg)
     out = np.empty(data.size // _MOST_SHARE, dtype=np.uint8)
-    return out[: note(address_of(data), data.size, spacing, address_of(out), out.size)].tobytes()
+    num_bytes = library.feedrate_seek_points(address_of(data), data.size, spacing, address_of(out), out.size)
+    return out[:num_bytes].tobytes()

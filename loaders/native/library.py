@@ -31,6 +31,21 @@ _INSTALL = "install gcc, libc6-dev and libjpeg-dev (libjpeg-turbo)"
 _MAX_COMPILE_S = 120
 _DIGEST_BYTES = 32
 
+_PLACE, _INT, _LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+# what Python calls: what each returns, and is given
+_FUNCTIONS = {
+    "feedrate_new": (_PLACE, (_INT, ctypes.c_char_p, _INT, _INT)),
+    "feedrate_time": (None, (_PLACE, _PLACE)),
+    "feedrate_free": (None, (_PLACE,)),
+    "feedrate_paint": (None, (_PLACE, _PLACE, _INT, _PLACE, _PLACE)),
+    "feedrate_copy": (None, (_PLACE, _PLACE, _INT, _PLACE, _PLACE, _PLACE)),
+    "feedrate_seek_points": (_LONG, (_PLACE, _LONG, _INT, _PLACE, _LONG)),
+    "feedrate_add_restarts": (_LONG, (_PLACE, _LONG, _PLACE)),
+    "feedrate_release": (None, (_PLACE,)),
+    "feedrate_cut": (_LONG, (_PLACE, _LONG, _PLACE, _PLACE, _PLACE)),
+    "feedrate_stage_row_bytes": (_LONG, ()),
+}
+
 
 class NotAvailable(FeedrateError):
     """The kernel cannot be used; the message says why."""
@@ -42,6 +57,14 @@ def load(resize: Resampling = "area") -> ctypes.CDLL | None:
     resize  in which mode; it may differ in one from what is installed here and in another not
     """
     return None if why_not(resize) else _load_once()[0]
+
+
+def required() -> ctypes.CDLL:
+    """The kernel. Raises NotAvailable where there is none."""
+    library = load()
+    if library is None:
+        raise NotAvailable(why_not())
+    return library
 
 
 def decode_codes(by_libjpeg: bool) -> None:
@@ -108,7 +131,11 @@ def _built() -> ctypes.CDLL:
 
 def _opened(path: Path) -> ctypes.CDLL:
     # All symbols now, and its own libjpeg before any other that the process has loaded.
-    return ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL | getattr(os, "RTLD_DEEPBIND", 0))
+    library = ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_LOCAL | getattr(os, "RTLD_DEEPBIND", 0))
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
 
 
 def _compiler() -> list[str]:

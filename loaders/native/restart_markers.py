@@ -2,7 +2,6 @@
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +19,15 @@ def add_restart_markers(jpeg: Bytes) -> bytes | None:
     that leave bits out (which decoders smooth over), for CMYK and for 12 bits.
     Raises FeedrateError where there is no native kernel.
     """
-    data = _array(jpeg)
+    kernel, data = library.required(), _array(jpeg)
     memory = ctypes.c_void_p()
-    size = _kernel().feedrate_add_restarts(address_of(data), data.size, ctypes.byref(memory))
+    size = kernel.feedrate_add_restarts(address_of(data), data.size, ctypes.byref(memory))
     if not size:
         return None
     try:
         return ctypes.string_at(memory, size)
     finally:
-        _kernel().feedrate_release(memory)
+        kernel.feedrate_release(memory)
 
 
 def cut_to_window(jpeg: Bytes, rect: Sequence[int]) -> tuple[NDArray[np.uint8], tuple[int, int, int, int]] | None:
@@ -37,27 +36,13 @@ def cut_to_window(jpeg: Bytes, rect: Sequence[int]) -> tuple[NDArray[np.uint8], 
     Returns the JPEG, uint8 [size], and which rectangle of the whole its pixels are. None where the file cannot be cut:
     without restart markers that fit its rows, cut short, damaged between them, or where `rect` is not all inside.
     """
-    data = _array(jpeg)
+    kernel, data = library.required(), _array(jpeg)
     part = np.empty(max(1, data.size), dtype=np.uint8)
     wanted, where = np.array(rect, dtype=np.int32), np.zeros(4, dtype=np.int32)
-    size = _kernel().feedrate_cut(address_of(data), data.size, wanted.ctypes.data, part.ctypes.data, where.ctypes.data)
+    size = kernel.feedrate_cut(address_of(data), data.size, wanted.ctypes.data, part.ctypes.data, where.ctypes.data)
     left, top, width, height = where.tolist()
     return (part[:size], (left, top, width, height)) if size else None
 
 
 def _array(data: Bytes) -> NDArray[np.uint8]:
     return np.frombuffer(data, dtype=np.uint8) if isinstance(data, bytes) else np.ascontiguousarray(data)
-
-
-@cache
-def _kernel() -> ctypes.CDLL:
-    kernel = library.load()
-    if kernel is None:
-        raise library.NotAvailable(library.why_not())
-    kernel.feedrate_add_restarts.restype = ctypes.c_int64
-    kernel.feedrate_add_restarts.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
-    kernel.feedrate_release.restype = None
-    kernel.feedrate_release.argtypes = (ctypes.c_void_p,)
-    kernel.feedrate_cut.restype = ctypes.c_int64
-    kernel.feedrate_cut.argtypes = (ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 3)
-    return kernel

@@ -16,7 +16,4 @@ def seek_points(jpeg: NDArray[np.uint8], spacing: int = 0) -> bytes:
     every code is decoded), and where the points would take more than an eighth of the file. Raises FeedrateError where
     there is no native kernel.
     """
-    kernel = library.load()
-    if kernel is None:
-        raise library.NotAvailable(library.why_not())
-    return noted_points(kernel, jpeg, spacing)
+    return noted_points(library.required(), jpeg, spacing)

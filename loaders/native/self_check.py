@@ -30,7 +30,6 @@ _SUBSAMPLINGS = ("444", "422", "420", "440", "gray")
 
 def difference(library: ctypes.CDLL) -> str:
     """What the kernel makes otherwise in mode `area`, as the end of a sentence; empty if nothing. Takes some ms."""
-    library.feedrate_stage_row_bytes.restype = ctypes.c_int64
     if library.feedrate_stage_row_bytes() != ROW_CELLS * 8:
         return "it notes what stages take in another layout than Python reads"
     pixels = _picture()
