@@ -10,6 +10,8 @@ Interrupted in any way, the same command goes on where it stopped; nothing has i
 import sys
 from pathlib import Path
 
+REPOSITORY = Path(__file__).resolve().parent.parent
+
 
 def download(dataset: str, folder: Path) -> None:
     """Let torchvision fetch the archive; it checks the archive's MD5, and does nothing where it is there."""
@@ -26,9 +28,11 @@ def download(dataset: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":  # worker processes import this file as well, and need nothing of it
-    if not sys.flags.safe_path:
+    if sys.flags.safe_path:
+        sys.path.append(str(REPOSITORY))  # tools/ is not installed
+    else:
         # Python put tools/ first, where `profile.py` hides the standard library's
-        sys.path[0] = str(Path(__file__).resolve().parent.parent)
+        sys.path[0] = str(REPOSITORY)
 
     from engine.safeguards.early_end import end_early
 

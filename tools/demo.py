@@ -9,8 +9,13 @@ own runs (runs/demo-*) are made anew.
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and not sys.flags.safe_path:
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+REPOSITORY = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    if sys.flags.safe_path:
+        sys.path.append(str(REPOSITORY))  # tools/ is not installed
+    else:
+        # Python put tools/ first, where `profile.py` hides the standard library's
+        sys.path[0] = str(REPOSITORY)
 
 from engine.safeguards.early_end import end_early, end_early_no_more
 
@@ -40,7 +45,6 @@ from engine.safeguards.exit_status import exit_status
 from tools.benchmarks import json_lines
 from tools.benchmarks.arguments import Parser
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path("data/demo")
 RUNS = Path("runs")
 LOADERS = ("torchvision", "turbo")

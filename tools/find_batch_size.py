@@ -10,9 +10,13 @@ understood. What CUDA graphs take they keep, evaluation has to do with the rest:
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and not sys.flags.safe_path:
-    # Python put tools/ first, where `profile.py` hides the standard library's
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+REPOSITORY = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    if sys.flags.safe_path:
+        sys.path.append(str(REPOSITORY))  # tools/ is not installed
+    else:
+        # Python put tools/ first, where `profile.py` hides the standard library's
+        sys.path[0] = str(REPOSITORY)
 
 from engine.safeguards.early_end import end_early, end_early_no_more
 

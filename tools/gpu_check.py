@@ -17,7 +17,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     if sys.flags.safe_path:
-        sys.path.append(str(REPOSITORY))
+        sys.path.append(str(REPOSITORY))  # tools/ is not installed
     else:
         # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(REPOSITORY)

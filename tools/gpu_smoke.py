@@ -8,17 +8,22 @@ Exit status: 0 all of it works, 1 some of it does not, 2 there is nothing to try
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and not sys.flags.safe_path:
-    # Python put tools/ first, where `profile.py` hides the standard library's
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+REPOSITORY = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    if sys.flags.safe_path:
+        sys.path.append(str(REPOSITORY))  # tools/ is not installed
+    else:
+        # Python put tools/ first, where `profile.py` hides the standard library's
+        sys.path[0] = str(REPOSITORY)
 
 from engine.safeguards.early_end import end_early
 
 if __name__ == "__main__":
     end_early()  # the imports below take seconds
 
+import argparse
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 
 import numpy as np
@@ -27,18 +32,22 @@ from PIL import Image
 
 from engine.safeguards.exit_status import exit_status
 from loaders.errors import FeedrateError
+from tools.benchmarks.arguments import Parser
 
 PACKAGES = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
 NUMBERS = np.arange(12, dtype=np.uint8).reshape(2, 6)
 
 
-def main(device: str) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
-    return exit_status(lambda: _try_all(device))
+    return exit_status(lambda: _try_all(arguments))
 
 
-def _try_all(device: str) -> int:
+def _try_all(arguments: Sequence[str]) -> int:
     """Try everything and print the sentence."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("device", nargs="?", choices=("cuda", "cpu"), default="cuda", help="where (cuda)")
+    device = parser.parse_args(arguments).device
     if device == "cuda" and not torch.cuda.is_available():
         raise FeedrateError("torch sees no CUDA device here")
     try:
@@ -140,4 +149,4 @@ def _version(package: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main((sys.argv[1:] or ["cuda"])[0]))
+    sys.exit(main(sys.argv[1:]))

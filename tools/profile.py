@@ -19,9 +19,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     if sys.flags.safe_path:
-        sys.path.append(str(REPOSITORY))  # tools/profiling is not installed
+        sys.path.append(str(REPOSITORY))  # tools/ is not installed
     else:
-        # Python put tools/ first, where this file would be taken for the standard library's `profile`
+        # Python put tools/ first, where `profile.py` hides the standard library's
         sys.path[0] = str(REPOSITORY)
 
 from engine.safeguards.early_end import end_early, end_early_no_more

@@ -11,9 +11,13 @@ import signal
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and not sys.flags.safe_path:
-    # Python put tools/ first, where profile.py hides the standard library's
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+REPOSITORY = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    if sys.flags.safe_path:
+        sys.path.append(str(REPOSITORY))  # tools/ is not installed
+    else:
+        # Python put tools/ first, where `profile.py` hides the standard library's
+        sys.path[0] = str(REPOSITORY)
 
 from engine.safeguards.early_end import end_early
 

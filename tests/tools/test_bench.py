@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import time
@@ -307,12 +306,6 @@ def test_bad_input_is_one_sentence_and_status_2(words, message, tmp_path, capfd)
     assert command().main([*words, *options, "--work", str(tmp_path / "work")]) == 2
     told = capfd.readouterr().err
     assert message in told and told.startswith("error: ") and told.count("\n") == 1
-
-
-def test_it_starts_from_anywhere_even_with_a_safe_path(tmp_path):
-    words = [sys.executable, "-P", BENCH, "--help"]
-    done = subprocess.run(words, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
-    assert done.returncode == 0 and "convert-scale" in done.stdout, done.stderr
 
 
 def test_what_failed_is_written_without_and_told_with_the_command_that_tries_it_again(tmp_path):
