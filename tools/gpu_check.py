@@ -42,7 +42,7 @@ from typing import Any
 from converters.generated.photos import write_photos
 from engine.safeguards.exit_status import exit_status
 from loaders.errors import FeedrateError
-from tools.benchmarks.arguments import Parser, names, seconds
+from tools.benchmarks.arguments import Parser, duration, names
 from tools.benchmarks.process import last_said, shown
 from tools.benchmarks.report import write_text
 from tools.benchmarks.rounds import code_sha256, held
@@ -83,7 +83,7 @@ def parse(arguments: Sequence[str], parts: Mapping[str, Part]) -> argparse.Names
     )
     add = parser.add_argument
     add("--only", type=names(parts), metavar="NAME,…", help=f"({', '.join(parts)})")
-    add("--minutes", type=seconds, default=MINUTES, metavar="M", help=f"for all ({MINUTES:g})")
+    add("--minutes", type=duration("minutes", 1440), default=MINUTES, metavar="M", help=f"for all ({MINUTES:g})")
     add("--out", type=Path, metavar="FOLDER", help="of the report (docs/benchmarks; of a dry run, its working folder)")
     add("--work", type=Path, metavar="FOLDER", help="for images and what is done so far (data/gpu-check)")
     add(

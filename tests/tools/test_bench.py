@@ -308,6 +308,14 @@ def test_bad_input_is_one_sentence_and_status_2(words, message, tmp_path, capfd)
     assert message in told and told.startswith("error: ") and told.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["what-if", "cold-memory", "profilers", "cifar-speed"])
+@pytest.mark.parametrize("minutes", ["0", "-1", "4000", "nan", "some"])
+def test_minutes_are_judged_before_anything_is_measured_and_the_sentence_says_which_may_be(name, minutes):
+    words = f"'{minutes}' is not a number of minutes above 0 and at most [0-9,]+ "
+    with pytest.raises(FeedrateError, match=words):
+        command().parse([name, "--minutes", minutes])
+
+
 def test_what_failed_is_written_without_and_told_with_the_command_that_tries_it_again(tmp_path):
     chosen = argparse.Namespace(report=tmp_path, overwrite=False, work=tmp_path / "work")
 

@@ -273,7 +273,12 @@ def test_all_that_pyproject_lists_is_looked_for_and_every_part_that_is_named_is_
 
 
 def test_bad_input_is_one_sentence(check, capsys):
-    for words, message in ((["--only", "smok"], "did you mean smoke?"), (["--minutes", "0"], "'0' is not a number")):
+    most = "is not a number of minutes above 0 and at most 1,440"
+    for words, message in (
+        (["--only", "smok"], "did you mean smoke?"),
+        (["--minutes", "0"], f"'0' {most}"),
+        (["--minutes", "4000"], f"'4000' {most}"),
+    ):
         assert check({"smoke": part(GOOD)}, *words) == 2
         told = capsys.readouterr().err
         assert message in told and told.count("\n") == 1

@@ -34,15 +34,22 @@ def seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, text.split(","))))
 
 
-def seconds(text: str) -> float:
-    """A time to measure for."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < 3600:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
-    return number
+def duration(unit: str, most: int) -> Callable[[str], float]:
+    """Of a time in seconds or minutes: above 0, and so many at most."""
+
+    def parsed(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = 0.0
+        if not 0 < number <= most:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a number of {unit} above 0 and at most {most:,}")
+        return number
+
+    return parsed
+
+
+seconds = duration("seconds", 3600)
 
 
 def add_finished_only(command: argparse.ArgumentParser) -> None:

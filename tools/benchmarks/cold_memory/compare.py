@@ -10,7 +10,7 @@ from typing import Any
 
 from loaders.errors import FeedrateError
 
-from ..arguments import names, positive
+from ..arguments import duration, names, positive
 from ..control_groups import Group, Limits, limited, why_not
 from ..images import find_photos, repeated
 from ..process import REPOSITORY, run
@@ -61,7 +61,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add("--loaders", type=names(LOADERS), default=("turbo", "ffcv"), metavar="NAME,…", help="(turbo,ffcv)")
     add("--cases", type=names(CASES), default=tuple(CASES), metavar="NAME,…", help=f"{', '.join(CASES)} (all)")
     add("--read-mb-per-s", type=positive, default=10, metavar="MB", help="of the slower disk (10)")
-    add("--minutes", type=float, default=1.0, metavar="M", help="of each profile (1)")
+    add("--minutes", type=duration("minutes", 60), default=1.0, metavar="M", help="of each profile (1)")
 
 
 def execute(chosen: argparse.Namespace, say: Say) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from loaders.cpus import available_cpus
 
-from ..arguments import add_finished_only, names, positive, seconds
+from ..arguments import add_finished_only, duration, names, positive, seconds
 from ..process import REPOSITORY
 from ..report import measured_and_written
 from ..side_by_side import Say
@@ -55,7 +55,8 @@ def add_cifar_options(command: argparse.ArgumentParser) -> None:
     add("--sides", type=names(SIDES), default=tuple(SIDES), metavar="NAME,…", help=f"{', '.join(SIDES)} (all)")
     add("--data", type=Path, default=_CIFAR, metavar="PATH", help="CIFAR-10, packed (data/long/cifar10-packed)")
     add("--runs", type=positive, default=50, metavar="N", help="at most, of each side (50)")
-    add("--minutes", type=seconds, default=10.0, metavar="M", help="begin no run after so long, of each side (10)")
+    shown = "begin no run after so long, of each side (10)"
+    add("--minutes", type=duration("minutes", 1440), default=10.0, metavar="M", help=shown)
     add(
         "--options",
         default="--execution.precision bf16",

@@ -12,7 +12,7 @@ from typing import Any
 
 from loaders.errors import FeedrateError
 
-from ..arguments import names, positive
+from ..arguments import duration, names, positive
 from ..images import find_photos, repeated
 from ..process import run
 from ..report import measured_and_written
@@ -47,7 +47,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add("--cases", type=names(CASES), default=tuple(CASES), metavar="NAME,…", help=f"{', '.join(CASES)} (all)")
     add("--watchers", type=names(WATCHERS), default=WATCHERS, metavar="NAME,…", help=f"{', '.join(WATCHERS)} (all)")
     add("--steps", type=positive, default=40, metavar="N", help="of the script, where it is watched (40)")
-    add("--minutes", type=float, default=0.5, metavar="M", help="of each profile of ours (0.5)")
+    add("--minutes", type=duration("minutes", 60), default=0.5, metavar="M", help="of each profile of ours (0.5)")
     add("--traceml-python", metavar="PATH", help="a python that has traceml-ai (this one, if it has)")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from loaders.errors import FeedrateError
 
-from ..arguments import names
+from ..arguments import duration, names
 from ..process import REPOSITORY, run
 from ..report import measured_and_written
 from ..rounds import Rounds
@@ -48,18 +48,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help=f"{', '.join(BASES)} ({','.join(DEFAULT_BASES)})",
     )
     add("--data", type=Path, default=data, help="folder that holds the packed sets (data/long)")
-    add("--minutes", type=_minutes, default=1.8, metavar="M", help="of each base (1.8)")
+    add("--minutes", type=duration("minutes", 60), default=1.8, metavar="M", help="of each base (1.8)")
     add("--quick", action="store_true", help="two short rounds, to see whether everything runs; figures mean little")
-
-
-def _minutes(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= 60:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of minutes above 0")
-    return number
 
 
 def settings_of(chosen: argparse.Namespace) -> WhatIfSettings:
