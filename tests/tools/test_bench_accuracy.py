@@ -1,10 +1,9 @@
 """tools/bench.py accuracy: what is read from finished runs, what is said of them, and two small real runs."""
 
 import dataclasses
+import fcntl
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from safetensors.numpy import save_file
 from test_bench import MACHINE, command
 
 from engine.command_line import parse_config
+from engine.safeguards.run_lock import LOCK_NAME
 from loaders.errors import FeedrateError
 from tools.benchmarks.accuracy import curves, runs
 from tools.benchmarks.accuracy.page import page, verdict
@@ -265,16 +265,14 @@ def test_a_loader_whose_run_fails_costs_the_others_nothing(settings, monkeypatch
 
 
 def test_a_run_that_another_process_is_at_is_left_alone(settings):
-    name = settings.name("turbo", 1)
-    settings.folder.mkdir()
-    code = "import sys, time; print(flush=True); time.sleep(60)"
-    words = [sys.executable, "-c", code, "engine/train.py", "--name", name, "--run.folder", str(settings.folder)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        with pytest.raises(FeedrateError, match=f"run {name} is being trained by process {other.pid}"):
-            runs.train_all(settings, print)
-        other.kill()
-    assert list(settings.folder.iterdir()) == []
+    """By the run itself, which knows of trainings that were not begun from here as well."""
+    folder = settings.folder / settings.name("turbo", 0)
+    folder.mkdir(parents=True)
+    with open(folder / LOCK_NAME, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FeedrateError, match=f"another process is training in {folder}: wait until it is done"):
+            runs.train_all(dataclasses.replace(settings, loaders=("turbo",), seeds=(0,)), print)
+    assert [path.name for path in folder.iterdir()] == [LOCK_NAME]
 
 
 def test_two_loaders_are_trained_gone_on_with_and_then_only_read(settings, tmp_path, capfd):

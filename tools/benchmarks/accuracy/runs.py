@@ -1,6 +1,5 @@
 """Training runs of one preset, a run for each loader and seed: those that are finished are read, the others made."""
 
-import contextlib
 import json
 import os
 import sys
@@ -9,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from engine.command_line import build, parse_config
 from engine.config import Config, RunConfig
@@ -24,7 +21,6 @@ from ..report import write_text
 from ..rounds import held
 from ..side_by_side import Say
 
-_TRAIN = "engine/train.py"
 _LOAD = "load.json"
 
 
@@ -85,8 +81,8 @@ class Trained:
 def train_all(settings: AccuracySettings, say: Say) -> tuple[list[Trained], dict[str, str]]:
     """All runs, loader by loader, and by loader why it could not run. What is not finished is trained, or gone on with.
 
-    A loader whose run fails is not tried with another seed: it costs the others nothing. Raises FeedrateError where a
-    run of this name has other settings, one is being made elsewhere, or none could be made.
+    A loader whose run fails, also since another process is at it, is not tried with another seed: it costs the others
+    nothing. Raises FeedrateError where a run of this name has other settings, or none could be made.
     """
     asked = [(loader, seed) for seed in settings.seeds for loader in settings.loaders]
     done = {pair: found for pair in asked if (found := read_run(settings, *pair))}
@@ -102,8 +98,6 @@ def train_all(settings: AccuracySettings, say: Say) -> tuple[list[Trained], dict
     if done:
         say(f"{len(done)} of {len(asked)} runs are finished")
     if todo:
-        for pair in todo:
-            _refuse_busy(settings.folder, settings.name(*pair))
         settings.folder.mkdir(parents=True, exist_ok=True)
         with held(settings.folder, "--folder"):
             for count, pair in enumerate(todo, 1):
@@ -177,24 +171,13 @@ def _epochs(metrics: Path) -> list[dict[str, Any]]:
 def _train(settings: AccuracySettings, loader: str, seed: int, say: Say) -> Trained:
     name, load = settings.name(loader, seed), os.getloadavg()[0]
     say(f"training {name}")
-    command = [sys.executable, str(REPOSITORY / _TRAIN), *settings.words(loader, seed)]
+    command = [sys.executable, str(REPOSITORY / "engine" / "train.py"), *settings.words(loader, seed)]
     run(command, settings.folder / f"{name}.log", settings.timeout_s)
     write_text(settings.folder / name / _LOAD, json.dumps({"load_1_min": round(load, 2)}) + "\n")
     found = read_run(settings, loader, seed)
     if found is None:
         raise FeedrateError(f"{settings.folder / name} misses epochs though its run has ended: remove it and run again")
     return found
-
-
-def _refuse_busy(folder: Path, name: str) -> None:
-    """Two processes that write one run's folder would spoil it."""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):  # it has just ended, or is another user's
-            words = process.cmdline()
-            if name not in words or "--run.folder" not in words or not any(word.endswith(_TRAIN) for word in words):
-                continue
-            if Path(process.cwd(), words[words.index("--run.folder") + 1]).resolve() == folder:
-                raise FeedrateError(f"run {name} is being trained by process {process.pid}: wait until it has ended")
 
 
 def _shown(done: Trained) -> str:
