@@ -15,6 +15,7 @@ from settling import settled
 
 from loaders.errors import FeedrateError
 from tools.benchmarks import convert, convert_scale, report
+from tools.benchmarks import rounds as rounds_module
 from tools.benchmarks.images import repeated
 from tools.benchmarks.process import CommandFailed, run
 from tools.benchmarks.rounds import Rounds, working_folder
@@ -314,6 +315,29 @@ def test_minutes_are_judged_before_anything_is_measured_and_the_sentence_says_wh
     words = f"'{minutes}' is not a number of minutes above 0 and at most [0-9,]+ "
     with pytest.raises(FeedrateError, match=words):
         command().parse([name, "--minutes", minutes])
+
+
+def test_rounds_that_are_kept_are_not_measured_again_and_how_long_the_others_take_is_told(tmp_path, monkeypatch):
+    clock = iter([0.0, 60.0, 240.0])
+    monkeypatch.setattr(rounds_module.time, "monotonic", lambda: next(clock))
+    kept, said = Rounds(tmp_path, {}), []
+    kept.add("small/0", "bad")
+    kept.add("small/1", "good")
+    asked = [("small", 0), ("large", 0), ("small", 1)]
+    assert kept.missing(asked, said.append) == [("large", 0)]
+    todo = kept.missing(asked, said.append, lambda measured: measured != "bad")
+    assert todo == [("small", 0), ("large", 0)]
+    assert said == [f"{num} of 3 rounds were measured before: going on after them" for num in (2, 1)]
+    said.clear()
+    weight = {"small": 1, "large": 3}.get
+    kept.measure_each(
+        todo, 1, lambda name, number: f"{name} {number}", lambda *told: ": ".join(told), said.append, weight
+    )
+    assert said == [
+        "memory, small: small 0; about 3.0 min left",
+        "memory, large: large 0; about 0.0 min left",
+    ]
+    assert Rounds(tmp_path, {}).done == {"small/0": "small 0", "small/1": "good", "large/0": "large 0"}
 
 
 def test_what_failed_is_written_without_and_told_with_the_command_that_tries_it_again(tmp_path):

@@ -161,6 +161,15 @@ def test_a_side_that_is_missing_is_told_with_what_installs_it_and_not_run_again(
     assert any("spdl is skipped: it ended with status 1: no FFmpeg: uv pip install" in line for line in told)
 
 
+def test_a_side_that_goes_missing_after_its_first_round_ends_the_measurement(tmp_path, monkeypatch):
+    figures = {"s_per_image": 1.0, "cpu_s_per_image": 1.0, "first_batch_s": 1.0}
+    told = iter([figures, {"unavailable": "No module named 'timm'"}])
+    monkeypatch.setattr(compare, "run", lambda *words: Ran(1.0, 1.0, json.dumps(next(told)) + "\n", None))
+    runner = compare._Runner(SETTINGS, Rounds(tmp_path, {}), {"full": Stored({}, 500, {"beton": 1e5})}, print)
+    with pytest.raises(FeedrateError, match="No module named 'timm'"):
+        runner.run_all({"full": ("timm",)})
+
+
 def test_a_quick_run_of_two_sides_writes_page_figures_and_picture(tmp_path, capfd):
     source = write_image_folder(tmp_path / "photos", {"train": {"ant": 4, "bee": 4}})
     words = ["load", "--quick", "--source", str(source), "--cases", "full", "--sides", "turbo,dataloader"]

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,21 +117,16 @@ def _sides(settings: ConvertSettings, images: Path, with_ffcv: bool) -> dict[str
 def _run_rounds(
     settings: ConvertSettings, sides: Mapping[str, list[Side]], rounds: Rounds, num_samples: int, say: Say
 ) -> None:
-    names = [(number, name) for number in range(settings.num_rounds + 1) for name in settings.cases]
-    todo = [(number, name) for number, name in names if f"{name}/{number}" not in rounds.done]
-    if len(todo) < len(names):
-        say(f"{len(names) - len(todo)} of {len(names)} rounds were measured before: going on after them")
-    started_s = time.monotonic()
-    for count, (number, name) in enumerate(todo, 1):
-        done = run_round(sides[name], rounds.folder, settings.timeout_s, number == 0, num_samples)
-        rounds.add(f"{name}/{number}", done)
-        left_s = (time.monotonic() - started_s) / count * (len(todo) - count)
-        which = f"round {number} of {settings.num_rounds}" if number else "memory"
-        say(f"{which}, {name}: {_shown(done)}; about {left_s / 60:,.0f} min left")
+    asked = [(name, number) for number in range(settings.num_rounds + 1) for name in settings.cases]
+
+    def measure(name: str, number: int) -> Round:
+        return run_round(sides[name], rounds.folder, settings.timeout_s, number == 0, num_samples)
+
+    rounds.measure_each(rounds.missing(asked, say), settings.num_rounds, measure, _shown, say)
 
 
-def _shown(done: Round) -> str:
-    return ", ".join(f"{side} {measured['wall_s']:,.1f} s" for side, measured in done.items())
+def _shown(name: str, done: Round) -> str:
+    return f"{name}: " + ", ".join(f"{side} {measured['wall_s']:,.1f} s" for side, measured in done.items())
 
 
 def _results(settings: ConvertSettings, rounds: Rounds) -> dict[str, Any]:

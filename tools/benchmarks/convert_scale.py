@@ -3,10 +3,8 @@ images, fitted lines, and the page.
 """
 
 import argparse
-import json
 import statistics
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from .process import run
 from .report import about, measured_and_written, memory_text, row, spread_text
 from .rounds import Rounds
 from .shards import NUM_DISTINCT, SIDE_PX, write_shards
-from .side_by_side import Say, Side, run_round, summarise
+from .side_by_side import Round, Say, Side, run_round, summarise
 from .sides import ours
 
 _SIZES = (100_000, 325_000, 650_000, 1_300_000)
@@ -68,22 +66,19 @@ def measure(settings: ScaleSettings, folder: Path, say: Say) -> dict[str, Any]:
         "workers": settings.num_workers,
     }
     rounds = Rounds(folder, told)
-    sides = {size: _side(shards[size], folder, settings) for size in sizes}
-    names = [(number, size) for number in range(settings.num_rounds + 1) for size in sizes]
-    todo = [(number, size) for number, size in names if f"{size}/{number}" not in rounds.done]
-    if len(todo) < len(names):
-        say(f"{len(names) - len(todo)} of {len(names)} rounds were measured before: going on after them")
-    started_s, num_left = time.monotonic(), sum(size for _, size in todo)
-    num_done = 0
-    for number, size in todo:
-        done = run_round([sides[size]], folder, settings.timeout_s, number == 0, size)
-        rounds.add(f"{size}/{number}", done)
-        num_done += size
-        left_s = (time.monotonic() - started_s) / num_done * (num_left - num_done)
-        which = f"round {number} of {settings.num_rounds}" if number else "memory"
-        say(f"{which}, {size:,} samples: {done[_SIDE]['wall_s']:,.1f} s; about {left_s / 60:,.0f} min left")
+    sides = {str(size): _side(shards[size], folder, settings) for size in sizes}
+    asked = [(name, number) for number in range(settings.num_rounds + 1) for name in sides]
+
+    def packed(name: str, number: int) -> Round:
+        return run_round([sides[name]], folder, settings.timeout_s, number == 0, int(name))
+
+    rounds.measure_each(rounds.missing(asked, say), settings.num_rounds, packed, _shown, say, weight=int)
     told |= {"rounds": settings.num_rounds, "in_one_go": not rounds.were_begun}
     return _results(settings, rounds, told)
+
+
+def _shown(name: str, done: Round) -> str:
+    return f"{int(name):,} samples: {done[_SIDE]['wall_s']:,.1f} s"
 
 
 def _side(shards: Path, folder: Path, settings: ScaleSettings) -> Side:
@@ -93,7 +88,7 @@ def _side(shards: Path, folder: Path, settings: ScaleSettings) -> Side:
     def opened(out: Path) -> dict[str, float]:
         log = folder / "open.log"
         ran = [run([sys.executable, script, str(out)], log, settings.timeout_s) for _ in range(_NUM_OPENED)]
-        told = [json.loads(one.output) for one in ran]
+        told = [one.told() for one in ran]
         return {key: statistics.median(one[key] for one in told) for key in ("open_s", "open_rss_bytes")}
 
     return ours(_SIDE, shards, (), settings.num_workers, opened)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import json
 import os
 import resource
 import signal
@@ -38,6 +39,11 @@ class Ran:
     cpu_s: float
     output: str
     peaks: Peaks | None
+
+    def told(self) -> dict[str, Any]:
+        """The last line of its output, which is JSON."""
+        told: dict[str, Any] = json.loads(self.output.splitlines()[-1])
+        return told
 
 
 def shown(command: Sequence[str]) -> str:

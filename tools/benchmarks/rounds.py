@@ -3,7 +3,8 @@
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,7 @@ from loaders.errors import FeedrateError
 
 from . import json_lines
 from .process import REPOSITORY
+from .side_by_side import Say
 
 _NAME = "rounds.jsonl"
 MEASURED = ("loaders", "converters", "engine", "tools")
@@ -42,6 +44,40 @@ class Rounds:
         """Keep one more, on disk before this returns."""
         self.done[name] = measured
         json_lines.append(self._path, [[name, measured]])
+
+    def missing(
+        self, asked: Sequence[tuple[str, int]], say: Say, is_enough: Callable[[Any], bool] = lambda measured: True
+    ) -> list[tuple[str, int]]:
+        """Of these names, each with the number of a round, those that are not kept, or not with what `is_enough`."""
+        keys = {(name, number): f"{name}/{number}" for name, number in asked}
+        todo = [pair for pair, key in keys.items() if key not in self.done or not is_enough(self.done[key])]
+        if len(todo) < len(asked):
+            say(f"{len(asked) - len(todo)} of {len(asked)} rounds were measured before: going on after them")
+        return todo
+
+    def measure_each(
+        self,
+        todo: Sequence[tuple[str, int]],
+        num_rounds: int,
+        measure: Callable[[str, int], Any],
+        shown: Callable[[str, Any], str],
+        say: Say,
+        weight: Callable[[str], float] = lambda name: 1.0,
+    ) -> None:
+        """Measure these one after the other and keep each. Round 0, where there is one, has its memory watched.
+
+        shown   what to say of one, of its name and what was measured
+        weight  by its name, what one takes in proportion to the others: how long is left follows from it
+        """
+        left, done = sum(weight(name) for name, _ in todo), 0.0
+        started_s = time.monotonic()
+        for name, number in todo:
+            measured = measure(name, number)
+            self.add(f"{name}/{number}", measured)
+            left, done = left - weight(name), done + weight(name)
+            left_s = (time.monotonic() - started_s) / done * left
+            which = f"round {number} of {num_rounds}" if number else "memory"
+            say(f"{which}, {shown(name, measured)}; about {left_s / 60:,.1f} min left")
 
 
 @contextmanager

@@ -162,8 +162,7 @@ def _load(
     job.write(path)
     script = str(Path(__file__).with_name("once.py"))
     ran = run(group.command([sys.executable, script, str(path.resolve())]), folder / "last.log", settings.timeout_s)
-    loaded: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
-    return loaded
+    return ran.told()
 
 
 def _profile(

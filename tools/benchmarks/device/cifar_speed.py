@@ -1,6 +1,5 @@
 """`bench.py cifar-speed`: a preset beside airbench on the same images: seconds of training, and what accuracy."""
 
-import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -101,7 +100,7 @@ def _add_runs(job: CifarJob, folder: Path, timeout_s: float) -> tuple[str, bool]
         ran = run([sys.executable, script, str(path.resolve())], folder / f"{job.side}.log", timeout_s)
     except FeedrateError as error:
         return str(error), True
-    told: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
+    told = ran.told()
     if "unavailable" in told:
         return ": ".join(filter(None, (told["unavailable"], SIDES[job.side].remedy))), False
     return "", False

@@ -1,9 +1,7 @@
 """Training runs that take turns, each in a process of its own, and what may be said of their times."""
 
-import json
 import os
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,21 +41,19 @@ def take_turns(jobs: Mapping[str, Job], timing: Timing, rounds: Rounds, say: Say
     figures. Another call tries it again.
     """
     names = list(jobs)
-    asked = [(number, name) for number in range(1, timing.num_rounds + 1) for name in _turned(names, number)]
-    todo = [(number, name) for number, name in asked if not _is_settled(f"{name}/{number}", rounds.done)]
-    if len(todo) < len(asked):
-        say(f"{len(asked) - len(todo)} of {len(asked)} runs were measured before: going on after them")
+    asked = [(name, number) for number in range(1, timing.num_rounds + 1) for name in _turned(names, number)]
+    todo = rounds.missing(asked, say, lambda figures: FAILED not in figures)
     if timing.finished_only:
         return len(todo)
     failed: dict[str, dict[str, Any]] = {}
-    started_s = time.monotonic()
-    for count, (number, name) in enumerate(todo, 1):
+
+    def measure(name: str, number: int) -> dict[str, Any]:
         figures = failed.get(name) or _run_or_skip(name, number, jobs, timing, rounds)
         if FAILED in figures:
             failed[name] = figures
-        rounds.add(f"{name}/{number}", figures)
-        left_s = (time.monotonic() - started_s) / count * (len(todo) - count)
-        say(f"round {number} of {timing.num_rounds}, {name}: {_shown(figures)}; about {left_s / 60:,.1f} min left")
+        return figures
+
+    rounds.measure_each(todo, timing.num_rounds, measure, _shown, say)
     return 0
 
 
@@ -92,10 +88,6 @@ def times_as_fast(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[st
     return ratio(theirs["rounds"][:num_rounds], ours["rounds"][:num_rounds]).as_dict()
 
 
-def _is_settled(key: str, done: Mapping[str, Any]) -> bool:
-    return key in done and FAILED not in done[key]
-
-
 def _run_or_skip(name: str, number: int, jobs: Mapping[str, Job], timing: Timing, rounds: Rounds) -> dict[str, Any]:
     """Its figures, or {"skipped": why}: what cannot be had here is not tried in the next round."""
     earlier = {key: told for key, told in rounds.done.items() if key.startswith(f"{name}/") and FAILED not in told}
@@ -115,7 +107,7 @@ def _run(job: Job, timing: Timing, folder: Path) -> dict[str, Any]:
     load = os.getloadavg()[0]
     try:
         ran = run([sys.executable, str(_ONCE), str(path)], folder / "last.log", timing.timeout_s)
-        figures: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
+        figures = ran.told()
     except FeedrateError as error:
         return {SKIPPED: str(error), FAILED: True}
     if "unavailable" in figures:
@@ -123,8 +115,8 @@ def _run(job: Job, timing: Timing, folder: Path) -> dict[str, Any]:
     return {**figures, "load_1_min": round(load, 2)}
 
 
-def _shown(figures: Mapping[str, Any]) -> str:
+def _shown(name: str, figures: Mapping[str, Any]) -> str:
     if SKIPPED in figures:
-        return f"skipped: {figures[SKIPPED]}"
+        return f"{name}: skipped: {figures[SKIPPED]}"
     feeds = {feed: told for feed, told in figures.items() if isinstance(told, dict)}
-    return ", ".join(f"{feed} {1 / told['s_per_image']:,.0f} img/s" for feed, told in feeds.items())
+    return f"{name}: " + ", ".join(f"{feed} {1 / told['s_per_image']:,.0f} img/s" for feed, told in feeds.items())

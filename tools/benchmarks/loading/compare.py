@@ -1,9 +1,7 @@
 """Loading beside others: the rounds, and what they give."""
 
-import json
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -93,17 +91,10 @@ class _Runner:
 
     def run_all(self, chosen: Mapping[str, tuple[str, ...]]) -> None:
         """All rounds of all cases; a case is finished before the next begins."""
-        names = [(name, number) for name in chosen for number in range(self._settings.num_rounds + 1)]
-        done = self._rounds.done
-        todo = [(name, number) for name, number in names if f"{name}/{number}" not in done]
-        if len(todo) < len(names):
-            self._say(f"{len(names) - len(todo)} of {len(names)} rounds were measured before: going on after them")
-        started_s = time.monotonic()
-        for count, (name, number) in enumerate(todo, 1):
-            self._rounds.add(f"{name}/{number}", self._round(name, number, chosen[name]))
-            left_s = (time.monotonic() - started_s) / count * (len(todo) - count)
-            which = f"round {number} of {self._settings.num_rounds}" if number else "memory"
-            self._say(f"{which}, {name}: {_shown(done[f'{name}/{number}'])}; about {left_s / 60:,.0f} min left")
+        asked = [(name, number) for name in chosen for number in range(self._settings.num_rounds + 1)]
+        todo = self._rounds.missing(asked, self._say)
+        measure = lambda name, number: self._round(name, number, chosen[name])  # noqa: E731
+        self._rounds.measure_each(todo, self._settings.num_rounds, measure, _shown, self._say)
 
     def _round(self, name: str, number: int, sides: Sequence[str]) -> dict[str, Any]:
         load = os.getloadavg()[0]
@@ -119,15 +110,15 @@ class _Runner:
         log = self._rounds.folder / "last.log"
         try:
             ran = run([sys.executable, script, str(path)], log, self._settings.timeout_s, number == 0)
-            figures: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
+            figures = ran.told()
+            if "unavailable" in figures:
+                raise FeedrateError(figures["unavailable"])
         except FeedrateError as error:
             if number:
                 raise
-            figures = {"unavailable": str(error)}
-        if "unavailable" in figures:
-            remedy = f": {SIDES[side].remedy}" if SIDES[side].remedy else ""
-            self._say(f"{name}: {side} is skipped: {figures['unavailable']}{remedy}")
-            return {_SKIPPED: f"{figures['unavailable']}{remedy}"}
+            reason = f"{error}: {SIDES[side].remedy}" if SIDES[side].remedy else str(error)
+            self._say(f"{name}: {side} is skipped: {reason}")
+            return {_SKIPPED: reason}
         return {**figures, **(ran.peaks.as_dict() if ran.peaks else {})}
 
     def _job(self, name: str, number: int, side: str) -> Job:
@@ -186,9 +177,13 @@ def _speedups(ours: str, sides: Mapping[str, Any]) -> dict[str, dict[str, float]
     }
 
 
-def _shown(done: Mapping[str, Any]) -> str:
+def _shown(name: str, done: Mapping[str, Any]) -> str:
     sides = {side: figures for side, figures in done["sides"].items() if _SKIPPED not in figures}
-    return ", ".join(f"{side} {1 / figures['s_per_image']:,.0f}" for side, figures in sides.items()) + " img/s"
+    return (
+        f"{name}: "
+        + ", ".join(f"{side} {1 / figures['s_per_image']:,.0f}" for side, figures in sides.items())
+        + " img/s"
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -17,7 +17,6 @@ _STARTED_S = time.perf_counter()
 
 import importlib
 import itertools
-import json
 import os
 import resource
 import sys
@@ -29,22 +28,17 @@ sys.path[0] = str(Path(__file__).resolve().parents[3])
 import psutil
 import torch
 
-from loaders.errors import FeedrateError
 from tools.benchmarks.loading.cold import evict
 from tools.benchmarks.loading.job import Job
 from tools.benchmarks.loading.sides import SIDES, LoadSide
+from tools.benchmarks.telling import tell
 
 
-def main(path: str) -> None:
-    """Run the job and print what was measured."""
-    job = Job.read(path)
+def measured(job: Job) -> dict[str, float]:
+    """The figures of its side."""
     side = SIDES[job.side]
-    try:
-        stream = open_stream(side, job)
-        first = next(stream)
-    except (ImportError, FeedrateError) as error:
-        print(json.dumps({"unavailable": " ".join(str(error).split())}))
-        return
+    stream = open_stream(side, job)
+    first = next(stream)
     first_batch_s = time.perf_counter() - _STARTED_S
     check(first, side, job)
     if job.epoch_batches:
@@ -55,8 +49,8 @@ def main(path: str) -> None:
     else:
         warm_up(stream, job.warm_s, job.num_workers)
         figures = measure(stream, job.batch_size, job.seconds, job.num_workers)
-    print(json.dumps({"first_batch_s": first_batch_s, **figures}))
     stream.close()
+    return {"first_batch_s": first_batch_s, **figures}
 
 
 def open_stream(side: LoadSide, job: Job) -> Iterator[torch.Tensor]:
@@ -123,7 +117,5 @@ def processor_time_s() -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
-    sys.stdout.flush()
     # stock FFCV's threads may end the interpreter by SIGABRT while it shuts down, once in some hundred runs
-    os._exit(0)
+    os._exit(tell(lambda: measured(Job.read(sys.argv[1]))))

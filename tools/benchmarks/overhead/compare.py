@@ -1,7 +1,6 @@
 """`bench.py profiler-overhead`: the same run with the profiler's clocks and without, in turns, and what that gives."""
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -203,5 +202,4 @@ def _run(name: str, counts: bool, number: int, data: Path, settings: OverheadSet
     job.write(path)
     script = str(Path(__file__).with_name("once.py"))
     ran = run([sys.executable, script, str(path.resolve())], folder / "last.log", settings.timeout_s)
-    figures: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
-    return figures
+    return ran.told()

@@ -1,9 +1,7 @@
 """Training beside others: the rounds, and what they give."""
 
-import json
 import os
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -89,16 +87,11 @@ def _store(settings: TrainSettings, source: Path, folder: Path, say: Say) -> Non
 
 def _run_rounds(settings: TrainSettings, rounds: Rounds, say: Say) -> None:
     """Round after round of all cases, in which the sides take turns; the next round begins with another side."""
-    names = [(number, name) for number in range(1, settings.num_rounds + 1) for name in settings.cases]
-    todo = [(number, name) for number, name in names if f"{name}/{number}" not in rounds.done]
-    if len(todo) < len(names):
-        say(f"{len(names) - len(todo)} of {len(names)} rounds were measured before: going on after them")
-    started_s = time.monotonic()
-    for count, (number, name) in enumerate(todo, 1):
-        done = _round(settings, rounds, number, name, say)
-        rounds.add(f"{name}/{number}", done)
-        left_s = (time.monotonic() - started_s) / count * (len(todo) - count)
-        say(f"round {number} of {settings.num_rounds}, {name}: {_shown(done)}; about {left_s / 60:,.0f} min left")
+    asked = [(name, number) for number in range(1, settings.num_rounds + 1) for name in settings.cases]
+    todo = rounds.missing(asked, say)
+    rounds.measure_each(
+        todo, settings.num_rounds, lambda name, number: _round(settings, rounds, number, name, say), _shown, say
+    )
 
 
 def _round(settings: TrainSettings, rounds: Rounds, number: int, name: str, say: Say) -> dict[str, Any]:
@@ -116,7 +109,7 @@ def _side(settings: TrainSettings, folder: Path, side: str, name: str, number: i
     _job(settings, folder, side, name).write(path)
     try:
         ran = run([sys.executable, script, str(path)], folder / "last.log", settings.timeout_s)
-        figures: dict[str, Any] = json.loads(ran.output.splitlines()[-1])
+        figures = ran.told()
         if "unavailable" in figures:
             raise FeedrateError(figures["unavailable"])
     except FeedrateError as error:
@@ -176,8 +169,8 @@ def result(name: str, settings: TrainSettings, done: Mapping[str, Any]) -> dict[
     }
 
 
-def _shown(done: Mapping[str, Any]) -> str:
-    return "; ".join(
+def _shown(name: str, done: Mapping[str, Any]) -> str:
+    return f"{name}: " + "; ".join(
         f"{side} " + " and ".join(f"{1 / figures[feed]['s_per_image']:,.0f}" for feed in FEEDS) + " img/s"
         for side, figures in done["sides"].items()
         if _SKIPPED not in figures

@@ -1,7 +1,6 @@
 """`bench.py what-if`: predictions of many changes beside what was then measured, and how wrong they were."""
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ def measure(settings: WhatIfSettings, folder: Path, say: Say) -> dict[str, Any]:
             script = str(Path(__file__).with_name("once.py"))
             command = [sys.executable, script, str((folder / "job.json").resolve())]
             ran = run(command, folder / "last.log", settings.timeout_s)
-            rounds.add(name, json.loads(ran.output.splitlines()[-1]))
+            rounds.add(name, ran.told())
             say(sentence(errors_of(judged(rounds.done[name]))))
     told["in_one_go"] = not rounds.were_begun
     return {"settings": told, "bases": {name: _result(name, rounds.done[name]) for name in settings.bases}}
