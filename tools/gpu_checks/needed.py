@@ -46,8 +46,6 @@ NEEDED = (
     Needed("pynvml", "nvidia-ml-py", "our own figure of the GPU's use"),
     Needed("airbench", "airbench", "the other side of cifar"),
 )
-# of pyproject.toml, what no part imports
-UNUSED = ("tensorboard", "torchinfo")
 
 
 def absent(needed: Iterable[Needed] = NEEDED) -> list[Needed]:

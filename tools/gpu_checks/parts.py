@@ -206,8 +206,7 @@ _OTHER_VARIANTS = "fp16,bf16-contiguous,timm-amp,fp16-compiled"
 _PRESETS = (*MEASURED, "configs")
 
 # Minutes are guesses until a GPU was seen to need them. What no other part can stand for comes first; the parts up to
-# FIRST_PARTS_END fit into tools/gpu_check.py's own default.
-FIRST_PARTS_END = "imagenette"
+# imagenette fit into tools/gpu_check.py's own default.
 PARTS = {
     "smoke": Part("DALI and torch share tensors", 0.3, 120, _smoke, found.last_line),
     "tests-loaders": Part(
