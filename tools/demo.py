@@ -138,7 +138,7 @@ def show(command: list[str]) -> None:
 
 def report(seconds: float) -> None:
     """What came out, for someone who has seen none of it before."""
-    epochs = {loader: epoch_records(RUNS / f"demo-{loader}" / "metrics.jsonl") for loader in LOADERS}
+    epochs = {loader: json_lines.by_kind(RUNS / f"demo-{loader}" / "metrics.jsonl")["epoch"] for loader in LOADERS}
     profiles = {loader: read_profile(RUNS / f"demo-{loader}/profile/report.json") for loader in LOADERS}
     console.rule("What came out")
     table = Table(show_edge=False)
@@ -162,11 +162,6 @@ def report(seconds: float) -> None:
     console.print(f"runs           {', '.join(str(RUNS / f'demo-{loader}') for loader in LOADERS)}")
     console.print(f"plot           {plot}")
     console.print(f"All of it took {seconds:.0f} s. Next: README.md, or your own images with tools/convert.py folder.")
-
-
-def epoch_records(metrics: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file that sum up an epoch."""
-    return [record for record in json_lines.read(metrics) if record["kind"] == "epoch"]
 
 
 def draw(epochs: dict[str, list[dict[str, Any]]], profiles: dict[str, Profile], path: Path) -> None:

@@ -30,3 +30,11 @@ def test_a_first_line_that_was_cut_is_nothing(tmp_path):
     path.write_text("[1, 2")
     json_lines.append(path, ["a"])
     assert path.read_text() == '"a"\n'
+
+
+def test_records_of_a_run_stand_by_their_kind(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert json_lines.by_kind(path)["epoch"] == []
+    step, epoch, later = ({"kind": kind, "step": step} for kind, step in (("step", 1), ("epoch", 2), ("step", 3)))
+    json_lines.append(path, [step, epoch, later])
+    assert json_lines.by_kind(path) == {"step": [step, later], "epoch": [epoch]}

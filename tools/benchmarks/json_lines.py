@@ -5,6 +5,7 @@ What a kill left of a last line is not read, and cut off before anything is adde
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,6 +34,14 @@ def read_text(path: Path) -> list[str]:
 def read(path: Path) -> list[Any]:
     """Every value; none where there is no such file."""
     return [json.loads(line) for line in read_text(path)]
+
+
+def by_kind(metrics: Path) -> defaultdict[str, list[Any]]:
+    """The records of a run's metrics.jsonl by their kind, "step" or "epoch"; there may be none of one."""
+    found: defaultdict[str, list[Any]] = defaultdict(list)
+    for record in read(metrics):
+        found[record["kind"]].append(record)
+    return found
 
 
 def _mend(file: BinaryIO) -> None:

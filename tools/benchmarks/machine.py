@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ def describe() -> dict[str, Any]:
         "turbo_slower_because": slower_because("turbo"),
         "load_1_min": round(os.getloadavg()[0], 2),
     }
+
+
+def version_of(package: str, otherwise: str = "not installed") -> str:
+    """The installed version of a package of this name."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return otherwise
 
 
 def _processor() -> str:

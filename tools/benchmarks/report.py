@@ -110,6 +110,12 @@ def spread_text(spread: Mapping[str, float], unit: str) -> str:
     return f"{median}{space}{unit}" + (f" ({lowest} … {highest})" if spread["n"] > 1 else "")
 
 
+def rate_text(s_per_image: Mapping[str, Any], num_decimals: int = 1) -> str:
+    """Images a second, with their spread."""
+    median, lowest, highest = (f"{1 / s_per_image[key]:,.{num_decimals}f}" for key in ("median", "highest", "lowest"))
+    return f"{median} ({lowest} … {highest})" if s_per_image["n"] > 1 else median
+
+
 def row(*cells: str) -> str:
     """A line of a table."""
     return f"| {' | '.join(cells)} |"

@@ -16,8 +16,7 @@ from loaders.errors import FeedrateError
 from ..benchmarks.device.cifar_speed import sentence
 from ..benchmarks.device.page import share_text
 from ..benchmarks.process import last_said
-from ..benchmarks.report import spread_text
-from ..benchmarks.training.page import rate_text
+from ..benchmarks.report import rate_text, spread_text
 from .part import Finding
 
 LOG = "part.out"  # what the part's command printed

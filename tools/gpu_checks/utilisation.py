@@ -106,17 +106,13 @@ def _train(name: str, options: dict[str, Any], chosen: argparse.Namespace) -> tu
     over_s: list[float] = []  # when each epoch was seen to be over
     while process.poll() is None:
         time.sleep(0.05)
-        over_s += [time.monotonic()] * (len(_epochs(metrics)) - len(over_s))
+        over_s += [time.monotonic()] * (len(json_lines.by_kind(metrics)["epoch"]) - len(over_s))
     if process.returncode:
         sys.exit(f"training ended with status {process.returncode}")
-    records = _epochs(metrics)
+    records = json_lines.by_kind(metrics)["epoch"]
     # the process may have ended before its last epoch was seen
     over_s += [time.monotonic()] * (len(records) - len(over_s))
     return over_s[0], over_s[-1], records[1:]
-
-
-def _epochs(metrics: Path) -> list[dict[str, Any]]:
-    return [record for record in json_lines.read(metrics) if record["kind"] == "epoch"]
 
 
 @contextmanager

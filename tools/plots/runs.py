@@ -79,16 +79,14 @@ def read_history(path: Path) -> History:
     file = path if path.name.endswith(".jsonl") else path / "metrics.jsonl"
     try:
         file.stat()  # json_lines takes one that is absent for empty
-        records = json_lines.read(file)  # whole lines only: the run may be writing one
-        epochs = [record for record in records if record["kind"] == "epoch"]
-        steps = [record for record in records if record["kind"] == "step"]
+        records = json_lines.by_kind(file)  # whole lines only: the run may be writing one
     except OSError as error:
         raise FeedrateError(f"{file} cannot be read: {error.strerror}; name folders of runs") from error
     except (ValueError, KeyError, TypeError) as error:
         raise FeedrateError(f"{file} is no log of a run: a line of it is not a record") from error
-    if not epochs:
+    if not records["epoch"]:
         raise FeedrateError(f"{file} holds no finished epoch yet: there is nothing to draw")
-    return History(file.absolute().parent.name, epochs, steps)
+    return History(file.absolute().parent.name, records["epoch"], records["step"])
 
 
 def grouped(histories: Sequence[History], pattern: str) -> dict[str, list[History]]:

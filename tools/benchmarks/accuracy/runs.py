@@ -133,7 +133,7 @@ def read_run(settings: AccuracySettings, loader: str, seed: int) -> Trained | No
         raise FeedrateError(
             f"{folder} holds a run with {'; '.join(different)}: ask for the same, give another --folder, or remove it"
         )
-    epochs = _epochs(folder / "metrics.jsonl")
+    epochs = json_lines.by_kind(folder / "metrics.jsonl")["epoch"]
     if [record["epoch"] for record in epochs] != list(range(wanted.epochs)):
         return None
     environment = json.loads((folder / "env.json").read_text())
@@ -162,10 +162,6 @@ def weights_sha256(folder: Path) -> str:
             array = tensors.get_tensor(name)
             digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     return digest.hexdigest()
-
-
-def _epochs(metrics: Path) -> list[dict[str, Any]]:
-    return [record for record in json_lines.read(metrics) if record["kind"] == "epoch"]
 
 
 def _train(settings: AccuracySettings, loader: str, seed: int, say: Say) -> Trained:

@@ -51,9 +51,8 @@ class Ours:
         finally:
             stop.restore()
         folder = Path(config.run.folder) / config.name
-        lines = json_lines.read(folder / "metrics.jsonl")
+        epochs = json_lines.by_kind(folder / "metrics.jsonl")["epoch"]
         shutil.rmtree(folder)
-        epochs = [line for line in lines if line["kind"] == "epoch"]
         name = next(name for name in _ACCURACIES if name in epochs[0])
         accuracy = [epoch[name] for epoch in epochs]
         return CifarRun([epoch["seconds"] for epoch in epochs], accuracy, accuracy[-1])

@@ -4,13 +4,13 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from loaders.errors import FeedrateError
 from loaders.records import open_records
 
+from ..machine import version_of
 from ..process import run
 from ..report import about, row, spread_text
 from ..side_by_side import Say, Spread
@@ -112,7 +112,7 @@ def result(runs: Mapping[str, Sequence[CifarRun]]) -> dict[str, Any]:
     sides = {
         side: {
             "title": SIDES[side].title,
-            "version": _version(SIDES[side].package),
+            "version": version_of(SIDES[side].package, otherwise="of unknown version"),
             "train_s": Spread.of([one.train_s for one in of_side]).as_dict(),
             "final": Spread.of([one.final for one in of_side]).as_dict(),
             "final_mean": statistics.fmean(one.final for one in of_side),
@@ -176,10 +176,3 @@ def sentence(measured: Mapping[str, Any]) -> str:
         f"{reached['num_reached']} of our {reached['num_runs']} runs reached {target:.2%}, the mean of {PEER}, after"
         f" {spread_text(reached['seconds'], 's')} of training; it takes {spread_text(theirs, 's')}."
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "of unknown version"

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..report import about, row, spread_text
-from ..training.page import rate_text
+from ..report import about, rate_text, row, spread_text
 
 
 def ceilings_page(measured: Mapping[str, Any]) -> str:

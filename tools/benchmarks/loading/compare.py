@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from loaders.errors import FeedrateError
 
 from ..images import find_photos
+from ..machine import version_of
 from ..process import run
 from ..rounds import Rounds
 from ..side_by_side import Say, Spread, ratio
@@ -60,7 +60,7 @@ def measure(settings: LoadSettings, folder: Path, say: Say) -> dict[str, Any]:
         "workers": settings.num_workers,
         "batch_size": settings.batch_size,
         "seconds": settings.seconds,
-        "packages": _versions(),
+        "packages": {name: version_of(package) for name, package in _PACKAGES.items()},
     }
     rounds = Rounds(folder, {**told, "source": str(source.resolve())})
     stored = {name: store(name, CASES[name], source, settings.repeat, folder, say) for name in settings.cases}
@@ -184,13 +184,3 @@ def _shown(name: str, done: Mapping[str, Any]) -> str:
         + ", ".join(f"{side} {1 / figures['s_per_image']:,.0f}" for side, figures in sides.items())
         + " img/s"
     )
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
-    for name, package in _PACKAGES.items():
-        try:
-            versions[name] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ..report import about, memory_text, row, spread_text
+from ..report import about, memory_text, rate_text, row, spread_text
 
 
 def page(measured: Mapping[str, Any], picture: str) -> str:
@@ -84,7 +84,7 @@ def _rows(case: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [
             name,
             side["output"],
-            rate_text(side["s_per_image"]),
+            rate_text(side["s_per_image"], num_decimals=0),
             _micros_text(side["cpu_s_per_image"]["median"]),
             f"{side['first_batch_s']['median']:,.1f} s",
             memory_text(side),
@@ -96,12 +96,6 @@ def _rows(case: Mapping[str, Any]) -> Iterator[list[str]]:
             if case["is_cold"]
             else []
         )
-
-
-def rate_text(s_per_image: Mapping[str, Any]) -> str:
-    """Images a second, with their spread."""
-    median, lowest, highest = (f"{1 / s_per_image[key]:,.0f}" for key in ("median", "highest", "lowest"))
-    return f"{median} ({lowest} … {highest})" if s_per_image["n"] > 1 else median
 
 
 def _micros_text(seconds: float) -> str:

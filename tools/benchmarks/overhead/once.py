@@ -77,9 +77,9 @@ def _train(job: Job, config: Config, ranks: Ranks, timed: Loader, bare: Loader) 
     finally:
         stop.restore()
     folder = Path(job.folder) / config.name
-    lines = json_lines.read(folder / "metrics.jsonl")
+    epochs = json_lines.by_kind(folder / "metrics.jsonl")["epoch"]
     sides: dict[str, list[dict[str, float]]] = {"timed": [], "bare": []}
-    for line, cpu in zip([line for line in lines if line["kind"] == "epoch"], cpu_s, strict=True):
+    for line, cpu in zip(epochs, cpu_s, strict=True):
         if line["epoch"] < 2:
             continue
         seconds = line["seconds"] - line["first_batch_s"] - line["first_step_s"]

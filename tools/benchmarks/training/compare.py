@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from loaders.errors import FeedrateError
 
 from ..images import find_photos, repeated
+from ..machine import version_of
 from ..process import REPOSITORY, run
 from ..rounds import Rounds
 from ..side_by_side import Say, Spread, ratio
@@ -55,7 +55,7 @@ def measure(settings: TrainSettings, folder: Path, say: Say) -> dict[str, Any]:
         "workers": settings.num_workers,
         "seconds": settings.seconds,
         "batch_sizes": {name: settings.batch_size or CASES[name].batch_size for name in settings.cases},
-        "packages": {"timm": _version("timm")},
+        "packages": {"timm": version_of("timm")},
     }
     rounds = Rounds(folder, {**told, "sides": settings.sides, "source": str(source.resolve())})
     _store(settings, source, folder, say)
@@ -64,7 +64,7 @@ def measure(settings: TrainSettings, folder: Path, say: Say) -> dict[str, Any]:
     return {
         "settings": told,
         "sides": {
-            side: {"title": SIDES[side].title, "version": _version(SIDES[side].package)} for side in settings.sides
+            side: {"title": SIDES[side].title, "version": version_of(SIDES[side].package)} for side in settings.sides
         },
         "cases": {name: result(name, settings, rounds.done) for name in settings.cases},
     }
@@ -175,10 +175,3 @@ def _shown(name: str, done: Mapping[str, Any]) -> str:
         for side, figures in done["sides"].items()
         if _SKIPPED not in figures
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..report import about, row, spread_text
+from ..report import about, rate_text, row, spread_text
 from .sides import FEEDS
 
 
@@ -93,9 +93,3 @@ def _notes(measured: Mapping[str, Any]) -> Iterator[str]:
         yield f"* {case['title']}: {', '.join(shown)}"
     skipped = {(side, why) for case in measured["cases"].values() for side, why in case["skipped"].items()}
     yield from ("", *(f"`{side}` was skipped: {why}  " for side, why in sorted(skipped)))
-
-
-def rate_text(s_per_image: Mapping[str, Any]) -> str:
-    """Images a second, with their spread."""
-    median, lowest, highest = (f"{1 / s_per_image[key]:,.1f}" for key in ("median", "highest", "lowest"))
-    return f"{median} ({lowest} … {highest})" if s_per_image["n"] > 1 else median
