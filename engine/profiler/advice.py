@@ -1,8 +1,8 @@
 """What would help, and how much at most: the loop's rate once a stage takes no time, which is then the next ceiling."""
 
+from .bootstrap import SURE, chance_clearly_above
 from .record import COMPUTE_STAGES, LOADER_STAGES, UNSEEN, Advice, Profile
 from .remedies import Run, remedies
-from .resampling import SURE, chance_clearly_above
 from .stage_costs import computing_without, loading_without
 
 _OF_THE_REST = ["keeping averages of the weights less often (--average.ema-every-updates), where there are any"]

@@ -4,9 +4,7 @@ import statistics
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
-_RESAMPLES = 2000
+from .bootstrap import median_interval
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,4 @@ class Rate:
 
     @cached_property
     def _interval(self) -> tuple[float, float]:
-        rounds = np.asarray(self.rounds)
-        drawn = np.random.default_rng(0).integers(len(rounds), size=(_RESAMPLES, len(rounds)))
-        low, high = np.percentile(np.median(rounds[drawn], axis=1), (2.5, 97.5))
-        return float(low), float(high)
+        return median_interval(self.rounds)

@@ -3,8 +3,8 @@
 import statistics
 from dataclasses import dataclass
 
+from .bootstrap import SURE, chance_clearly_above
 from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord
-from .resampling import SURE, chance_clearly_above
 from .stage_costs import loading_cost_us
 
 SLOWER = 0.15  # a rank's own time must be above the others' by this share, beside the noise, to be called slow

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from .bootstrap import SURE, chance_clearly_above
 from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord, StageRecord
-from .resampling import SURE, chance_clearly_above
 from .unseen_work import why_unnamed
 
 

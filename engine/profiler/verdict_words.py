@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
+from .bootstrap import SURE, chance_clearly_above
 from .record import Profile, Rate, Side, Verdict
 from .reports.number_text import rate_text
-from .resampling import SURE, chance_clearly_above
 
 
 def bound(name: str) -> str:

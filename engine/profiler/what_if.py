@@ -18,6 +18,7 @@ import numpy as np
 
 from loaders.errors import FeedrateError
 
+from .bootstrap import redrawn_medians
 from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, ResourceRecord, WhatIf
 from .reports.number_text import bytes_text
 from .throughput_model import Processors, Values, fit_interplay, fit_scaling
@@ -101,7 +102,7 @@ class Predictor:
         rates = 1 / (1 / warm + self._reading_s(change))
         predicted = float(np.median(rates))
         doubt = self._doubt(change, workers, predicted)
-        drawn = _medians(rates) * np.exp(np.random.default_rng(1).normal(0.0, doubt, _DRAWS))
+        drawn = redrawn_medians(rates, _DRAWS) * np.exp(np.random.default_rng(1).normal(0.0, doubt, _DRAWS))
         low, high = (float(value) for value in np.percentile(drawn, (2.5, 97.5)))
         # each sample of an epoch is so many images in a row, for which it is read once
         views = self._profile.config.get("data", {}).get("views", 1)
@@ -290,10 +291,3 @@ def _cpu_us(stages: Sequence[Any], names: Sequence[str]) -> float | None:
 
 def _ratio(rounds: tuple[float, ...]) -> float:
     return float(np.median(rounds)) if rounds else 1.0
-
-
-def _medians(rounds: Values) -> Values:
-    """Of rounds drawn from these again and again."""
-    drawn = np.random.default_rng(0).integers(len(rounds), size=(_DRAWS, len(rounds)))
-    medians: Values = np.median(rounds[drawn], axis=1)
-    return medians

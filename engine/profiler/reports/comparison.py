@@ -11,13 +11,14 @@ import numpy as np
 from loaders.errors import FeedrateError
 
 from ...nesting import flat
+from ..bootstrap import redrawn_medians
 from ..record import ROWS, Profile, Rate
 from ..record_json import read_profile
 from .number_text import NOT_SEEN, plain, rate_text, share_text, time_text
 from .report_rows import seen
 
 FEWEST_ROUNDS = 3  # with three each, all of one below all of the other happens by chance in one case of twenty
-_RESAMPLES = 4000
+_DRAWS = 4000
 _RATES = {
     "step": "step alone",
     "fed": "step fed by the host",
@@ -143,8 +144,8 @@ def ratio(a: Sequence[float], b: Sequence[float]) -> Ratio:
     if min(len(a), len(b)) < FEWEST_ROUNDS:
         return Ratio(value, None, None)
     generator = np.random.default_rng(0)
-    drawn = [generator.choice(np.asarray(rounds), size=(_RESAMPLES, len(rounds))) for rounds in (a, b)]
-    low, high = np.percentile(np.median(drawn[1], axis=1) / np.median(drawn[0], axis=1), (2.5, 97.5))
+    of_a, of_b = (redrawn_medians(rounds, _DRAWS, generator) for rounds in (a, b))
+    low, high = np.percentile(of_b / of_a, (2.5, 97.5))
     return Ratio(value, float(low), float(high))
 
 

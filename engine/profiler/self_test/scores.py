@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bootstrap import drawn
 from ..record import INCONCLUSIVE
 from .cells import IN_SLOW_RANK, NOTHING, SLOW_RANK, Outcome
 
@@ -15,7 +16,6 @@ Judgement = Literal["right", "abstained", "wrong"]
 
 RIGHT_SHARE = 0.95  # at least, of cells above the slack
 SLOPE_OFF = 0.10  # at most, of recovered against injected delay
-_RESAMPLES = 2000
 _FEWEST_POINTS = 3
 
 
@@ -193,9 +193,7 @@ def _line(points: Sequence[tuple[float, float]]) -> Line | None:
     if len(x) < _FEWEST_POINTS or np.ptp(x) == 0:
         return None
     slope, intercept = _fit(x, y)
-    generator = np.random.default_rng(0)
-    drawn = generator.integers(len(x), size=(_RESAMPLES, len(x)))
-    slopes = [_fit(x[rows], y[rows])[0] for rows in drawn if np.ptp(x[rows]) > 0]
+    slopes = [_fit(x[rows], y[rows])[0] for rows in drawn(len(x)) if np.ptp(x[rows]) > 0]
     low, high = np.percentile(slopes, (2.5, 97.5))
     left = y - slope * x - intercept
     spread = float(((y - y.mean()) ** 2).sum())

@@ -8,9 +8,9 @@ from made_profiles import SUBJECT, ceilings, profile, rank, rate, stage
 
 from engine.augment.augment_config import AugmentConfig
 from engine.config import Config, DataConfig, ExecutionConfig, ModelConfig, OptimConfig
+from engine.profiler.bootstrap import chance_above
 from engine.profiler.record import COMPUTE_STAGES, STAGES, Rate
 from engine.profiler.reports.report_rows import notes
-from engine.profiler.resampling import chance_above
 from engine.profiler.verdict import judge
 
 WORKERS = SUBJECT.workers

@@ -2,14 +2,14 @@
 
 import argparse
 import os
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from engine.profiler.bootstrap import median_interval
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError
 
@@ -25,7 +25,6 @@ SIDES = ("timed", "bare")
 MOST = 0.01  # what being told where the time goes may cost
 _FIGURES = ("s_per_image", "cpu_s_per_image")
 _LOG_EVERY_STEPS = 20  # a run's default
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -128,10 +127,7 @@ class Cost:
     @classmethod
     def of_values(cls, values: Sequence[float]) -> "Cost":
         """By drawing them again and again."""
-        found = np.asarray(values)
-        drawn = np.random.default_rng(0).integers(len(found), size=(_RESAMPLES, len(found)))
-        low, high = np.quantile(np.median(found[drawn], axis=1), (0.025, 0.975))
-        return cls(float(np.median(found)), float(low), float(high), len(found))
+        return cls(statistics.median(values), *median_interval(values), len(values))
 
 
 def result(name: str, settings: OverheadSettings, done: Mapping[str, Any]) -> dict[str, Any]:
