@@ -24,7 +24,7 @@ from ..build import build_step
 from ..config import Config
 from ..data import open_data
 from ..dist import Ranks
-from ..model import prepare_model
+from ..model import start_model
 from ..step import TrainStep
 
 Say = Callable[[str], None]
@@ -103,7 +103,7 @@ def find_learning_rates(config: Config, ranks: Ranks, settings: SweepSettings, s
     data = open_data(config, ranks, say)
     try:
         torch.set_num_threads(config.execution.threads or ranks.cpus)
-        model = prepare_model(config, data.num_classes, ranks, say)
+        model = start_model(config, data, ranks, say, fresh=True)
         step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model)
         return sweep(step, data.train, settings, ranks, say)
     finally:

@@ -12,8 +12,11 @@ import torch
 from short_runs import ONE_RANK, short_config, state_digest
 
 from engine.build import build_step
+from engine.config import ModelConfig
 from engine.data import open_data
+from engine.finders import learning_rate
 from engine.finders.learning_rate import Sweep, SweepSettings, find_learning_rates, suggest, sweep
+from engine.model import start_model
 from engine.optimisation.optim_config import OptimConfig
 from loaders.errors import FeedrateError
 
@@ -159,6 +162,24 @@ def test_it_runs_with_every_loader_over_as_many_epochs_as_it_takes(image_folder,
     swept = find_learning_rates(config, ONE_RANK, SHORT, _quiet)
     assert len(swept.losses) == 12 > 2 * 5  # an epoch has five batches
     assert all(math.isfinite(loss) for loss in swept.losses)
+
+
+def test_it_starts_from_the_weights_that_a_run_starts_from(image_folder, tmp_path, monkeypatch):
+    """Those that come from the first training images, too."""
+    config = short_config(image_folder, tmp_path, model=ModelConfig("cifar_fast"))
+    begun = []
+
+    def keep(step, *rest):
+        begun.append(state_digest(step.module.state_dict()))
+        return sweep(step, *rest)
+
+    monkeypatch.setattr(learning_rate, "sweep", keep)
+    find_learning_rates(config, ONE_RANK, SHORT, _quiet)
+    data = open_data(config, ONE_RANK, _quiet)
+    try:
+        assert begun == [state_digest(start_model(config, data, ONE_RANK, _quiet, fresh=True).state_dict())]
+    finally:
+        data.close()
 
 
 @pytest.mark.parametrize(
