@@ -32,7 +32,7 @@ from .optimisation.average import Averages
 from .optimisation.changed_optimizer import ChangedOptimizer, settings_before
 from .optimisation.optim import build_optimizer
 from .optimisation.plateau import RateWatch, Unwatched, build_plateau
-from .optimisation.schedule import build_schedule, short_of_peak
+from .optimisation.schedule import schedule_of_run, short_of_peak
 from .optimisation.windows import Windows
 from .profiler.time_book import TimeBook
 from .progress import Progress
@@ -164,11 +164,11 @@ def build_step(
     if config.execution.checkpoint_activations:
         recompute_activations(model, config.model.name)
     windows = Windows(steps_per_epoch, config.optim.accumulate)
-    schedule = plateau.lowering(build_schedule(config.optim, config.epochs, windows.updates_per_epoch))
+    updates = windows.updates_per_epoch
     return TrainStep(
         model,
         build_optimizer(config.optim, model),
-        config.average.schedule(schedule, windows.updates_per_epoch),
+        schedule_of_run(config.optim, config.average, config.epochs, updates, plateau.lowering),
         Normalize(channels, ranks.device, config.execution.channels_last),
         config,
         ranks,

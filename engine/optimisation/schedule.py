@@ -1,10 +1,11 @@
-"""The learning rate as a pure function of the step: nothing to save, nothing to restore."""
+"""The learning rate as a pure function of the update: nothing to save, nothing to restore."""
 
 import bisect
 import itertools
 import math
 from collections.abc import Callable
 
+from .average import AverageConfig
 from .optim_config import OptimConfig
 
 Schedule = Callable[[int], float]
@@ -12,26 +13,39 @@ Schedule = Callable[[int], float]
 _Curve = Callable[[float], float]  # share of the peak at a share of the way
 
 
-def build_schedule(config: OptimConfig, num_epochs: int, steps_per_epoch: int) -> Schedule:
-    """Learning rate for step 0 … num_epochs × steps_per_epoch - 1.
+def schedule_of_run(
+    optim: OptimConfig,
+    average: AverageConfig,
+    num_epochs: int,
+    updates_per_epoch: int,
+    lowering: Callable[[Schedule], Schedule] = lambda schedule: schedule,
+) -> Schedule:
+    """What a run trains by: `build_schedule`, which evaluations may be `lowering`, up to where SWA's constant rate
+    begins."""
+    scheduled = build_schedule(optim, num_epochs, updates_per_epoch)
+    return average.schedule(lowering(scheduled), updates_per_epoch)
+
+
+def build_schedule(config: OptimConfig, num_epochs: int, updates_per_epoch: int) -> Schedule:
+    """Learning rate for update 0 … num_epochs × updates_per_epoch - 1.
 
     constant, plateau   the peak, once warm
-    linear, cosine      from the peak to `final_share` of it, which would be reached after the last step
+    linear, cosine      from the peak to `final_share` of it, which would be reached after the last update
     polynomial          the same along (1 - progress) ** power, as torch's PolynomialLR
     step                the peak times `milestone_factor` for each milestone passed, as torch's MultiStepLR
     onecycle            torch's OneCycleLR with cosine annealing; momentum is not cycled
     piecewise           straight lines between `points`, and level before the first and after the last
 
-    All but the last two rise linearly from 0 for `warmup_epochs` first: step k of W has (k + 1) / W of the peak.
+    All but the last two rise linearly from 0 for `warmup_epochs` first: update k of W has (k + 1) / W of the peak.
     """
-    total = num_epochs * steps_per_epoch
+    total = num_epochs * updates_per_epoch
     if config.schedule == "onecycle":
         return _one_cycle(config, total)
     if config.schedule == "piecewise":
-        return _piecewise(config, steps_per_epoch)
-    warmup = config.warmup_epochs * steps_per_epoch
+        return _piecewise(config, updates_per_epoch)
+    warmup = config.warmup_epochs * updates_per_epoch
     if config.schedule == "step":
-        return _warmed(_step(config, steps_per_epoch), config.learning_rate, warmup)
+        return _warmed(_step(config, updates_per_epoch), config.learning_rate, warmup)
     final = config.final_share
     curves: dict[str, _Curve] = {
         "constant": lambda progress: 1.0,
@@ -42,8 +56,8 @@ def build_schedule(config: OptimConfig, num_epochs: int, steps_per_epoch: int) -
     }
     curve = curves[config.schedule]
 
-    def along(step: int) -> float:
-        return config.learning_rate * curve((step - warmup) / max(1.0, total - warmup))
+    def along(update: int) -> float:
+        return config.learning_rate * curve((update - warmup) / max(1.0, total - warmup))
 
     return _warmed(along, config.learning_rate, warmup)
 
@@ -60,20 +74,20 @@ def short_of_peak(config: OptimConfig, num_epochs: int) -> str | None:
     )
 
 
-def _warmed(after: Schedule, peak: float, num_warmup_steps: float) -> Schedule:
+def _warmed(after: Schedule, peak: float, num_warmup_updates: float) -> Schedule:
     """A linear rise to `peak`, then `after`."""
 
-    def warmed(step: int) -> float:
-        if step < num_warmup_steps:
-            return peak * (step + 1) / max(1.0, num_warmup_steps)
-        return after(step)
+    def warmed(update: int) -> float:
+        if update < num_warmup_updates:
+            return peak * (update + 1) / max(1.0, num_warmup_updates)
+        return after(update)
 
     return warmed
 
 
-def _step(config: OptimConfig, steps_per_epoch: int) -> Schedule:
-    milestones = [round(epoch * steps_per_epoch) for epoch in config.milestones]
-    return lambda step: config.learning_rate * config.milestone_factor ** bisect.bisect_right(milestones, step)
+def _step(config: OptimConfig, updates_per_epoch: int) -> Schedule:
+    milestones = [round(epoch * updates_per_epoch) for epoch in config.milestones]
+    return lambda update: config.learning_rate * config.milestone_factor ** bisect.bisect_right(milestones, update)
 
 
 def _one_cycle(config: OptimConfig, total: int) -> Schedule:
@@ -82,23 +96,23 @@ def _one_cycle(config: OptimConfig, total: int) -> Schedule:
     end = start / config.final_divisor
     last_rising = config.rise_share * total - 1
 
-    def one_cycle(step: int) -> float:
-        if step <= last_rising:
-            return _half_cosine(start, peak, step / last_rising if last_rising > 0 else 1.0)
-        return _half_cosine(peak, end, (step - last_rising) / max(1e-9, total - 1 - last_rising))
+    def one_cycle(update: int) -> float:
+        if update <= last_rising:
+            return _half_cosine(start, peak, update / last_rising if last_rising > 0 else 1.0)
+        return _half_cosine(peak, end, (update - last_rising) / max(1e-9, total - 1 - last_rising))
 
     return one_cycle
 
 
-def _piecewise(config: OptimConfig, steps_per_epoch: int) -> Schedule:
-    points = [(epoch * steps_per_epoch, config.learning_rate * share) for epoch, share in config.points]
+def _piecewise(config: OptimConfig, updates_per_epoch: int) -> Schedule:
+    points = [(epoch * updates_per_epoch, config.learning_rate * share) for epoch, share in config.points]
 
-    def piecewise(step: int) -> float:
-        if step <= points[0][0]:
+    def piecewise(update: int) -> float:
+        if update <= points[0][0]:
             return points[0][1]
         for (start, rate), (end, next_rate) in itertools.pairwise(points):
-            if step <= end:
-                return rate + (next_rate - rate) * (step - start) / (end - start)
+            if update <= end:
+                return rate + (next_rate - rate) * (update - start) / (end - start)
         return points[-1][1]
 
     return piecewise

@@ -1,9 +1,15 @@
 """`tools/plot.py` as a user calls it, and what its pictures show."""
 
+from dataclasses import replace
+
 import pytest
 from commands import REPOSITORY, python
+from short_runs import ONE_RANK, short_config
 
+from engine.augment import IMAGENET_CHANNELS
+from engine.build import build_step
 from engine.command_line import parse_config
+from engine.config import AverageConfig
 from engine.optimisation.schedule import build_schedule
 from tools import plot
 from tools.plots import schedule
@@ -38,6 +44,17 @@ def test_the_curve_is_the_schedule_of_every_step_against_the_epoch():
     rate = build_schedule(config.optim, 6, 10)
     assert list(curve.get_xdata()) == [step / 10 for step in range(60)]
     assert list(curve.get_ydata()) == [rate(step) for step in range(60)]
+
+
+def test_the_curve_is_the_rate_that_a_run_trains_by_with_averages_and_accumulation(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path, average=AverageConfig(swa_start_epoch=1, swa_learning_rate=0.3))
+    config = replace(config, optim=replace(config.optim, accumulate=2))
+    figure = schedule.figure_of(config, 5)
+    [curve] = figure.axes[0].lines
+    step = build_step(config, ONE_RANK, 3, IMAGENET_CHANNELS, 5)
+    assert list(curve.get_ydata()) == [step.learning_rate(number) for number in range(10)]
+    assert list(curve.get_ydata())[5:] == [0.3] * 5
+    assert figure.axes[0].get_title() == "short: cosine, SWA's from epoch 1 on"
 
 
 @pytest.mark.parametrize(

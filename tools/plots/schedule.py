@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from engine.command_line import OwnOptions
 from engine.config import Config
-from engine.optimisation.schedule import build_schedule
+from engine.optimisation.schedule import schedule_of_run
+from engine.optimisation.windows import Windows
 from loaders.errors import FeedrateError
 from loaders.home_folder import given_path
 
@@ -30,16 +31,19 @@ def run(arguments: Sequence[str]) -> Path:
 
 def figure_of(config: Config, steps_per_epoch: int) -> Figure:
     """The learning rate of every step, against the epoch."""
-    schedule = build_schedule(config.optim, config.epochs, steps_per_epoch)
+    optim, average = config.optim, config.average
+    windows = Windows(steps_per_epoch, optim.accumulate)
+    schedule = schedule_of_run(optim, average, config.epochs, windows.updates_per_epoch)
     steps = range(config.epochs * steps_per_epoch)
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot([step / steps_per_epoch for step in steps], [schedule(step) for step in steps])
-    lowered = ", before evaluations lower it" if config.optim.schedule == "plateau" else ""
+    axes.plot([step / steps_per_epoch for step in steps], [schedule(windows.update_of(step)) for step in steps])
+    lowered = ", before evaluations lower it" if optim.schedule == "plateau" else ""
+    averaged = f", SWA's from epoch {average.swa_start_epoch} on" if "swa" in average.names() else ""
     axes.set(
         xlabel="epoch",
         ylabel="learning rate",
-        title=f"{config.name}: {config.optim.schedule}{lowered}",
+        title=f"{config.name}: {optim.schedule}{lowered}{averaged}",
         xlim=(0, config.epochs),
         ylim=(0, None),
     )
