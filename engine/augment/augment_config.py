@@ -1,11 +1,20 @@
 """Settings of what is done to batches of training images on the device."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from loaders.errors import FeedrateError
 
 from ..bounds import at_least, between
+
+OFF: dict[str, dict[str, Any]] = {
+    "shift": {"shift_px": 0},
+    "policy": {"policy": "none"},
+    "jitter": dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0),
+    "erase": {"erase_probability": 0.0},
+    "mix": dict.fromkeys(("mixup_alpha", "cutmix_alpha"), 0.0),
+}
+"""Each kind of augmentation, and the settings that turn it on, by name: where all have these values there is none."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,10 @@ class AugmentConfig:
         between(0, 1, mix_probability=self.mix_probability, cutmix_share=self.cutmix_share)
         _refuse_bad_range("erase_area", self.erase_area, 1.0)
         _refuse_bad_range("erase_ratio", self.erase_ratio, float("inf"))
+
+    def turns_on(self, kind: str) -> bool:
+        """Whether any batch gets this kind of augmentation, one of those in `OFF`."""
+        return any(getattr(self, name) != off for name, off in OFF[kind].items())
 
 
 def _refuse_bad_range(name: str, limits: tuple[float, float], most: float) -> None:

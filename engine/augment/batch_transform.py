@@ -71,13 +71,13 @@ UNCHANGED = Augmentation(0, (), (), None)
 
 def build_augmentation(config: AugmentConfig, seed: int, num_classes: int) -> BatchTransform:
     """What `config` asks for; with everything off, batches stay as they are."""
-    on_pixels: list[OnImages] = [Shifting(config)] if config.shift_px else []
+    on_pixels: list[OnImages] = [Shifting(config)] if config.turns_on("shift") else []
     if config.policy == "rand":
         on_pixels.append(RandAugment(config.policy_operations, config.policy_magnitude))
     if config.policy == "trivial":
         on_pixels.append(TrivialAugment())
-    if config.brightness or config.contrast or config.saturation or config.hue:
+    if config.turns_on("jitter"):
         on_pixels.append(ColourJitter(config))
-    on_inputs: list[OnImages] = [Erasing(config)] if config.erase_probability else []
-    mix = Mixing(config, num_classes) if config.mixup_alpha or config.cutmix_alpha else None
+    on_inputs: list[OnImages] = [Erasing(config)] if config.turns_on("erase") else []
+    mix = Mixing(config, num_classes) if config.turns_on("mix") else None
     return Augmentation(seed, on_pixels, on_inputs, mix)

@@ -7,6 +7,8 @@ from typing import Any
 from loaders.named import is_named
 from loaders.stored_form import StoredAs
 
+from ..augment.augment_config import OFF
+
 _TURBO = "--loader turbo"
 _SMALLER = "packing smaller images (tools/convert.py --preset 256)"
 _LOWER_PRECISION = "mixed precision (--execution.precision bf16)"
@@ -21,7 +23,7 @@ _PACKED_WITH_SEEK_POINTS = (
 _RAW = "packing raw ones, which need no decoding (--write-mode raw)"
 _BLOCKS = "reading it in long runs (--data.order block)"
 _AREA, _ON_DEVICE = "--data.resize area", "--data.resize device"
-_FEWER_AUGMENTATIONS = "fewer augmentations on the device (such as --augment.policy none)"
+_FEWER_AUGMENTATIONS = "fewer augmentations on the device (docs/augmentation.md)"
 _NO_CLIPPING = "no clipping of gradients (--optim.clip-norm 0)"
 _NO_CUTTING = "no cutting of their numbers (--optim.clip-value 0)"
 _NOTED = "noting what it does in the loader's stages (docs/extending.md)"
@@ -54,9 +56,7 @@ _HAD: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
     _ON_DEVICE: ("data", {"resize": ("device",)}),
     _FEWER_AUGMENTATIONS: (
         "augment",
-        {"policy": ("none",)}
-        | dict.fromkeys(("brightness", "contrast", "saturation", "hue"), (0,))
-        | dict.fromkeys(("erase_probability", "mixup_alpha", "cutmix_alpha"), (0,)),
+        {name: (off,) for settings in OFF.values() for name, off in settings.items()},
     ),
     _LOWER_PRECISION: ("execution", {"precision": ("bf16", "fp16")}),
     _COMPILE: ("execution", {"compile": (True,)}),
