@@ -197,14 +197,20 @@ def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
     saved, say = checkpoint["identity"], run.display.say
     about_data = data_then_and_now(run.folder.path / "config.toml", run.config.data)
     accepted = refuse_mismatch(saved, run.saver.identity, run.config.run.allow_change, about_data)
-    for difference in accepted.values():
-        say(f"accepted: {difference}; the result will not be the same to the bit")
     states, optim = run.saver.states, run.config.optim
+    by_figures: dict[str, Best | RateWatch] = {"the best epoch": run.saver.best, "the plateau": run.plateau}
+    for name, difference in accepted.items():
+        anew = ", ".join(told for told, holder in by_figures.items() if holder.goes_by(name))
+        sought = f"; sought anew, since figures from before cannot be compared: {anew}" if anew else ""
+        say(f"accepted: {difference}; the result will not be the same to the bit{sought}")
     before = settings_before(optim, saved["config"], accepted)
     if before != optim:
         optimizer = ChangedOptimizer(run.step.optimizer, run.step.module, optim, before, say)
         states = {**states, "optimizer": optimizer}
     restore(states, checkpoint, say, accepted)
+    for holder in by_figures.values():
+        if any(holder.goes_by(name) for name in accepted):
+            holder.begin_anew()
     run.progress.restore(checkpoint["progress"], run.ranks)
     _cut_logs(run, checkpoint["metrics_bytes"])
 

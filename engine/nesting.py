@@ -13,3 +13,8 @@ def flat(tree: dict[str, Any]) -> dict[str, Any]:
             else {name: value}
         )
     return row
+
+
+def is_within(key: str, name: str) -> bool:
+    """Whether `name` is the dotted `key` or a section that holds it."""
+    return key == name or key.startswith(name + ".")

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from loaders.errors import FeedrateError
 
+from ..nesting import is_within
 from .state import StateHolder
 
 # fmt: off
@@ -69,6 +70,15 @@ class Best(StateHolder):
         """Take up the best of a checkpoint; by another metric it would mean nothing, and the search starts anew."""
         if state_dict.get("metric") == self.metric:
             self._found = dict(state_dict)
+
+    def goes_by(self, setting: str) -> bool:
+        """Whether another value of this setting, by its name in a run's identity, makes figures that cannot be
+        compared with those before."""
+        return is_within(setting, "evaluation") and self.metric.startswith("eval_")
+
+    def begin_anew(self) -> None:
+        """Forget the best so far."""
+        self._found = {}
 
     def _is_better(self, value: float, than: float) -> bool:
         return value < than if self.metric.endswith("_loss") else value > than

@@ -20,7 +20,7 @@ from typing import Any
 from loaders.atomic import PARTIAL_SUFFIX, atomic_file
 from loaders.errors import FeedrateError
 
-from ..nesting import flat
+from ..nesting import flat, is_within
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 
@@ -137,14 +137,14 @@ def refuse_mismatch(
     data are others. Returns the differences that `allowed` accepts: a sentence each, by what differs.
     """
     before, now = flat(saved), flat(current)
-    untold = {key for key in before.keys() ^ now.keys() if any(_is_within(key, name) for name in _NOT_ALWAYS_TOLD)}
+    untold = {key for key in before.keys() ^ now.keys() if any(is_within(key, name) for name in _NOT_ALWAYS_TOLD)}
     differing = sorted(key for key in (before.keys() | now.keys()) - untold if before.get(key) != now.get(key))
     told = {key: f"{key} was {_short(before.get(key))} and is {_short(now.get(key))}" for key in differing}
-    of_stream = [key for key in differing if _is_within(key, "stream")]
-    refused = [key for key in differing if key in of_stream or not any(_is_within(key, name) for name in allowed)]
+    of_stream = [key for key in differing if is_within(key, "stream")]
+    refused = [key for key in differing if key in of_stream or not any(is_within(key, name) for name in allowed)]
     if refused:
         accept = "" if of_stream else f", or accept it with --run.allow-change {' '.join(refused)}"
-        is_of_data = any(_is_within(key, name) for key in refused for name in _OF_DATA)
+        is_of_data = any(is_within(key, name) for key in refused for name in _OF_DATA)
         of_data = f" {about_data}." if about_data and is_of_data else ""
         raise FeedrateError(
             f"the checkpoint is of another configuration: {'; '.join(told[key] for key in refused)}.{of_data}"
@@ -191,11 +191,6 @@ def _seal_of(path: Path) -> dict[str, Any] | None:
         return seal if {"bytes", "sha256"} <= seal.keys() else None
     except (OSError, ValueError, AttributeError):
         return None
-
-
-def _is_within(key: str, name: str) -> bool:
-    """Whether `name` is the dotted `key` or a section that holds it."""
-    return key == name or key.startswith(name + ".")
 
 
 def _short(value: Any) -> str:

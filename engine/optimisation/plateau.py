@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..checkpointing.state import StateHolder
+from ..nesting import is_within
 from .optim_config import OptimConfig
 from .schedule import Schedule
 
@@ -21,6 +22,15 @@ class RateWatch(StateHolder, Protocol):
         """Take in the record of an epoch, the same on every rank. Returns whether the rate was lowered."""
         ...
 
+    def goes_by(self, setting: str) -> bool:
+        """Whether another value of this setting, by its name in a run's identity, makes figures that cannot be
+        compared with those before."""
+        ...
+
+    def begin_anew(self) -> None:
+        """Forget what was observed, and keep the scale."""
+        ...
+
     def lowering(self, schedule: Schedule) -> Schedule:
         """`schedule` times this object's scale as it is when a step asks."""
         return lambda step: schedule(step) * self.scale
@@ -31,6 +41,12 @@ class Unwatched(RateWatch):
 
     def observe(self, evaluated: Mapping[str, Any]) -> bool:
         return False
+
+    def goes_by(self, setting: str) -> bool:
+        return False
+
+    def begin_anew(self) -> None:
+        """Nothing was observed."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -67,6 +83,12 @@ class Plateau(RateWatch):
         self.scale = max(before * self._config.plateau_factor, self._lowest_scale)
         self._num_bad = 0
         return self.scale < before
+
+    def goes_by(self, setting: str) -> bool:
+        return is_within(setting, "evaluation") or setting == "config.optim.plateau_metric"
+
+    def begin_anew(self) -> None:
+        self._best, self._num_bad = None, 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"scale": self.scale, "best": self._best, "num_bad": self._num_bad}

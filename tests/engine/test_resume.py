@@ -1,6 +1,7 @@
 """A run taken up from any batch ends with the bits of one that was never interrupted."""
 
 import dataclasses
+import json
 import os
 import shutil
 from pathlib import Path
@@ -113,7 +114,30 @@ def test_figures_of_another_evaluation_are_not_compared_unless_that_is_accepted(
     with pytest.raises(FeedrateError, match=told):
         _taken_up(config, tmp_path, 4, data=larger)
     shutil.rmtree(tmp_path / "changed")
-    assert _taken_up(config, tmp_path, 4, "evaluation", data=larger)[0]["position"] == [2, 0]
+    after, said = _taken_up(config, tmp_path, 4, "evaluation", data=larger)
+    assert after["position"] == [2, 0]
+    sought = "; sought anew, since figures from before cannot be compared: the best epoch"
+    assert any(line.startswith("accepted: evaluation.flip") and line.endswith(sought) for line in said)
+
+
+def test_after_another_evaluation_is_accepted_the_best_is_one_of_its_own(image_folder, tmp_path):
+    """And the plateau's, at the rate it had come to. The figures before would stay the best for ever."""
+    optim = OptimConfig(learning_rate=0.05, schedule="plateau", warmup_epochs=0)
+    config = short_config(image_folder, tmp_path / "whole", "synthetic", optim=optim)
+    run_to_end(config)
+    folder = tmp_path / "whole" / "short" / "checkpoints"
+    content = torch.load(folder / "step-00000007.pt", weights_only=True)
+    content["best"] = {"metric": "eval_top1", "value": 2.0, "epoch": 0, "step": 5}
+    content["plateau"] = {"scale": 0.5, "best": -1.0, "num_bad": 3}
+    save_checkpoint(folder, 7, content, num_kept=100)
+    flips = dataclasses.replace(config.data, eval_flip=True)
+    _, said = _taken_up(config, tmp_path, 7, "evaluation", data=flips)
+    assert any(line.endswith("cannot be compared: the best epoch, the plateau") for line in said)
+    newest = newest_checkpoint(tmp_path / "changed" / "short" / "checkpoints", print)
+    assert newest["best"]["epoch"] == 1 and newest["best"]["value"] <= 1
+    assert newest["plateau"]["scale"] == 0.5 and newest["plateau"]["best"] > 0 and newest["plateau"]["num_bad"] == 0
+    best = json.loads((tmp_path / "changed" / "short" / "best.json").read_text())
+    assert (best["epoch"], best["step"]) == (1, 10)
 
 
 def test_which_subset_is_evaluated_is_told_by_its_seed_where_there_is_one():
