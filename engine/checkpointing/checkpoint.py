@@ -24,7 +24,8 @@ from ..nesting import flat, is_within
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 
-# of an identity: what earlier checkpoints do not tell, nor, the first, those of a CPU; absent, it differs from nothing
+# of an identity: what earlier checkpoints do not tell, nor, the first, those of a CPU; absent, all of it, it differs
+# from nothing
 _NOT_ALWAYS_TOLD = ("execution.deterministic", "evaluation")
 
 # of an identity: what differs where the data do
@@ -137,8 +138,11 @@ def refuse_mismatch(
     data are others. Returns the differences that `allowed` accepts: a sentence each, by what differs.
     """
     before, now = flat(saved), flat(current)
-    untold = {key for key in before.keys() ^ now.keys() if any(is_within(key, name) for name in _NOT_ALWAYS_TOLD)}
-    differing = sorted(key for key in (before.keys() | now.keys()) - untold if before.get(key) != now.get(key))
+    untold = [
+        name for name in _NOT_ALWAYS_TOLD for told in (before, now) if not any(is_within(key, name) for key in told)
+    ]
+    compared = [key for key in before.keys() | now.keys() if not any(is_within(key, name) for name in untold)]
+    differing = sorted(key for key in compared if before.get(key) != now.get(key))
     told = {key: f"{key} was {_short(before.get(key))} and is {_short(now.get(key))}" for key in differing}
     of_stream = [key for key in differing if is_within(key, "stream")]
     refused = [key for key in differing if key in of_stream or not any(is_within(key, name) for name in allowed)]

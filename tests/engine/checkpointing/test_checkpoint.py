@@ -16,6 +16,7 @@ from engine.checkpointing.checkpoint import (
     save_checkpoint,
     write_sealed,
 )
+from engine.config import DataConfig
 from loaders.errors import FeedrateError
 
 
@@ -197,6 +198,13 @@ def test_what_earlier_checkpoints_do_not_tell_is_no_difference_and_what_they_tel
     assert len(refuse_mismatch(new, other, ("evaluation", "execution.deterministic"))) == 2
     with pytest.raises(FeedrateError, match="config.size_px was absent and is 224"):
         refuse_mismatch(old, {**old, "config": {"size_px": 224}}, ())
+
+
+def test_what_is_told_only_where_it_is_used_differs_from_not_being_told():
+    saved, current = ({"evaluation": DataConfig(eval_shift_px=most).evaluation()} for most in (0, 1))
+    for before, now, told in ((saved, current, "was absent and is 1"), (current, saved, "was 1 and is absent")):
+        with pytest.raises(FeedrateError, match=f"evaluation.shift_px {told}"):
+            refuse_mismatch(before, now, ())
 
 
 def test_another_stream_cannot_be_accepted_by_any_name():
