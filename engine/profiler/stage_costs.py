@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .bootstrap import SURE, chance_clearly_above
+from .bootstrap import CLOSE, SURE, chance_clearly_above
 from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord, StageRecord
 from .unseen_work import why_unnamed
 
@@ -12,17 +12,22 @@ from .unseen_work import why_unnamed
 class Choice:
     """The stage that weighs most among some, the next one, and how sure that is, 0-1.
 
-    stage  None where nothing is known of any, or where two weigh the same within the noise
+    stage       None where nothing is known of any, or where two weigh the same within the noise
+    confidence  None where means alone are known, which do not tell
     """
 
     stage: str | None
     next_one: str
-    confidence: float
+    confidence: float | None
 
     @property
     def likeliest(self) -> str:
         """The stage, or where none is named the one that would be, as far as any is known; else ""."""
         return self.stage or self.next_one
+
+    def at_most(self, confidence: float) -> float:
+        """`confidence`, or this choice's own where that is known and lower."""
+        return confidence if self.confidence is None else min(confidence, self.confidence)
 
 
 def loading_cost_us(stage: StageRecord, world_size: int) -> float | None:
@@ -109,7 +114,8 @@ def _heaviest(stages: Sequence[StageRecord]) -> Choice:
     if len(ordered) == 1:
         return Choice(ordered[0].name, "", 1.0)
     first, second = ordered[:2]
-    # where rounds are not known one by one, as if they had all been like their mean
-    rounds = [stage.rounds_us or (stage.wall_us or 0.0,) * 5 for stage in (first, second)]
-    confidence = chance_clearly_above(rounds[0], rounds[1])
+    if not first.rounds_us or not second.rounds_us:
+        is_clear = (first.wall_us or 0.0) > (1 + CLOSE) * (second.wall_us or 0.0)
+        return Choice(first.name if is_clear else None, second.name, None)
+    confidence = chance_clearly_above(first.rounds_us, second.rounds_us)
     return Choice(first.name if confidence >= SURE else None, second.name, confidence)
