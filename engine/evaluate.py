@@ -19,7 +19,7 @@ from .safeguards.memory import memory_in_use, within_memory
 from .step import Precision
 
 Answer = Callable[[nn.Module, torch.Tensor], torch.Tensor]
-Watch = Callable[[Batch, torch.Tensor], None]
+Watch = Callable[[Batch, torch.Tensor, torch.Tensor], None]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def answer_of(flips: bool, shift_px: int = 0) -> Answer:
     return partial(shift_averaged_answer, answer, shift_px) if shift_px else answer
 
 
-def unwatched(batch: Batch, logits: torch.Tensor) -> None:
+def unwatched(batch: Batch, logits: torch.Tensor, predicted: torch.Tensor) -> None:
     """For evaluations whose single answers nobody wants."""
 
 
@@ -104,8 +104,9 @@ def evaluate(
 
     Every forward pass has the loader's one padded shape and every batch the same samples whatever the number of
     ranks, so that each image's result is the same to the bit; padding is cut off before anything is counted. `watch`
-    is shown every batch of this rank with its float32 [B, classes] logits, both padded. Raises FeedrateError where the
-    memory does not suffice.
+    is shown every batch of this rank with its float32 [B, classes] logits and the int64 [B] classes that are counted,
+    all padded: of equal logits one class is taken, the same for all who look. Raises FeedrateError where the memory
+    does not suffice.
     """
     ranks.same_buffers(model)
     was_training = model.training
@@ -118,9 +119,9 @@ def evaluate(
         inputs = within_memory(partial(normalize, batch.images), told)
         with clock.span(), precision.autocast():
             padded = within_memory(partial(answer, model, inputs), told)
-        watch(batch, padded)
-        logits, labels = padded[: batch.num_valid], batch.labels[: batch.num_valid]
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        best = padded.topk(min(5, padded.shape[1]), dim=1).indices
+        watch(batch, padded, best[:, 0])
+        logits, labels, best = (rows[: batch.num_valid] for rows in (padded, batch.labels, best))
         num_top5 += (best == labels[:, None]).sum()
         loss_sum += functional.cross_entropy(logits, labels, reduction="none").double().sum()
         predicted.append(best[:, 0])

@@ -14,7 +14,7 @@ from .checkpointing.saving import Saver
 from .config import Config
 from .data import Data
 from .dist import Ranks
-from .evaluate import Evaluation, answer_of, evaluate
+from .evaluate import Evaluation, answer_of, evaluate, unwatched
 from .optimisation.average import Averages
 from .optimisation.plateau import RateWatch
 from .profiler import remedies
@@ -107,21 +107,21 @@ def _evaluate(run: Run) -> dict[str, Evaluation]:
     run.averages.after_epoch(run.progress.epoch, _statistics_inputs(run), run.step.precision.autocast, run.ranks)
     step, config, epoch = run.step, run.config, run.progress.epoch
     models = {"eval_": step.module} | {f"eval_{name}_": model for name, model in run.averages.models().items()}
-    samples = {prefix: PredictionSample(config.run.tensorboard_images) for prefix in models}
+    sample = PredictionSample(config.run.tensorboard_images)
     answer = answer_of(config.data.eval_flip, config.data.eval_shift_px)
-    evaluations = {
-        prefix: evaluate(
-            model, run.data.evaluation, step.normalize, step.precision, run.ranks, answer, watch=samples[prefix]
+    evaluations = {}
+    for prefix, model in models.items():
+        watch = sample if model is step.module else unwatched
+        evaluations[prefix] = evaluate(
+            model, run.data.evaluation, step.normalize, step.precision, run.ranks, answer, watch
         )
-        for prefix, model in models.items()
-    }
 
     def tell() -> None:
         """What is too much for a line of the log."""
         for prefix, evaluation in evaluations.items():
             name = "-".join(["evaluation", *prefix.split("_")[1:-1]])  # evaluation, evaluation-ema, evaluation-swa
             run.folder.log_evaluation(epoch, evaluation, run.data.classes, name)
-        run.folder.observe(epoch, step.module, samples["eval_"], run.data.classes)
+        run.folder.observe(epoch, step.module, sample, run.data.classes)
 
     run.ranks.together(tell)
     return evaluations

@@ -14,7 +14,7 @@ class PredictionSample:
         self._labels: list[torch.Tensor] = []
         self._predicted: list[torch.Tensor] = []
 
-    def __call__(self, batch: Batch, logits: torch.Tensor) -> None:
+    def __call__(self, batch: Batch, logits: torch.Tensor, predicted: torch.Tensor) -> None:
         """Take from a batch what is still missing."""
         taken = slice(min(self._num_missing, batch.num_valid))
         if taken.stop == 0:
@@ -22,7 +22,7 @@ class PredictionSample:
         self._num_missing -= taken.stop
         self._images.append(batch.images[taken].clone())  # the loader may use the batch's memory again
         self._labels.append(batch.labels[taken].clone())
-        self._predicted.append(logits[taken].argmax(dim=1))
+        self._predicted.append(predicted[taken])
 
     def read(self) -> list[tuple[torch.Tensor, int, int]]:
         """uint8 [3, H, W] on the CPU, label, and prediction, of each image kept. Waits for the device."""

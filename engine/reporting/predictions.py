@@ -26,12 +26,11 @@ class Predictions:
         self._whole: list[torch.Tensor] = []
         self._probability: list[torch.Tensor] = []
 
-    def __call__(self, batch: Batch, logits: torch.Tensor) -> None:
+    def __call__(self, batch: Batch, logits: torch.Tensor, predicted: torch.Tensor) -> None:
         """Take a batch with its padding, so that all ranks keep equally many rows."""
-        best = logits.topk(min(5, logits.shape[1]), dim=1).indices[:, 0]  # as `evaluate` has it, also of equal ones
         ids = batch.ids.to(logits.device)
-        self._whole.append(torch.stack([ids, batch.labels, best], dim=1))
-        self._probability.append(logits.softmax(dim=1).gather(1, best[:, None])[:, 0])
+        self._whole.append(torch.stack([ids, batch.labels, predicted], dim=1))
+        self._probability.append(logits.softmax(dim=1).gather(1, predicted[:, None])[:, 0])
 
     def read(self, ranks: Ranks) -> list[Prediction]:
         """Of all ranks' images, in order of id, on the main rank; [] on the others. Every rank must call it."""

@@ -20,6 +20,7 @@ from engine.evaluate import Evaluation, _inference_times, answer_of, evaluate, f
 from engine.reporting import class_counts
 from engine.reporting.class_counts import count_classes
 from engine.reporting.prediction_sample import PredictionSample
+from engine.reporting.predictions import Predictions
 from engine.reporting.run_folder import RunFolder
 from engine.step import Precision
 from loaders.api import Batch, LoaderOptions
@@ -323,6 +324,26 @@ def test_the_first_images_are_kept_with_their_answers_and_no_padding():
         assert torch.equal(image, expected_image) and label == expected_label
         assert predicted == model(NORMALIZE(image[None])).argmax().item()
     assert PredictionSample(0).read() == []
+
+
+def test_of_equal_logits_all_who_look_see_the_class_that_is_counted():
+    """bfloat16 often gives two classes the same; torch's topk and argmax take one each."""
+
+    class Undecided(nn.Module):
+        def forward(self, inputs):
+            return torch.zeros(len(inputs), 12)
+
+    sample, predictions = PredictionSample(7), Predictions()
+
+    def watch(*seen):
+        sample(*seen)
+        predictions(*seen)
+
+    precision = Precision("fp32", torch.device("cpu"))
+    result = evaluate(Undecided(), _Batches(_noise(8, 7, 0)), NORMALIZE, precision, ONE_RANK, watch=watch)
+    [counted] = np.flatnonzero(result.classes.num_predicted)
+    assert {predicted for _, _, predicted in sample.read()} == {counted}
+    assert {one.predicted for one in predictions.read(ONE_RANK)} == {counted}
 
 
 def test_an_evaluation_is_written_with_its_classes_and_its_matrix(tmp_path):
