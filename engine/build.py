@@ -12,7 +12,6 @@ from torch import nn
 
 from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics, ScanProgress
-from loaders.stage_times import StageTimes
 
 from .augment import Normalize
 from .augment.batch_transform import build_augmentation
@@ -21,7 +20,7 @@ from .checkpointing.checkpoint import clean_leftovers, newest_checkpoint, refuse
 from .checkpointing.saving import Saver
 from .checkpointing.state import restore
 from .config import Config
-from .data import Data, MakeStageTimes, Say, open_data
+from .data import Data, Say, open_data
 from .data_path import data_then_and_now
 from .dist import Ranks
 from .identity import about_weights, identity_of
@@ -54,12 +53,10 @@ def build_run(
     ranks: Ranks,
     display: Display,
     stop: StopRequest,
-    make_stage_times: MakeStageTimes = StageTimes,
 ) -> Iterator[Run]:
     """A run, fresh or taken up from its newest checkpoint; its loaders are closed when the block ends.
 
-    While the block lasts a watchdog ends the process if nothing moves. `make_stage_times` makes that in which the
-    training loader notes what its stages take.
+    While the block lasts a watchdog ends the process if nothing moves.
     """
     path = Path(config.run.folder) / config.name
     lock = RunLock(path, ranks)
@@ -68,10 +65,9 @@ def build_run(
         lock.hold()
         checkpoint = _find_checkpoint(config, folder, ranks, display)
         threads = _threads(config, ranks, checkpoint)
-        if config.execution.deterministic:
-            use_deterministic_kernels()
+        choose_kernels(config, ranks)  # here too: the model's first weights may be computed
         say = _say_and_move(display, watchdog)
-        data = open_data(config, ranks, say, _scan_progress(display, watchdog), make_stage_times)
+        data = open_data(config, ranks, say, _scan_progress(display, watchdog))
         try:
             torch.set_num_threads(threads)  # after the loaders: some libraries they open set it
             model = start_model(config, data, ranks, display.say, fresh=checkpoint is None)

@@ -23,7 +23,6 @@ from .dist import Ranks
 from .sampling import evaluation_sampling, told_of_weights, training_order, training_sampling
 
 Say = Callable[[str], None]
-MakeStageTimes = Callable[[int], StageTimes | None]  # from how many write them
 
 T = TypeVar("T")
 
@@ -54,13 +53,7 @@ class Data:
         self.evaluation.close()
 
 
-def open_data(
-    config: Config,
-    ranks: Ranks,
-    say: Say,
-    progress: ScanProgress | None = None,
-    make_stage_times: MakeStageTimes = StageTimes,
-) -> Data:
+def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | None = None) -> Data:
     """Open what `config` names, for this rank. `say` hears what was chosen and why."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     train_records, eval_records = _open_both(config, ranks, say, progress)
@@ -82,7 +75,7 @@ def open_data(
     for line in told_of_weights(train_records, config.data):
         say(line)
     keep_in_memory([train_records, eval_records], config.data, ranks, say)
-    stage_times = make_stage_times(1 + (options.num_workers or ranks.cpus))
+    stage_times = StageTimes(1 + (options.num_workers or ranks.cpus))
     train = open_loader(name, train_records, train_plan, replace(options, stage_times=stage_times))
     try:
         # an evaluation counts every sample, whatever training does about bad ones

@@ -151,7 +151,7 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
     try:
         with closing(run.data.train.epoch(progress.epoch, progress.batch)) as batches:
             for batch in meter.timed(batches):
-                step = progress.epoch * steps_per_epoch + progress.batch
+                step = run.saver.num_steps
                 loss, num_correct = run.step(batch.images, batch.labels, batch.ids, step)
                 run.watch.note(step, batch.ids, loss)
                 run.averages.after_step(step)
@@ -238,7 +238,7 @@ def _finish_epoch(
         **totals,
         **metrics,
         "num_evaluated": evaluations["eval_"].num_samples,
-        "num_steps": run.progress.epoch * len(run.data.train) + run.progress.batch,
+        "num_steps": run.saver.num_steps,
         "learning_rate": run.step.optimizer.param_groups[0]["lr"],
         **reading.figures(run.ranks.world_size),
         "inference_s_per_image": evaluations["eval_"].inference_s_per_image,

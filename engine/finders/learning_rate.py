@@ -20,7 +20,7 @@ from loaders.api import Batch, Loader
 from loaders.errors import FeedrateError
 
 from ..bounds import above_0, at_least
-from ..build import build_step
+from ..build import build_step, choose_kernels
 from ..config import Config
 from ..data import open_data
 from ..dist import Ranks
@@ -100,6 +100,7 @@ def find_learning_rates(config: Config, ranks: Ranks, settings: SweepSettings, s
     Without Lookahead: setting weights back would hide from the loss what a rate does.
     """
     config = replace(config, optim=replace(config.optim, lookahead_every_updates=0))
+    choose_kernels(config, ranks)  # first weights may be computed
     data = open_data(config, ranks, say)
     try:
         torch.set_num_threads(config.execution.threads or ranks.cpus)

@@ -9,6 +9,7 @@ import pytest
 from commands import run, short_options, torchrun
 from short_runs import ONE_RANK, outcome, run_to_end, short_config
 
+from engine import data
 from engine.build import build_run
 from engine.loop import train
 from engine.profiler.data_bound import NUM_INTERVALS, DataBound, DataBoundWatch
@@ -28,14 +29,14 @@ def records(folder: Path, kind: str) -> list[dict]:
     return [line for line in lines if line["kind"] == kind]
 
 
-def trained(config, make_stage_times=StageTimes):
+def trained(config):
     """Train, and return what was said."""
     said = []
     display = Display(is_main=False)
     display.say = said.append
     stop = StopRequest()
     try:
-        with build_run(config, ONE_RANK, display, stop, make_stage_times) as built:
+        with build_run(config, ONE_RANK, display, stop) as built:
             assert train(built)
     finally:
         stop.restore()
@@ -93,11 +94,13 @@ def test_a_finished_run_that_is_started_again_shows_no_times(image_folder, tmp_p
     assert "where the time went" not in printed.get()
 
 
-def test_a_run_whose_decoding_is_slow_is_warned_of_once_and_told_what_to_try(image_folder, tmp_path):
+def test_a_run_whose_decoding_is_slow_is_warned_of_once_and_told_what_to_try(image_folder, tmp_path, monkeypatch):
     config = short_config(image_folder, tmp_path)
     log_every = dataclasses.replace(config.run, log_every_steps=1, checkpoint_every_steps=0)
     config = dataclasses.replace(config, run=log_every, epochs=4)
-    said = trained(config, lambda num_writers: StageTimes(num_writers, {"decode": Delay("sleep", 0.2)}))
+    slow = {"decode": Delay("sleep", 0.2)}
+    monkeypatch.setattr(data, "StageTimes", lambda num_writers: StageTimes(num_writers, slow))
+    said = trained(config)
     warnings = [text for text in said if "data-bound" in text]
     assert len(warnings) == 1
     assert "loader 'turbo'" in warnings[0] and "decode takes most" in warnings[0] and "try" in warnings[0]
@@ -124,14 +127,15 @@ def test_a_run_that_does_not_wait_is_not_warned_of(image_folder, tmp_path):
     assert not [text for text in trained(config) if "data-bound" in text]
 
 
-def test_where_nothing_is_timed_that_is_said_and_the_bits_are_the_same(image_folder, tmp_path):
+def test_where_nothing_is_timed_that_is_said_and_the_bits_are_the_same(image_folder, tmp_path, monkeypatch):
     config = short_config(image_folder, tmp_path / "timed")
     expected = run_to_end(config)
+    monkeypatch.setattr(data, "StageTimes", lambda num_writers: None)
     bare = dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(tmp_path / "bare")))
     display, stop = Display(is_main=True), StopRequest()
     with display.console.capture() as printed:
         try:
-            with build_run(bare, ONE_RANK, display, stop, lambda num_writers: None) as built:
+            with build_run(bare, ONE_RANK, display, stop) as built:
                 built.step.clock = NoClock()
                 assert train(built)
         finally:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from short_runs import ONE_RANK, short_config, state_digest
 
-from engine.build import build_step
+from engine.build import build_step, choose_kernels
 from engine.config import ModelConfig
 from engine.data import open_data
 from engine.finders import learning_rate
@@ -165,7 +165,7 @@ def test_it_runs_with_every_loader_over_as_many_epochs_as_it_takes(image_folder,
 
 
 def test_it_starts_from_the_weights_that_a_run_starts_from(image_folder, tmp_path, monkeypatch):
-    """Those that come from the first training images, too."""
+    """Those that come from the first training images, too, by the kernels that are asked for."""
     config = short_config(image_folder, tmp_path, model=ModelConfig("cifar_fast"))
     begun = []
 
@@ -173,8 +173,13 @@ def test_it_starts_from_the_weights_that_a_run_starts_from(image_folder, tmp_pat
         begun.append(state_digest(step.module.state_dict()))
         return sweep(step, *rest)
 
+    order = []
     monkeypatch.setattr(learning_rate, "sweep", keep)
+    for name, real in (("choose_kernels", choose_kernels), ("start_model", start_model)):
+        noted = lambda *words, name=name, real=real, **more: order.append(name) or real(*words, **more)  # noqa: E731
+        monkeypatch.setattr(learning_rate, name, noted)
     find_learning_rates(config, ONE_RANK, SHORT, _quiet)
+    assert order == ["choose_kernels", "start_model"]
     data = open_data(config, ONE_RANK, _quiet)
     try:
         assert begun == [state_digest(start_model(config, data, ONE_RANK, _quiet, fresh=True).state_dict())]
