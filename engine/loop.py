@@ -18,7 +18,7 @@ from .evaluate import Evaluation, answer_of, evaluate, unwatched
 from .optimisation.average import Averages
 from .optimisation.plateau import RateWatch
 from .profiler import remedies
-from .profiler.data_bound import DataBoundWatch, Loading, warning
+from .profiler.data_bound import DataBoundWatch, warning
 from .profiler.meter import Meter, Reading
 from .profiler.resources import ResourceMeter
 from .profiler.time_book import TimeBook
@@ -197,8 +197,7 @@ def _warn_if_data_bound(run: Run, recent: Reading, resources: ResourceMeter) -> 
     found = run.data_bound.note(recent, run.time.loader_s())
     if found is not None:
         num_workers = run.config.data.workers or run.ranks.cpus
-        loading = Loading(_abilities(run), num_workers, resources.read().cpu_share)
-        run.display.say(warning(found, loading))
+        run.display.say(warning(found, _abilities(run), num_workers, resources.read().cpu_share))
 
 
 def _abilities(run: Run) -> remedies.Run:

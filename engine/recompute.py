@@ -10,6 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 from loaders.errors import FeedrateError
 
+from .models.mixed_in import mix_in
+
 
 class _Recomputing:
     """Stands before a block's own class, so that copies of the model keep it and no name in it changes."""
@@ -35,8 +37,7 @@ def recompute_activations(model: nn.Module, name: str) -> None:
             f"model '{name}' has no sequence of blocks to recompute: leave out --execution.checkpoint-activations"
         )
     for block in blocks:
-        kind = type(block)
-        block.__class__ = type(f"Recomputing{kind.__name__}", (_Recomputing, kind), {})
+        mix_in(_Recomputing, block, "Recomputing")
 
 
 def _outermost_sequences(module: nn.Module) -> Iterator[nn.Sequential]:

@@ -48,6 +48,7 @@ class Augmentation:
         self._mix = mix
 
     def before_normalising(self, images: torch.Tensor, ids: torch.Tensor, step: int) -> torch.Tensor:
+        """Shifts, policies and colours, as far as there are any."""
         if not self._on_pixels:
             return images
         draws = draws_of(self._seed, step, ids.numpy())
@@ -58,6 +59,7 @@ class Augmentation:
     def after_normalising(
         self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Erasing and mixing, as far as there are any."""
         if not self._on_inputs and self._mix is None:
             return images, labels
         draws = draws_of(self._seed, step, ids.numpy())

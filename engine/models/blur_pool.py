@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from loaders.errors import FeedrateError
 
+from .mixed_in import mix_in
+
 _MIN_CHANNELS = 16
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ class _Blurs(_Convolution):
         return super().forward(blurred)
 
 
-def blur_strided_convolutions(model: nn.Module) -> int:
-    """Make every convolution in `model` that strides blur its input first, and say how many those are.
+def blur_strided_convolutions(model: nn.Module) -> None:
+    """Make every convolution in `model` that strides blur its input first.
 
     Parameters and their names stay what they were, so weights fit with and without. Raises FeedrateError where there is
     no such convolution.
@@ -45,13 +47,10 @@ def blur_strided_convolutions(model: nn.Module) -> int:
         )
     for convolution in chosen:
         _blur(convolution)
-    return len(chosen)
 
 
 def _blur(convolution: nn.Conv2d) -> None:
     row = torch.tensor([1.0, 2.0, 1.0], device=convolution.weight.device)
     kernel = torch.outer(row, row) / 16
     convolution.register_buffer("blur", kernel.repeat(convolution.in_channels, 1, 1, 1), persistent=False)
-    kind = type(convolution)
-    # the object stays, and with it whatever refers to it; torch's own parametrizations change classes in the same way
-    convolution.__class__ = type(f"Blurred{kind.__name__}", (_Blurs, kind), {})
+    mix_in(_Blurs, convolution, "Blurred")

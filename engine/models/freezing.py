@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Self
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .mixed_in import mix_in
+
 if TYPE_CHECKING:
     _Module = nn.Module
 else:
@@ -27,6 +29,5 @@ def freeze_all_but(model: nn.Module, trained: tuple[str, ...]) -> None:
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
         if isinstance(module, _BatchNorm):
-            kind = type(module)
-            module.__class__ = type(f"Frozen{kind.__name__}", (_StaysInEvaluation, kind), {})
+            mix_in(_StaysInEvaluation, module, "Frozen")
             module.eval()

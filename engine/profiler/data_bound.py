@@ -73,40 +73,26 @@ class DataBoundWatch:
         return DataBound(sum(self._shares) / len(self._shares), meanwhile, self._wait_s)
 
 
-@dataclass(frozen=True)
-class Loading:
-    """How a run loads: with which loader and how many workers, and what share of the processors all of it uses.
-    `run` decides what to propose.
-    """
-
-    run: Run
-    num_workers: int
-    cpu_share: float
-
-    @property
-    def loader(self) -> str:
-        return self.run.loader
-
-
-def warning(found: DataBound, loading: Loading) -> str:
-    """What is the matter and what to try, in a few sentences."""
+def warning(found: DataBound, run: Run, num_workers: int, cpu_share: float) -> str:
+    """What is the matter and what to try, in a few sentences. `run` decides what to propose; `cpu_share`: what all of
+    it uses of the processors."""
     bound = f"warning: this run is data-bound: it waits for images {found.wait_share:.0%} of its time"
     if found.stage is None:
         return (
-            f"{bound}; loader '{loading.loader}' shows no stages, so which of them it is cannot be told here:"
+            f"{bound}; loader '{run.loader}' shows no stages, so which of them it is cannot be told here:"
             " tools/profile.py measures what would help"
         )
-    worth_trying = remedies(UNSEEN if found.is_mostly_unseen else found.stage, loading.run)
-    idle = 1 - loading.cpu_share
+    worth_trying = remedies(UNSEEN if found.is_mostly_unseen else found.stage, run)
+    idle = 1 - cpu_share
     if idle >= _IDLE and found.stage != "copy":
-        workers = f"more --data.workers than {loading.num_workers}, since {idle:.0%} of the processors are idle"
+        workers = f"more --data.workers than {num_workers}, since {idle:.0%} of the processors are idle"
         worth_trying.insert(0, workers)
     advice = f"; try {', or '.join(worth_trying)}" if worth_trying else ""
-    costliest = f"of what loader '{loading.loader}' does, {found.stage} takes most ({found.stage_share:.0%})"
+    costliest = f"of what loader '{run.loader}' does, {found.stage} takes most ({found.stage_share:.0%})"
     if found.is_mostly_unseen:
         shown = ", ".join(stage for stage, taken in found.loader_s.items() if taken > 0)
         costliest = (
-            f"the only stages that loader '{loading.loader}' shows ({shown}) took {sum(found.loader_s.values()):.1f} s"
+            f"the only stages that loader '{run.loader}' shows ({shown}) took {sum(found.loader_s.values()):.1f} s"
             f" while it waited {found.wait_s:.1f} s, so what it waits for cannot be told here"
         )
     return f"{bound}; {costliest}{advice}; tools/profile.py predicts what each would bring"

@@ -25,15 +25,7 @@ class Rate:
     def high(self) -> float:
         return max(self.rounds)
 
-    @property
-    def spread(self) -> float:
-        """(highest - lowest) / median."""
-        return (self.high - self.low) / self.median
-
+    @cached_property
     def interval(self) -> tuple[float, float]:
         """The median's 95 % interval, by drawing rounds again and again; the same for the same rounds."""
-        return self._interval
-
-    @cached_property
-    def _interval(self) -> tuple[float, float]:
         return median_interval(self.rounds)

@@ -73,6 +73,8 @@ class Display:
         self.console.print(text, markup=False)
 
     def start_epoch(self, epoch: int, num_epochs: int, done: int, num_batches: int) -> None:
+        """To be called before an epoch's first step, of which `done` of `num_batches` are over: a bar begins, or the
+        time to the first line."""
         if not self._is_main:
             return
         if not self.console.is_terminal:

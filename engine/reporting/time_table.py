@@ -26,7 +26,7 @@ def show_time_spent(console: Console, spent: TimeSpent, world_size: int) -> None
     where = "" if world_size == 1 else ", rank 0"
     head = f"where the time went: {spent.wall_s:,.1f} s{where}"
     shares = _in_tenths_of_a_percent(spent.shares())
-    notes = _notes(spent, world_size)
+    notes = _notes(spent)
     if console.is_terminal:
         console.print(_table(head, shares, spent.wall_s, world_size), soft_wrap=False)
     else:
@@ -65,7 +65,7 @@ def slow_rank_line(own_s: Sequence[float], train_s: float) -> str | None:
     )
 
 
-def _notes(spent: TimeSpent, world_size: int) -> list[str]:
+def _notes(spent: TimeSpent) -> list[str]:
     """Why parts are missing."""
     notes = []
     if not sum(spent.loader_s.values()):

@@ -29,7 +29,7 @@ def rate_interval_text(rate: Rate | None) -> str:
     """The median's 95 % interval; a single round has none."""
     if rate is None or len(rate.rounds) < 2:
         return NOT_SEEN
-    return interval_text(*rate.interval())
+    return interval_text(*rate.interval)
 
 
 def time_text(microseconds: float | None) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.profiler.data_bound import NUM_INTERVALS, SHARE, DataBound, DataBoundWatch, Loading, warning
+from engine.profiler.data_bound import NUM_INTERVALS, SHARE, DataBound, DataBoundWatch, warning
 from engine.profiler.meter import Reading
 from engine.profiler.remedies import Run, remedies
 
@@ -70,7 +70,7 @@ def test_the_costliest_stage_is_that_of_the_row():
 )
 def test_the_warning_names_the_stage_and_what_would_help_there(stage, loader, cpu_share, named, not_named):
     other = "augment" if stage != "augment" else "read"
-    text = warning(DataBound(0.34, {stage: 4.0, other: 1.0}), Loading(Run(loader), 3, cpu_share))
+    text = warning(DataBound(0.34, {stage: 4.0, other: 1.0}), Run(loader), 3, cpu_share)
     assert "data-bound: it waits for images 34% of its time" in text
     assert f"{stage} takes most (80%)" in text and "tools/profile.py" in text
     assert all(words in text for words in named) and not any(words in text for words in not_named)
@@ -88,7 +88,7 @@ def test_what_the_warning_proposes_are_options_that_there_are():
 
 
 def test_a_loader_without_stages_is_said_to_show_none():
-    text = warning(DataBound(0.5, {}), Loading(Run("mine"), 2, 0.1))
+    text = warning(DataBound(0.5, {}), Run("mine"), 2, 0.1)
     assert "loader 'mine' shows no stages" in text and "tools/profile.py" in text
 
 
@@ -98,7 +98,7 @@ def test_where_the_stages_shown_cannot_have_taken_the_waiting_none_is_blamed():
     for _ in range(NUM_INTERVALS):
         found = watch.note(WAITING, {"collate": 1.25})
     assert found.wait_s == pytest.approx(9.0)
-    text = warning(found, Loading(Run("mine:Mine"), 2, 0.9))
+    text = warning(found, Run("mine:Mine"), 2, 0.9)
     assert "(collate) took 0.2 s while it waited 9.0 s" in text and "takes most" not in text
     assert "--loader turbo" in text and "noting what it does" in text
-    assert "noting" not in warning(found, Loading(Run("dali"), 2, 0.9))
+    assert "noting" not in warning(found, Run("dali"), 2, 0.9)

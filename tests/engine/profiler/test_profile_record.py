@@ -14,8 +14,8 @@ def test_a_rates_interval_is_that_of_medians_of_rounds_drawn_again():
     rounds = (100.0, 103.0, 99.0, 101.0, 140.0)
     drawn = np.random.default_rng(5).choice(rounds, size=(20_000, 5))
     low, high = np.percentile(np.median(drawn, axis=1), (2.5, 97.5))
-    assert Rate(rounds).interval() == (pytest.approx(low), pytest.approx(high))
-    assert Rate((7.0,)).interval() == (7.0, 7.0)
+    assert Rate(rounds).interval == (pytest.approx(low), pytest.approx(high))
+    assert Rate((7.0,)).interval == (7.0, 7.0)
 
 
 def test_a_profile_comes_back_from_its_file(tmp_path):

@@ -26,7 +26,7 @@ def ceilings_plot(profile: Profile, width: float, name: str) -> str:
             reason = clipped(f"{NOT_SEEN}: {plain(row.note)}", width - label_px)
             picture.text(label_px, middle + 4, reason, "small")
         else:
-            rate, (low, high) = row.rate, row.rate.interval()
+            rate, (low, high) = row.rate, row.rate.interval
             tip = f"{row.label}: {rate_text(rate.median)} img/s, 95% interval {rate_interval_text(rate)}"
             picture.rect(label_px, middle - _BAR / 2, scale(rate.median) - label_px, _BAR, f"fill-{row.group}", tip)
             for value in rate.rounds if len(rate.rounds) > 1 else ():

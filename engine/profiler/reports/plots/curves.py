@@ -32,7 +32,7 @@ def workers_plot(profile: Profile, width: float, name: str) -> str:
     points = [(x(workers), y(rate.median)) for workers, rate in sorted(loader.items())]
     picture.path(points, "stroke-data")
     for workers, rate in loader.items():
-        low, high = rate.interval()
+        low, high = rate.interval
         _upright(picture, x(workers), y(low), y(high), "stroke-data")
         tip = f"loader alone, {workers} workers: {rate_text(rate.median)} img/s ({interval_text(low, high)})"
         picture.dot(x(workers), y(rate.median), "fill-data", tip)
