@@ -25,13 +25,13 @@ def refuse_bad_numbers(normalize: NormalizeBy) -> None:
     mean, std = normalize[:3], normalize[3:]
     if not all(0 <= value <= _MOST for value in mean) or not all(0 < value <= _MOST for value in std):
         raise FeedrateError(
-            f"normalize is {_spaced(normalize)}: it must be the means of red, green and blue, 0 to {_MOST}, and then"
+            f"normalize is {in_words(normalize)}: it must be the means of red, green and blue, 0 to {_MOST}, and then"
             f" their deviations, above 0 and {_MOST} at most"
         )
     if max(normalize) <= 1:
         raise FeedrateError(
-            f"normalize is {_spaced(normalize)}, as of values of 0 to 1: it must be of 0 to {_MOST},"
-            f" {_spaced([_MOST * value for value in normalize])}"
+            f"normalize is {in_words(normalize)}, as of values of 0 to 1: it must be of 0 to {_MOST},"
+            f" {in_words([_MOST * value for value in normalize])}"
         )
 
 
@@ -46,7 +46,7 @@ def channels_of(records: Records, normalize: NormalizeBy = "auto", path: str = "
     if normalize == "half":
         return _HALF
     if not isinstance(normalize, str):
-        return ChannelStatistics(normalize[:3], normalize[3:], f"--data.normalize {_spaced(normalize)}")
+        return ChannelStatistics(normalize[:3], normalize[3:], f"--data.normalize {in_words(normalize)}")
     channels = records.channels
     if channels is None and normalize == "set":
         raise FeedrateError(
@@ -78,8 +78,9 @@ def option_for(mean: Sequence[float], std: Sequence[float]) -> str | None:
         refuse_bad_numbers(numbers)
     except FeedrateError:
         return None
-    return f"--data.normalize {_spaced(numbers)}"
+    return f"--data.normalize {in_words(numbers)}"
 
 
-def _spaced(values: Sequence[float]) -> str:
+def in_words(values: Sequence[float]) -> str:
+    """Means or deviations, or both, as `--data.normalize` takes them, to the bit of float32."""
     return " ".join(f"{value:.9g}" for value in values)

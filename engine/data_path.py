@@ -10,6 +10,7 @@ from loaders.errors import FeedrateError
 from loaders.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from loaders.records import class_folders, is_own
 
+from .channels import in_words
 from .config import DataConfig
 
 _PACKED = "-packed"
@@ -81,10 +82,10 @@ def data_then_and_now(config_file: Path, data: DataConfig) -> str:
 
     Likewise what it normalises by, where that was set otherwise; then of the path only where it is another.
     """
-    opened, now = data_path_to_open(data), _in_words(data.normalize)
+    opened, now = data_path_to_open(data), _setting(data.normalize)
     try:
         began = tomllib.loads(config_file.read_text("utf-8"))["data"]
-        then, normalize = str(began["path"]), _in_words(began.get("normalize", "auto"))
+        then, normalize = str(began["path"]), _setting(began.get("normalize", "auto"))
     except (OSError, ValueError, KeyError, TypeError):  # gone, or not ours any more: nothing is told of then
         then, normalize = "", now
     of_normalize = f"The run began with --data.normalize {normalize}, and now it is {now}" if normalize != now else ""
@@ -152,5 +153,5 @@ def _few(names: set[str]) -> str:
     return ", ".join(repr(name) for name in sorted(names)[:_MOST_NAMED]) + more
 
 
-def _in_words(normalize: Any) -> str:
-    return normalize if isinstance(normalize, str) else " ".join(f"{value:g}" for value in normalize)
+def _setting(normalize: Any) -> str:
+    return normalize if isinstance(normalize, str) else in_words(normalize)

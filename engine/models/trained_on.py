@@ -1,14 +1,17 @@
 """What a file of weights tells of the data they were trained on, beside the data they start on now."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loaders.records import ChannelStatistics
 
-from ..channels import option_for
+from ..channels import in_words, option_for
 from ..checkpointing.finished import read_about
+
+_CLOSE = 0.005  # of pixels of 0 to 255: the same images, packed in another way, may differ by so much
 
 
 def warnings_of_data(path: str, classes: Sequence[str], channels: ChannelStatistics) -> list[str]:
@@ -23,9 +26,10 @@ def warnings_of_data(path: str, classes: Sequence[str], channels: ChannelStatist
     if isinstance(names, list) and len(names) == len(classes) and names != list(classes):
         found.append(_of_classes(path, names, classes))
     if isinstance(normalize, dict) and _is_of_three(normalize.get("mean")) and _is_of_three(normalize.get("std")):
-        then, now = _in_words(normalize["mean"], normalize["std"]), _in_words(channels.mean, channels.std)
-        if then != now:
-            option = option_for(normalize["mean"], normalize["std"])
+        mean, std = normalize["mean"], normalize["std"]
+        if not all(map(_is_close, (*mean, *std), (*channels.mean, *channels.std))):
+            option = option_for(mean, std)
+            then, now = _told(mean, std), _told(channels.mean, channels.std)
             remedy = "" if option is None else f"; {option} does as there"
             found.append(f"warning: {path} was trained on images normalised by {then}; here it is {now}{remedy}")
     return found
@@ -55,6 +59,9 @@ def _is_of_three(values: Any) -> bool:
     return isinstance(values, list) and len(values) == 3 and all(isinstance(value, int | float) for value in values)
 
 
-def _in_words(mean: Sequence[float], std: Sequence[float]) -> str:
-    both = (", ".join(f"{value:.2f}" for value in values) for values in (mean, std))
-    return "mean {} and deviation {}".format(*both)
+def _is_close(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=0, abs_tol=_CLOSE)
+
+
+def _told(mean: Sequence[float], std: Sequence[float]) -> str:
+    return f"mean {in_words(mean)} and deviation {in_words(std)}"

@@ -50,8 +50,8 @@ def test_so_are_the_same_in_another_order(tmp_path):
 def test_another_normalisation_is_warned_of_with_both(tmp_path):
     path = _saved(tmp_path, classes=["apple", "pear", "tree"], normalize={"mean": [127.5] * 3, "std": STD})
     assert _warnings(path) == [
-        f"warning: {path} was trained on images normalised by mean 127.50, 127.50, 127.50 and deviation"
-        " 58.40, 57.12, 57.38; here it is mean 123.67, 116.28, 103.53 and deviation 58.40, 57.12, 57.38;"
+        f"warning: {path} was trained on images normalised by mean 127.5 127.5 127.5 and deviation"
+        " 58.395 57.12 57.375; here it is mean 123.675 116.28 103.53 and deviation 58.395 57.12 57.375;"
         " --data.normalize 127.5 127.5 127.5 58.395 57.12 57.375 does as there"
     ]
 
@@ -79,6 +79,7 @@ def test_the_warning_names_the_option_that_normalises_as_there(tmp_path, mean, s
     [
         {},
         {"classes": ["apple", "pear", "tree"], "normalize": {"mean": MEAN, "std": STD}},
+        {"normalize": {"mean": [value + 0.0049 for value in MEAN], "std": [value - 0.0049 for value in STD]}},
         {"classes": ["cat", "dog"]},  # the classifier is replaced, which is said
         {"classes": "not JSON", "normalize": "[1]"},
         {"classes": {"apple": 0}, "normalize": {"mean": 3, "std": [1, 2, "x"]}},
