@@ -32,9 +32,8 @@ from PIL import Image
 from engine.safeguards.exit_status import exit_status
 from loaders.errors import FeedrateError
 from tools.benchmarks.arguments import Parser
-from tools.benchmarks.machine import version_of
+from tools.benchmarks.machine import DALI_PACKAGES, version_of
 
-PACKAGES = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")
 NUMBERS = np.arange(12, dtype=np.uint8).reshape(2, 6)
 
 
@@ -58,7 +57,7 @@ def _try_all(arguments: Sequence[str]) -> int:
     attempts = {name: attempt for name, attempt in ATTEMPTS.items() if device == "cuda" or attempt is not from_torch}
     told = {name: _tried(attempt, device) for name, attempt in attempts.items()}
     failed = {name: why for name, why in told.items() if why}
-    packages = {name: version for name in PACKAGES if (version := version_of(name, otherwise=""))}
+    packages = {name: version for name in DALI_PACKAGES if (version := version_of(name, otherwise=""))}
     dali = " and ".join(f"{name} {version}" for name, version in packages.items()) or "DALI"
     where = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
     built = f"torch {torch.__version__} (CUDA {torch.version.cuda})"

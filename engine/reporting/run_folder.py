@@ -47,7 +47,7 @@ from .writing import writing
 _ID_BYTES = 8
 _PACKAGES = (
     *("feedrate", "torch", "torchvision", "timm", "numpy", "simplejpeg", "opencv-python-headless", "pillow"),
-    *("ffcv", "nvidia-dali-cuda120"),
+    *("ffcv", "nvidia-dali-cuda120", "nvidia-dali-cuda130"),
 )
 
 # what a clock or a meter read: two identical runs differ in these and in nothing else

@@ -9,6 +9,9 @@ from typing import Any
 
 import psutil
 
+# DALI for CUDA 12 or for CUDA 13, as the machine's torch needs
+DALI_PACKAGES = ("nvidia-dali-cuda120", "nvidia-dali-cuda130")
+
 
 def describe() -> dict[str, Any]:
     """Versions, commit, processor and memory, load, what keeps `turbo` from its kernel here, and the command, of paths
@@ -26,12 +29,14 @@ def describe() -> dict[str, Any]:
     }
 
 
-def version_of(package: str, otherwise: str = "not installed") -> str:
-    """The installed version of a package of this name."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return otherwise
+def version_of(*packages: str, otherwise: str = "not installed") -> str:
+    """The installed version of the first of these packages that is there."""
+    for package in packages:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return otherwise
 
 
 def _processor() -> str:

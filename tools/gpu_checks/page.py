@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from ..benchmarks.machine import DALI_PACKAGES
 from ..benchmarks.report import row, slower_text
 from .record import Outcome, Record
 
-_PACKAGES = ("torch", "torchvision", "timm", "nvidia-dali-cuda120", "ffcv", "numpy", "simplejpeg")
+_PACKAGES = ("torch", "torchvision", "timm", *DALI_PACKAGES, "ffcv", "numpy", "simplejpeg")
 
 
 def page(record: Record, no_time: Sequence[str], code_sha256: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from loaders.errors import FeedrateError
 
 from ..images import find_photos
-from ..machine import version_of
+from ..machine import DALI_PACKAGES, version_of
 from ..process import run
 from ..rounds import Rounds
 from ..side_by_side import Say, Spread, ratio
@@ -20,10 +20,8 @@ from .job import Job
 from .sides import SIDES
 
 _WARM_S = 0.5
-_PACKAGES = {
-    "ffcv": "ffcv", "dali": "nvidia-dali-cuda120", "torchvision": "torchvision", "pillow": "pillow", "timm": "timm",
-    "webdataset": "webdataset", "spdl": "spdl",
-}  # fmt: skip
+_PACKAGES = ("ffcv", "dali", "torchvision", "pillow", "timm", "webdataset", "spdl")
+_PACKAGES_OF = {"dali": DALI_PACKAGES}  # where they are not called as what they hold
 _SPREADS = ("s_per_image", "cpu_s_per_image", "first_batch_s")
 _SKIPPED = "skipped"
 
@@ -60,7 +58,7 @@ def measure(settings: LoadSettings, folder: Path, say: Say) -> dict[str, Any]:
         "workers": settings.num_workers,
         "batch_size": settings.batch_size,
         "seconds": settings.seconds,
-        "packages": {name: version_of(package) for name, package in _PACKAGES.items()},
+        "packages": {name: version_of(*_PACKAGES_OF.get(name, (name,))) for name in _PACKAGES},
     }
     rounds = Rounds(folder, {**told, "source": str(source.resolve())})
     stored = {name: store(name, CASES[name], source, settings.repeat, folder, say) for name in settings.cases}
