@@ -40,5 +40,6 @@ def about_weights(config: Config, data: Data, identity: dict[str, Any]) -> dict[
         "eval_size_px": str(config.data.eval_size_px),
         "eval_resize_px": str(config.data.eval_resize_px),
         "eval_crop_px": str(config.data.eval_crop_px or config.data.eval_size_px),
+        **({"blur_pool": "true"} if config.model.blur_pool else {}),
         "config_sha256": config.numerics_sha256(),
     }

@@ -26,6 +26,7 @@ class Finished:
     classes        one a score, in order
     channels       what images were normalised by
     sizes_px       the options of an evaluation: eval_size_px, eval_resize_px, eval_crop_px
+    blur_pool      whether the model blurs before it strides, which its weights do not show
     epoch          counted from 0, of the best epoch's weights
     config_sha256  of the settings they were trained with
     """
@@ -35,12 +36,14 @@ class Finished:
     classes: tuple[str, ...] | None = None
     channels: ChannelStatistics | None = None
     sizes_px: tuple[tuple[str, str], ...] = ()
+    blur_pool: bool = False
     epoch: int | None = None
     config_sha256: str | None = None
 
     def options(self) -> list[str]:
         """What the metadata tell, as options of a run: to go by where nothing else is known of it."""
         named = [] if self.model is None else ["--model.name", self.model]
+        named += ["--model.blur-pool"] if self.blur_pool else []
         return named + [word for name, px in self.sizes_px for word in (f"--data.{name.replace('_', '-')}", px)]
 
 
@@ -79,6 +82,7 @@ def read_finished(path: Path) -> Finished:
             sizes_px=tuple(
                 (name, told[name]) for name in ("eval_size_px", "eval_resize_px", "eval_crop_px") if name in told
             ),
+            blur_pool="blur_pool" in told,
             epoch=int(told["epoch"]) if "epoch" in told else None,
             config_sha256=told.get("config_sha256"),
         )
