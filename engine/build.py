@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from loaders.errors import FeedrateError
+from loaders.named import is_named
 from loaders.records import ChannelStatistics, ScanProgress
 
 from .augment import Normalize
@@ -203,7 +204,8 @@ def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
     if before != optim:
         optimizer = ChangedOptimizer(run.step.optimizer, run.step.module, optim, before, say)
         states = {**states, "optimizer": optimizer}
-    restore(states, checkpoint, say, accepted)
+    own_code = [f"{run.config.model.name} itself"] if is_named(run.config.model.name) else []
+    restore(states, checkpoint, say, [*accepted, *own_code])
     for holder in by_figures.values():
         if any(holder.goes_by(name) for name in accepted):
             holder.begin_anew()

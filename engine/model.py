@@ -6,6 +6,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from loaders.errors import FeedrateError
+from loaders.named import is_named
+
 from .config import Config
 from .data import Data
 from .dist import Ranks
@@ -13,6 +16,7 @@ from .models.architectures import new_model
 from .models.blur_pool import blur_strided_convolutions
 from .models.classifier import classifier_names
 from .models.count import multiply_adds, num_parameters
+from .models.factories import refuse_idle_weights, refuse_layout
 from .models.first_images import start_from_images
 from .models.freezing import freeze_all_but
 from .models.image_sizes import ImageSizes, refuse_sizes
@@ -55,6 +59,7 @@ def prepare_model(config: Config, num_classes: int, ranks: Ranks, say: Say, fres
     settings, sizes = config.model, image_sizes(config, ranks.world_size)
     model = new_model(settings, num_classes, sizes, config.seed)
     refuse_sizes(model, settings.name, num_classes, sizes)
+    _try_out_own(model, config, ranks.world_size)
     classifier = classifier_names(model, num_classes)
     if settings.weights and fresh:
         source = f"the weights published for {settings.name}" if settings.weights == PUBLISHED else settings.weights
@@ -64,6 +69,11 @@ def prepare_model(config: Config, num_classes: int, ranks: Ranks, say: Say, fres
     if settings.blur_pool:
         blur_strided_convolutions(model)
     if settings.freeze_backbone:
+        if not classifier:
+            raise FeedrateError(
+                f"--model.freeze-backbone is on and the last layer of {settings.name} does not give one score a class:"
+                " define its classifier last, or name it there as timm does, pretrained_cfg = {'classifier': 'head'}"
+            )
         freeze_all_but(model, classifier)
         say(f"frozen: all but {', '.join(classifier)}")
     return model
@@ -80,6 +90,7 @@ def finished_model(
     settings, sizes = config.model, image_sizes(config, ranks.world_size)
     model = new_model(settings, num_classes, sizes, config.seed)
     refuse_sizes(model, settings.name, num_classes, replace(sizes, training_px=()))
+    _try_out_own(model, config)
     weights = named_as_in(model, weights, source, say)
     refuse_other_number(model, weights, classifier_names(model, num_classes), source)
     if changes := take_over(model, weights, (), source):
@@ -112,6 +123,17 @@ def image_sizes(config: Config, world_size: int = 1) -> ImageSizes:
         training_batch=max(1, config.data.batch_size // world_size),
         evaluation_batch=config.data.eval_batch_size_per_rank,
     )
+
+
+def _try_out_own(model: nn.Module, config: Config, world_size: int = 1) -> None:
+    """Ask a model of people's own what is known of all others."""
+    name = config.model.name
+    if not is_named(name):
+        return
+    if world_size > 1:
+        refuse_idle_weights(model, name, config.data.train_view().size_at(0))
+    if config.execution.channels_last:
+        refuse_layout(model, name, config.data.eval_size_px)
 
 
 def _fetch(settings: ModelConfig, sizes: ImageSizes, ranks: Ranks, say: Say) -> Weights:

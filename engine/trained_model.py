@@ -40,9 +40,9 @@ def load_model(path: str | Path, which: str | None = None) -> tuple[nn.Module, E
 
     `path` is a run's folder, of whose weights `which` names those of tools/evaluate.py's --which (last), or a
     .safetensors file that a run wrote. The model takes float32 [B, 3, size_px, size_px], normalised, and gives float32
-    [B, classes]. It is made as the run's config.toml says, for a file elsewhere as its metadata do. torch's
-    random numbers go on as if nothing had been drawn. Raises FeedrateError where there are no such weights, or they do
-    not tell what they are.
+    [B, classes]. It is made as the run's config.toml says, for a file elsewhere as its metadata do; a model of people's
+    own is imported. torch's random numbers go on as if nothing had been drawn. Raises FeedrateError where there are no
+    such weights, or they do not tell what they are.
     """
     path = Path(expand_home(str(path)))
     finished = read_finished(find_weights(path, which))

@@ -1,14 +1,22 @@
-"""docs/extending.md tells the truth: its programs run as written, two of them in a training."""
+"""docs/extending.md tells the truth: its programs run as written, three of them in a training."""
 
 import csv
+import dataclasses
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
-from commands import REPOSITORY, TRAIN, python
+from commands import REPOSITORY, TRAIN, python, run, torchrun
+from short_runs import ONE_RANK, resumed_after, run_to_end, short_config
 
+from engine.checkpointing.finished import find_weights, read_finished
+from engine.command_line import parse_config
+from engine.models.model_config import ModelConfig
+from engine.optimisation.average import AverageConfig
+from engine.scoring import score
+from engine.trained_model import load_model
 from loaders.api import LoaderOptions
 from loaders.choose import choose_loader, open_loader
 from loaders.crops import CenterCrop, RandomResizedCrop
@@ -99,6 +107,39 @@ def test_training_runs_with_both(birds, tmp_path):
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in (tmp_path / "runs" / "own" / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["kind"] == "epoch" and records[-1]["num_images"] == 32
+
+
+def test_a_run_of_an_own_model_goes_on_to_the_same_bits_and_is_evaluated_and_loaded_by_its_name(
+    birds, image_folder, tmp_path, monkeypatch
+):
+    changes = {"model": ModelConfig("my_model:Net"), "average": AverageConfig(ema_decay=0.6)}
+    config = short_config(image_folder, tmp_path / "runs", **changes)
+    whole = run_to_end(config)
+    assert resumed_after(config, 3) == whole
+
+    folder = tmp_path / "runs" / "short"
+    by_name = parse_config(["--config", str(folder / "config.toml")])
+    for which, logged in (("last", "eval_loss"), ("ema", "eval_ema_loss")):
+        scored = score(by_name, ONE_RANK, read_finished(find_weights(folder, which)), False, lambda text: None)
+        assert scored.evaluation.loss == whole["metrics"][-1][logged]
+    model, expected = load_model(folder)
+    assert type(model).__name__ == "Net" and model.head.out_features == len(expected.classes) == 3
+
+    monkeypatch.setattr(type(model).__init__, "__defaults__", (16,))  # as if its program had been changed
+    longer = dataclasses.replace(config, epochs=3, run=dataclasses.replace(config.run, allow_change=("config.epochs",)))
+    with pytest.raises(FeedrateError, match="does not fit .*my_model:Net itself"):
+        run_to_end(longer)
+
+
+def test_an_own_model_is_found_by_every_rank(birds, tmp_path):
+    options = (
+        *("--data.path", f"my_records:CsvRecords@{birds}", "--model.name", "my_model:Net", "--loader", "turbo"),
+        *("--epochs", "1", "--data.batch-size", "16", "--data.size-px", "32", "--data.eval-size-px", "32"),
+        *("--execution.device", "cpu", "--run.folder", str(tmp_path / "runs"), "--name", "two"),
+    )
+    done = run(torchrun(2, TRAIN, *options), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "model: my_model:Net, 0.02 million parameters" in done.stdout
 
 
 @pytest.mark.parametrize(

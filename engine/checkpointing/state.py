@@ -37,7 +37,7 @@ def collect(states: States) -> dict[str, dict[str, Any]]:
 def restore(states: States, checkpoint: dict[str, Any], say: Say, changed: Collection[str] = ()) -> None:
     """Give every holder its state from a checkpoint; `say` hears of those the checkpoint knows nothing of.
 
-    Raises FeedrateError where a state does not fit what was `changed` since, settings by their names.
+    Raises FeedrateError where a state does not fit what was `changed` since, or may have been: settings by their names.
     """
     for name, holder in states.items():
         if name not in checkpoint:

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from loaders.errors import FeedrateError
+from loaders.named import is_named
 
 from .cifar_fast import CifarFast
 from .cifar_resnet import CifarResNet, cifar_resnet18
+from .factories import made_by_factory
 from .image_sizes import ImageSizes
 from .model_config import OWN_RATE, ModelConfig
 from .names import CIFAR_DEPTHS, OWN, TIMM, refuse_unknown
@@ -33,6 +35,8 @@ def new_model(settings: ModelConfig, num_classes: int, sizes: ImageSizes, seed: 
     Raises FeedrateError for a name that is not known and for a setting the model does not take.
     """
     refuse_unknown(settings.name)
+    if is_named(settings.name):
+        return made_by_factory(settings, num_classes, seed)
     if settings.name in OWN:
         build: Builder = _own
     elif settings.name.startswith(TIMM):

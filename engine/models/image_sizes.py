@@ -1,5 +1,7 @@
 """The sizes of images a model must take, and what it says to them before the first step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -43,9 +45,21 @@ def shape_only(model: nn.Module, batch: int, side: int) -> torch.Tensor:
     """What `model` gives for float [batch, 3, side, side], on the meta device: a shape and a type without numbers."""
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     meta = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
-    with torch.no_grad():
+    with torch.no_grad(), attributes_kept(model):
         images = torch.empty(batch, 3, side, side, device="meta")
         return functional_call(model, meta, (images,))  # type: ignore[no-any-return]
+
+
+@contextmanager
+def attributes_kept(model: nn.Module) -> Iterator[None]:
+    """What a forward pass within sets on a module, such as positions it works out once, is forgotten."""
+    before = [(vars(module), dict(vars(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for now, then in before:
+            now.clear()
+            now.update(then)
 
 
 def _refuse(model: nn.Module, claim: str, num_classes: int, batch: int, side: int) -> None:
@@ -57,9 +71,9 @@ def _refuse(model: nn.Module, claim: str, num_classes: int, batch: int, side: in
                 raise
             # a model with something that has no shape-only form is asked in earnest
             batch = 1
-            with torch.no_grad():
+            with torch.no_grad(), attributes_kept(model):
                 logits = model.eval()(torch.zeros(batch, 3, side, side))
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+    except Exception as error:  # people's own models have any
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise FeedrateError(
             f"{claim} on {batch} images of {side} × {side} px at a time ({reason[0].rstrip('.')}):"

@@ -16,7 +16,7 @@ class ModelConfig:
 
     name: str = "resnet18"
     """Any classifier of torchvision's by name (resnet50, vit_b_16), of timm's as timm/NAME, cifar_resnet20, 32, 44, 56
-    and 110, cifar_resnet18, or cifar_fast."""
+    and 110, cifar_resnet18, cifar_fast, or one of your own as module:factory."""
     weights: str = ""
     """What to start from: a .safetensors file, one that torch.save wrote (FILE#SECTION: what lies there by that name,
     such as model_ema), or default, those published for the model. Empty: the seed."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from loaders.errors import FeedrateError
+from loaders.named import is_named
 
 from .architectures import timm_size_keywords
 from .image_sizes import ImageSizes
@@ -19,7 +20,7 @@ PUBLISHED = "default"
 
 def published_weights(name: str, sizes: ImageSizes) -> Weights:
     """The weights published for the model called `name`, from torchvision's or timm's hub or its cache."""
-    if name in OWN:
+    if name in OWN or is_named(name):
         raise FeedrateError(f"no weights are published for {name}: --model.weights must name a file")
     try:
         return _of_timm(name, sizes) if name.startswith(TIMM) else _of_torchvision(name)

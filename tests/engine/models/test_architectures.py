@@ -94,6 +94,7 @@ def test_weights_depend_on_the_seed_and_on_nothing_else(name):
         ("timm/efficientnetb0", "did you mean timm/efficientnet_b0?"),
         ("cifar_resnet21", "did you mean cifar_resnet"),
         ("cifarfast", "did you mean cifar_fast?"),
+        ("my-model:Net", "and your own as module:factory"),
     ],
 )
 def test_an_unknown_model_names_the_nearest_of_all(name, message):
