@@ -32,6 +32,7 @@ _Job = tuple[int, PlanRows]  # number of the batch in the epoch, what it is made
 _Deliver = Callable[[PlanRows], None]
 
 _INTERPOLATIONS = {"exact": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+_NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _LOOK_FOR_PARENT_S = 5.0
 _LOOK_FOR_LIFE_S = 0.001
 _PATIENCE_S = (10.0, 20.0, 40.0, 80.0, 160.0)  # a worker lives after milliseconds, but where processors are scarce
@@ -255,7 +256,7 @@ def _came_to_life(workers: Sequence[BaseProcess], board: Board, patience_s: floa
 
 def _obey_the_parent_alone() -> None:
     """Signals that ask a run to stop often reach every process of it; the parent alone decides what they mean."""
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in _NOT_FOR_WORKERS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_await_the_parents_end, args=(os.getppid(),), daemon=True).start()
 
@@ -273,7 +274,7 @@ def _await_the_parents_end(parent: int) -> None:
 def _born_deaf() -> Iterator[None]:
     """Processes forked in here have those signals blocked: SIGTERM is then left to `_await_the_parents_end`, and the
     others kill none before it can ignore them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGUSR1, signal.SIGTERM])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [*_NOT_FOR_WORKERS, signal.SIGTERM])
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests. Everything is made here: no data set is needed."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -32,6 +33,14 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("images"),
         {"train": {"ant": 13, "bee": 11, "cat": 13}, "val": {"ant": 7, "bee": 9, "cat": 7}},
     )
+
+
+@pytest.fixture
+def sighup_heeded():
+    """Who starts the tests may ignore it, as `nohup` does, and so would what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from ..dist import Ranks
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 _LAUNCHED_BY = "TORCHELASTIC_RUN_ID"  # torchrun sets it for what it starts
 _SAME_WISH_S = 1.0
@@ -24,8 +24,10 @@ class Stopped(BaseException):
 
 
 class StopRequest:
-    """Catches SIGINT, SIGTERM and SIGUSR1. The first is noted, so that a checkpoint can be written; a second exits at
-    once. Before the first step there is nothing to write: there the first raises Stopped in the main thread.
+    """Catches STOP_SIGNALS. The first is noted, so that a checkpoint can be written; a second exits at once. Before the
+    first step there is nothing to write: there the first raises Stopped in the main thread.
+
+    SIGHUP, which says that the terminal is gone, stays ignored where it is, as under `nohup`.
 
     A thread listens too, since Python's own handlers wait for the main thread, which may be stuck in a call that does
     not return: where ranks wait for one that is gone, for instance.
@@ -41,7 +43,8 @@ class StopRequest:
         self._launcher = os.getppid() if _LAUNCHED_BY in os.environ else None
         self._ear, self._mouth = socket.socketpair()
         self._mouth.setblocking(False)
-        self._previous = {number: signal.signal(number, self._interrupt) for number in STOP_SIGNALS}
+        caught = [number for number in STOP_SIGNALS if number != signal.SIGHUP or not _is_ignored(number)]
+        self._previous = {number: signal.signal(number, self._interrupt) for number in caught}
         self._previous_wakeup = signal.set_wakeup_fd(self._mouth.fileno(), warn_on_full_buffer=False)
         self._listener = threading.Thread(target=self._listen, name="stop signals", daemon=True)
         self._listener.start()
@@ -101,6 +104,10 @@ class StopRequest:
         number = self.signal or signal.SIGTERM
         print(f"stopped by {number.name} {how}", file=sys.stderr, flush=True)
         os._exit(128 + number)
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
 
 
 def _forget_in_child() -> None:

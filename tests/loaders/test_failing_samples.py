@@ -143,7 +143,7 @@ def test_a_worker_that_dies_of_a_sample_names_it(folder, open_one, monkeypatch):
     assert f"({folder.where(17)}) of batch 2 of epoch 0" in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_workers_leave_signals_that_ask_a_run_to_stop_to_their_parent(folder, open_one, number):
     batches = open_one(folder, "torchvision", order=Sequential(1)).epoch(0)
     next(batches)
@@ -154,7 +154,7 @@ def test_workers_leave_signals_that_ask_a_run_to_stop_to_their_parent(folder, op
     assert len(list(batches)) == 36
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_such_signals_do_not_reach_a_worker_that_is_just_being_born(folder, open_one, monkeypatch, number):
     from loaders import torchvision_loader
 

@@ -5,6 +5,8 @@ import signal
 import pytest
 from rank_signals import never_stopped, stop_and_go_on
 
+pytestmark = pytest.mark.usefixtures("sighup_heeded")
+
 HANDED_ON = ("--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGUSR1",)
 
 
@@ -18,6 +20,7 @@ def expected(image_folder, tmp_path_factory):
     [
         (0, signal.SIGTERM, ()),
         (None, signal.SIGINT, ()),
+        (None, signal.SIGHUP, ()),
         (None, signal.SIGUSR1, HANDED_ON),
         (None, signal.SIGUSR1, ()),  # torchrun dies of what it was not told to hand on: its ranks notice
         (None, signal.SIGKILL, ()),

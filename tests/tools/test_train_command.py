@@ -14,6 +14,8 @@ from engine.config import Config
 from engine.option_names import option_names
 from engine.train import main
 
+pytestmark = pytest.mark.usefixtures("sighup_heeded")
+
 
 def _command(images, folder, **more):
     return [sys.executable, TRAIN, *short_options(images, folder, **more)]
@@ -51,7 +53,7 @@ def test_torchrun_starts_it_as_the_readme_says(image_folder, tmp_path):
     assert "done: " in result.stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_in_mid_epoch_saves_and_the_same_command_goes_on_to_the_same_bits(image_folder, tmp_path, number):
     # long beside the time in which the signal must come
     more = {"epochs": 15, "run.checkpoint-every-steps": 5}

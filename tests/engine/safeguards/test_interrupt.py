@@ -23,6 +23,8 @@ from engine.reporting.display import Display
 from engine.safeguards import interrupt
 from engine.safeguards.interrupt import STOP_SIGNALS, Lookout, Stopped, StopRequest
 
+pytestmark = pytest.mark.usefixtures("sighup_heeded")
+
 # a main thread that cannot run Python: it waits for a lock that it holds itself, and signals do not wake it
 STUCK = """
 import ctypes, os, sys
@@ -71,6 +73,19 @@ def test_handlers_and_threads_are_as_before_once_it_is_over():
     StopRequest().restore()
     assert ([signal.getsignal(number) for number in STOP_SIGNALS], threading.active_count()) == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_sighup_that_is_ignored_stays_so_as_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopRequest()
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0.1)
+        assert not stop.is_up
+        stop.restore()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_of_a_forked_process_is_not_taken_for_ones_own(stop):
