@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from loaders.errors import FeedrateError
+from loaders.lost_output import output_may_be_lost
 from loaders.manifest import WORK_FOLDER, PackedSplit
 from loaders.records import open_records
 
@@ -29,26 +30,29 @@ from .progress import shown_phase
 from .samples import Samples
 from .sources.opening import SourceOptions, check_apart, open_source
 
+_UNSAID = 120
+_INSPECTIONS = ("verify", "show")  # commands that print what was asked for, and pack nothing
 _MOST_NAMES = 8  # of what is left out, on the screen; the manifest has all
 Download = Callable[[str, Path], None]  # (data set, where to): fetches it unless it is there
 
 
 def main(arguments: Sequence[str], description: str, download: Download) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input or bad files, 128 + n ended by signal n, which is
-    SIGPIPE where who reads what it says is gone, as behind `| head`."""
+    SIGPIPE where who reads what it says is gone, as behind `| head`, and 120 (Python's own for it) where an answer that
+    was asked for cannot be written otherwise. Packing goes on then."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does: names of files need not be text
     try:
-        status = _run(arguments, description, download)
-        if sys.stdout is not None:  # closed by who started it
-            sys.stdout.flush()
+        with output_may_be_lost(but_for=(BrokenPipeError,)) as is_lost:
+            status = _run(arguments, description, download)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
         return 128 + signal.SIGPIPE
-    return status
+    is_packing = bool(arguments) and arguments[0] not in _INSPECTIONS
+    return status or (0 if is_packing or not is_lost() else _UNSAID)
 
 
 def _run(arguments: Sequence[str], description: str, download: Download) -> int:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does: names of files need not be text
     ended_by, chosen = [signal.SIGINT.value], None
     try:
         _catch_signals(ended_by)

@@ -20,11 +20,13 @@ if __name__ == "__main__":
 
 from engine.build import build_run
 from engine.command_line import parse_config
+from engine.config import Config
 from engine.dist import is_lost_rank, run_and_end, start_ranks, stop_ranks
 from engine.loop import Run, train
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import Stopped, StopRequest
 from loaders.errors import FeedrateError
+from loaders.lost_output import output_may_be_lost
 
 
 def main(arguments: list[str]) -> int:
@@ -41,6 +43,12 @@ def main(arguments: list[str]) -> int:
         if rank == 0:  # every rank parses the same words
             print(f"error: {error}", file=sys.stderr)
         return 2
+    with output_may_be_lost():
+        return _run(config, rank)
+
+
+def _run(config: Config, rank: int) -> int:
+    """The run, and how it ended. Returns the exit status."""
     stop = StopRequest()
     try:
         ranks = start_ranks(config.execution.device, config.run.hang_timeout_s)

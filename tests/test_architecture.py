@@ -30,6 +30,7 @@ CONVERTERS_MAY_TAKE = {
         "cpus",
         "errors",
         "held_signals",
+        "lost_output",
         "manifest",
         "records",
         "sample_table",

@@ -35,6 +35,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from rich.console import Console
 
@@ -49,6 +50,7 @@ from engine.profiler.session import Budget, profile
 from engine.reporting.run_folder import environment
 from engine.safeguards.exit_status import exit_status
 from loaders.errors import FeedrateError, did_you_mean
+from loaders.lost_output import output_may_be_lost
 from tools.profiling import what_if
 
 # what is not measuring: a word before the options, and the module whose `run` takes the words after it; imported when
@@ -82,6 +84,7 @@ def main(arguments: list[str]) -> int:
         budget = Budget(chosen.minutes, chosen.rounds)
         wishes = what_if.wishes_of(chosen, int(os.environ.get("WORLD_SIZE", "1")))
         config = read_config()
+        stack.enter_context(output_may_be_lost())  # the reports hold all of it
         ranks = start_ranks(config.execution.device)
         config = _with_data(config, ranks, console)
         with console.status("profiling") as status:
@@ -103,7 +106,8 @@ def main(arguments: list[str]) -> int:
             console.print(f"written to {', '.join(map(str, written))}", markup=False)
         return 0
 
-    return exit_status(measure, "nothing was written", rank, lambda: kept)
+    with ExitStack() as stack:
+        return exit_status(measure, "nothing was written", rank, lambda: kept)
 
 
 def _write(folder: Path, measured: Profile) -> tuple[list[Path], FeedrateError | None]:

@@ -471,3 +471,28 @@ def test_where_nobody_reads_on_it_ends_without_a_traceback(image_folder, tmp_pat
             timeout=TIMEOUT_S,
         )
     assert (ended.returncode, ended.stderr) == (status, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_behind_what_it_says_is_not_taken_for_that_of_the_set(image_folder, tmp_path, unbuffered):
+    out = tmp_path / "out"
+
+    def unheard(*words):
+        with open("/dev/full", "wb") as full:
+            return subprocess.run(
+                [sys.executable, CONVERT, *words],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                env={**environment(), "PYTHONUNBUFFERED": unbuffered},
+                text=True,
+                timeout=TIMEOUT_S,
+            )
+
+    told = "warning: what is printed from here on is lost (No space left on device), and the command goes on\n"
+    packed = unheard("folder", "--source", str(image_folder), "--out", str(out))
+    assert (packed.returncode, packed.stderr) == (0, told)
+    assert len(open_records(out, "train")) == 37
+    for word in ("verify", "show"):  # whose answer is what is lost
+        answered = unheard(word, str(out))
+        assert (answered.returncode, answered.stderr) == (120, told)

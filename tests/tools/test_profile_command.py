@@ -1,10 +1,12 @@
 """tools/profile.py as a user runs it."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from commands import REPOSITORY, python, short_options
+from commands import REPOSITORY, TIMEOUT_S, environment, python, short_options
 from rich.console import Console
 from short_runs import ONE_RANK
 from shown_profiles import full
@@ -40,6 +42,22 @@ def test_it_measures_every_ceiling_and_says_one_sentence(image_folder, tmp_path)
         and report.config["data"]["workers"] == 3
         and report.environment["cpus"] == available_cpus()
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing")
+def test_its_reports_are_written_where_what_it_says_cannot_be(image_folder, tmp_path):
+    words = ["--minutes", "0.02", "--rounds", "2", "--what-if", "none", *short_options(image_folder, tmp_path)]
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [sys.executable, PROFILE, *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+    assert ended.returncode == 0 and ended.stderr.count("is lost (No space left on device)") == 1, ended.stderr
+    assert read_profile(tmp_path / "ddp" / "profile" / "report.json").verdict.sentence
 
 
 def test_every_stage_has_its_row_and_shares_are_those_of_the_whole_loop(image_folder, tmp_path):

@@ -1,0 +1,73 @@
+"""Standard output and error that may fail, while the work goes on: a full disk, a reader or a terminal that is gone."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO, cast
+
+
+class MayFail:
+    """A text stream that raises nothing: from its first OSError on, what is written to it is lost.
+
+    tell    hears that error, once
+    but_for kinds of it that are raised all the same
+    """
+
+    def __init__(
+        self, stream: TextIO, tell: Callable[[OSError], None], but_for: tuple[type[OSError], ...] = ()
+    ) -> None:
+        self._stream = stream
+        self._tell = tell
+        self._but_for = but_for
+        self.is_lost = False
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the stream's own: whether it is a terminal, its encoding, its file."""
+        return getattr(self._stream, name)
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if self.is_lost:
+            return
+        try:
+            act()
+        except self._but_for:
+            raise
+        except OSError as error:
+            self.is_lost = True
+            # what the stream still keeps goes nowhere too, or emptying it when the process ends would fail once more
+            with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+            self._tell(error)
+
+
+@contextlib.contextmanager
+def output_may_be_lost(but_for: tuple[type[OSError], ...] = ()) -> Iterator[Callable[[], bool]]:
+    """A block in which printing does not fail. Where standard output cannot be written, standard error says so once.
+
+    Gives what tells whether it was lost, to be asked behind the block. `but_for`: as of MayFail, for standard output.
+    """
+    before = sys.stdout, sys.stderr  # None each where it was closed by who started the process
+
+    def tell(error: OSError) -> None:
+        if errors is not None:
+            why = error.strerror or error
+            errors.write(f"warning: what is printed from here on is lost ({why}), and the command goes on\n")
+            errors.flush()
+
+    errors = None if before[1] is None else MayFail(before[1], lambda error: None)
+    output = None if before[0] is None else MayFail(before[0], tell, but_for)
+    sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, errors)
+    try:
+        yield lambda: output is not None and output.is_lost
+        if output is not None:
+            output.flush()
+    finally:
+        sys.stdout, sys.stderr = before

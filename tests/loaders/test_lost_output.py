@@ -1,0 +1,76 @@
+"""Output that cannot be written: said once, and whatever prints goes on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import REPOSITORY, TIMEOUT_S, environment
+
+PRINTS = """
+import sys
+from loaders.lost_output import output_may_be_lost
+with output_may_be_lost({but_for}) as is_lost:
+    for number in range(3):
+        print("said", number, flush=True)
+    print("not emptied before the end")
+sys.exit(7 if is_lost() else 3)
+"""
+TOLD = "warning: what is printed from here on is lost ({}), and the command goes on\n"
+
+
+def _ended(script, stdout, stderr=subprocess.PIPE, unbuffered=""):
+    process = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        env=environment(PYTHONUNBUFFERED=unbuffered),
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    return process.returncode, process.stderr
+
+
+@pytest.fixture
+def unread():
+    """The mouth of a pipe that nobody reads."""
+    nobody, mouth = os.pipe()
+    os.close(nobody)
+    with os.fdopen(mouth, "wb") as file:
+        yield file
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing")
+def test_a_full_disk_is_told_once_and_the_status_is_the_commands_own(unbuffered):
+    with open("/dev/full", "wb") as full:
+        assert _ended(PRINTS.format(but_for=""), full, unbuffered=unbuffered) == (
+            7,
+            TOLD.format("No space left on device"),
+        )
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_so_is_a_reader_that_is_gone(unread, unbuffered):
+    assert _ended(PRINTS.format(but_for=""), unread, unbuffered=unbuffered) == (7, TOLD.format("Broken pipe"))
+
+
+def test_with_nobody_to_tell_it_goes_on_all_the_same(unread):
+    assert _ended(PRINTS.format(but_for=""), unread, unread)[0] == 7
+
+
+def test_what_is_excepted_is_raised(unread):
+    status, told = _ended(PRINTS.format(but_for="(BrokenPipeError,)"), unread)
+    assert status != 7 and "BrokenPipeError" in told
+
+
+def test_where_it_can_be_written_nothing_is_said_of_it():
+    assert _ended(PRINTS.format(but_for=""), subprocess.DEVNULL) == (3, "")
+
+
+@pytest.mark.parametrize("closed", ["sys.stdout", "sys.stderr"])
+def test_output_closed_from_the_start_is_left_alone(closed):
+    script = f"import sys; {closed} = None\n{PRINTS.format(but_for='')}"
+    assert _ended(script, subprocess.DEVNULL) == (3, "")
