@@ -42,7 +42,7 @@ from .reporting.loggers import build_loggers
 from .reporting.run_folder import RunFolder
 from .safeguards.determinism import use_deterministic_kernels
 from .safeguards.interrupt import Lookout, Stopped, StopRequest
-from .safeguards.loss_watch import LossWatch
+from .safeguards.loss_watch import LossWatch, advice
 from .safeguards.run_lock import RunLock
 from .safeguards.watchdog import Watchdog, WatchedLoader
 from .step import TrainStep
@@ -108,7 +108,8 @@ def _assemble(
     plateau = build_plateau(config.optim)
     step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model, plateau)
     progress, lookout = Progress(ranks.device), Lookout(ranks, config.run.log_every_steps)
-    averages, watch = Averages(step.module, config.average, step.windows), LossWatch(ranks.device, folder.path)
+    averages = Averages(step.module, config.average, step.windows)
+    watch = LossWatch(ranks.device, folder.path, lambda: advice(config.execution.precision, folder.newest()))
     identity = identity_of(config, ranks, data)
     best = Best(config.run.best_metric)
     saver = Saver(

@@ -86,10 +86,13 @@ class RunFolder:
     def _metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    def newest(self) -> Path | None:
+        """The newest checkpoint by its name."""
+        return next(iter(checkpoints_by_step(self.checkpoints)), None)
+
     def newest_name(self) -> str:
-        """The newest checkpoint by its name, for whoever asks in words."""
-        present = checkpoints_by_step(self.checkpoints)
-        return str(present[0]) if present else "not there yet"
+        """The same for whoever asks in words."""
+        return str(self.newest() or "not there yet")
 
     def write_best(self, found: dict[str, Any]) -> None:
         """Write best.json: what `Best.found` says, and the checkpoint of that epoch."""

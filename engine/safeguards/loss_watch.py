@@ -1,6 +1,7 @@
 """Finds the step whose loss is no number, without asking the device at each."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,10 +12,7 @@ from loaders.errors import FeedrateError
 from ..dist import Ranks
 
 _MOST_NAMED = 8
-_REMEDY = (
-    "lower --optim.learning-rate, clip gradients with --optim.clip-norm, or use --execution.precision bf16;"
-    " no checkpoint was written since"
-)
+_REMEDY = "lower --optim.learning-rate, or clip gradients with --optim.clip-norm"
 
 
 class LossWatch:
@@ -25,9 +23,12 @@ class LossWatch:
     nothing and is done at each step.
     """
 
-    def __init__(self, device: torch.device, folder: Path | None = None) -> None:
-        """`folder` takes a list of the batch's samples where it is too long for a sentence."""
+    def __init__(
+        self, device: torch.device, folder: Path | None = None, advice: Callable[[], str] = lambda: _REMEDY
+    ) -> None:
+        """`folder` takes a list of the batch's samples where it is too long for a sentence; `advice` ends it."""
         self._folder = folder
+        self._advice = advice
         self._since: list[tuple[int, torch.Tensor]] = []  # step and ids of every batch since the last question
         self._last = (-1, torch.empty(0, dtype=torch.int64))
         self._first = torch.full((), -1, dtype=torch.int64, device=device)  # where in that list
@@ -50,7 +51,7 @@ class LossWatch:
         found = [entry for entry in ranks.gather(self._finding(ranks.rank)) if entry]
         step = min(step for step, _ in found)
         told = "; ".join(sentence for first, sentence in found if first == step)
-        raise FeedrateError(f"at step {step} {told}: {_REMEDY}")
+        raise FeedrateError(f"at step {step} {told}: {self._advice()}")
 
     def refuse(self, model: nn.Module, ranks: Ranks) -> None:
         """The same, and also if a weight of `model` is no number, as one update can leave it."""
@@ -58,7 +59,8 @@ class LossWatch:
         if ranks.largest([float(not _is_finite(model))])[0]:
             step, ids = self._last
             samples = self._samples(ids, ranks.rank)
-            raise FeedrateError(f"at step {step} weights of the model are no numbers any more, {samples}: {_REMEDY}")
+            what = f"weights of the model are no numbers any more, {samples}"
+            raise FeedrateError(f"at step {step} {what}: {self._advice()}")
 
     def _finding(self, rank: int) -> tuple[int, str] | None:
         first = int(self._first)
@@ -79,6 +81,12 @@ class LossWatch:
                 path.write_text("\n".join(listed) + "\n")
                 where = f" (all in {path})"
         return f"of {len(listed)} samples, the first {', '.join(listed[:_MOST_NAMED])}{where}"
+
+
+def advice(precision: str, newest: Path | None) -> str:
+    """What helps in `precision`, and which checkpoint, the newest, holds what stood before; None: there is none."""
+    remedy = f"{_REMEDY}, or use --execution.precision bf16" if precision == "fp16" else _REMEDY
+    return f"{remedy}; {'there is no checkpoint yet' if newest is None else f'{newest} is from before, and good'}"
 
 
 def _is_finite(model: nn.Module) -> bool:

@@ -12,9 +12,10 @@ from engine.build import build_run
 from engine.loop import train
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import StopRequest
-from engine.safeguards.loss_watch import LossWatch
+from engine.safeguards.loss_watch import LossWatch, advice
 from loaders.errors import FeedrateError
 
+ADVICE = "lower --optim.learning-rate, or clip gradients with --optim.clip-norm"
 NAN, INF = float("nan"), float("inf")
 
 
@@ -106,6 +107,8 @@ def test_a_run_stops_at_that_step_names_the_batch_and_leaves_only_sound_checkpoi
                 train(built)
     finally:
         stop.restore()
+    newest = tmp_path / "short" / "checkpoints" / "step-00000003.pt"
+    assert str(raised.value).endswith(f"{ADVICE}; {newest} is from before, and good")
     assert f"at step 3 the loss is nan on rank 0, of the samples {', '.join(map(str, ids))}: lower" in str(raised.value)
     folder = tmp_path / "short"
     assert sorted(path.name for path in (folder / "checkpoints").glob("*.pt")) == [
@@ -124,11 +127,18 @@ def test_weights_poisoned_by_a_finite_loss_are_not_kept(image_folder, tmp_path):
     try:
         with build_run(config, ONE_RANK, Display(is_main=False), stop) as built:
             next(built.step.module.parameters()).register_hook(lambda gradient: gradient * NAN)
-            with pytest.raises(FeedrateError, match="weights of the model are no numbers any more"):
+            with pytest.raises(FeedrateError, match="weights of the model are no numbers any more") as raised:
                 train(built)
     finally:
         stop.restore()
     assert not list((tmp_path / "short").rglob("*.pt"))
+    assert str(raised.value).endswith(f"{ADVICE}; there is no checkpoint yet")
+
+
+@pytest.mark.parametrize(("precision", "is_named"), [("fp32", False), ("tf32", False), ("bf16", False), ("fp16", True)])
+def test_another_precision_is_advised_only_where_numbers_end_early(precision, is_named):
+    more = ", or use --execution.precision bf16" if is_named else ""
+    assert advice(precision, None) == f"{ADVICE}{more}; there is no checkpoint yet"
 
 
 def test_two_ranks_end_together_by_one_sentence_each(image_folder, tmp_path):
