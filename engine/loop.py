@@ -78,6 +78,8 @@ def _train_epochs(run: Run) -> bool:
             return False
         reading = meter.read()
         used = asdict(resources.read())
+        if not reading.num_images:  # a moment's, in which no step was done
+            used |= {"cpu_share": None, "gpu_share": None}
         try:
             with run.time.around("evaluation"):
                 evaluations = _evaluate(run)
@@ -226,8 +228,10 @@ def _finish_epoch(
 ) -> dict[str, Any]:
     """Log and show the epoch, and move to the next. Returns its record."""
     spent = run.time.lap()
-    totals = run.progress.totals(run.ranks, {"time_of_ranks_s": spent.own_s})
-    run.time.note_ranks(totals["time_of_ranks_s"])
+    has_trained = reading.num_images > 0  # not where the epoch was taken up after its last batch, on any rank
+    totals = run.progress.totals(run.ranks, {"time_of_ranks_s": spent.own_s if has_trained else None})
+    if has_trained:
+        run.time.note_ranks(totals["time_of_ranks_s"])
     metrics: dict[str, Any] = {}
     for prefix, evaluation in evaluations.items():
         metrics |= evaluation.scores(prefix)

@@ -55,8 +55,12 @@ class Reading:
         return lost_by_waiting_s(seconds, self.wait_s - self.first_batch_s, step_s) / seconds
 
     def figures(self, world_size: int) -> dict[str, float | None]:
-        """Times on this rank, and images a second on so many that do alike, as they are logged."""
+        """Times on this rank, and images a second on so many that do alike, as they are logged. None but for `seconds`
+        where nothing was trained on, as in an epoch that is taken up after its last batch."""
         steady = self.steady_images_per_s
+        if not self.num_images:
+            names = ("images_per_s", "steady_images_per_s", "data_wait_share", "first_batch_s", "first_step_s")
+            return {"seconds": self.seconds, **dict.fromkeys(names)}
         return {
             "seconds": self.seconds,
             "images_per_s": self.images_per_s * world_size,

@@ -150,24 +150,27 @@ def _duration(seconds: float) -> str:
 def summary_line(record: dict[str, Any], num_epochs: int) -> str:
     """One epoch in one line: loss, accuracies, time, img/s, data-wait, memory.
 
-    A run that was resumed behind an epoch's last batch only evaluated it, and has no speed to tell.
+    A run that was resumed behind an epoch's last batch only evaluated it, and has neither time nor speed to tell.
     """
     resources = record["resources"]
     if resources["gpu_memory_bytes"] is not None:
         share = resources["gpu_share"]
         memory = f"GPU {resources['gpu_memory_bytes'] / 1e9:.1f} GB" + ("" if share is None else f" {share:.0%} used")
     else:
-        memory = f"RAM {resources['memory_bytes'] / 1e9:.1f} GB, CPU {resources['cpu_share']:.0%}"
+        share = resources["cpu_share"]
+        memory = f"RAM {resources['memory_bytes'] / 1e9:.1f} GB" + ("" if share is None else f", CPU {share:.0%}")
     averages = "".join(
         f"  {name} top-1 {record[f'eval_{name}_top1']:.1%}" for name in ("ema", "swa") if f"eval_{name}_top1" in record
     )
-    speed = f"  {record['images_per_s']:,.0f} img/s  data-wait {record['data_wait_share']:.0%}"
+    speed = ""
+    if record["images_per_s"] is not None:
+        speed = f"  {record['seconds']:.1f} s  {record['images_per_s']:,.0f} img/s"
+        speed += f"  data-wait {record['data_wait_share']:.0%}"
     return (
         f"epoch {record['epoch'] + 1}/{num_epochs}"
         f"  loss {record['train_loss']:.3f}"
         f"  train top-1 {record['train_top1']:.1%}"
         f"  eval top-1 {record['eval_top1']:.1%} top-5 {record['eval_top5']:.1%}{averages}"
-        f"  {record['seconds']:.1f} s"
-        f"{speed if record['images_per_s'] else ''}"
+        f"{speed}"
         f"  {memory}"
     )

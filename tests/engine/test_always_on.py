@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,41 @@ def test_the_bar_is_told_what_is_logged_which_is_of_all_ranks(image_folder, tmp_
         {name: step[name] for name in ("kind", "epoch", "step", "loss", "learning_rate", *_OF_THE_CLOCK)}
         for step in logged
     ]
+
+
+def test_an_epoch_that_is_taken_up_after_its_last_batch_has_no_figures_of_training(image_folder, tmp_path):
+    config = short_config(image_folder, tmp_path)
+    stop = StopRequest()
+    try:
+        with build_run(config, ONE_RANK, Display(is_main=False), stop) as run:
+            _asks_to_stop_at_its_start(run.data.evaluation, stop)
+            assert not train(run)
+            assert (run.progress.epoch, run.progress.batch) == (0, 5)
+    finally:
+        stop.restore()
+    display = Display(is_main=True)
+    with display.console.capture() as printed:
+        run_to_end(config, display)
+    record = records(tmp_path / "short", "epoch")[0]
+    assert record["num_images"] == 35
+    names = ("images_per_s", "steady_images_per_s", "data_wait_share", "first_batch_s", "first_step_s")
+    assert [record[name] for name in names] == [None] * 5
+    assert record["time_of_ranks_s"] == [None]
+    assert record["resources"]["cpu_share"] is None and record["resources"]["memory_bytes"] > 0
+    line = next(line for line in printed.get().splitlines() if line.startswith("epoch 1/2"))
+    assert re.search(r"top-5 [\d.]+%  RAM [\d.]+ GB$", line), line
+
+
+def _asks_to_stop_at_its_start(evaluation, stop):
+    """As a signal does that comes once an epoch's last step is done."""
+    loader = evaluation._loader
+    really = loader.epoch
+
+    def epoch(index, start=0):
+        stop.signal = signal.SIGTERM
+        yield from really(index, start)
+
+    loader.epoch = epoch
 
 
 def test_every_epoch_and_the_end_of_a_run_say_where_the_time_went(image_folder, tmp_path):

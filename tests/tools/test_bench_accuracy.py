@@ -195,6 +195,13 @@ def test_equal_to_the_bit_means_every_figure_no_clock_had_a_part_in(settings):
     ]
 
 
+def test_an_epoch_that_trained_nothing_since_it_was_taken_up_after_its_last_batch_counts_for_no_speed(settings):
+    used = {**USED, "cpu_share": None}
+    made = [trained("turbo", 0, 0.5, images_per_s=None, data_wait_share=None, resources=used)]
+    written = page({"date": "today", "machine": MACHINE, **result(settings, made, {})}, "x.png")
+    assert "| 100 | 10.0% | 1.0 min | n/a | 2,000 MB |" in written
+
+
 def test_the_page_names_the_commits_of_the_runs_and_not_the_present_one(settings):
     made = [trained("turbo", 0, 0.5), trained("turbo", 1, 0.6), trained("dali", 0, 0.5, eval_loss=2.0)]
     machine = {**MACHINE, "commit": "present"}

@@ -27,8 +27,9 @@ def test_an_epoch_in_one_line():
 
 
 def test_an_epoch_that_was_only_evaluated_has_no_speed():
-    line = summary_line({**RECORD, "images_per_s": 0.0, "data_wait_share": 0.0}, 4)
-    assert line.endswith("  3.0 s  RAM 2.0 GB, CPU 50%")
+    resources = {**RECORD["resources"], "cpu_share": None}
+    line = summary_line({**RECORD, "images_per_s": None, "data_wait_share": None, "resources": resources}, 4)
+    assert line.endswith("  eval top-1 62.5% top-5 75.0%  RAM 2.0 GB")
 
 
 def test_averages_stand_beside_the_raw_weights():

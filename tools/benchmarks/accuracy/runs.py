@@ -12,6 +12,7 @@ from typing import Any
 from engine.command_line import build, parse_config
 from engine.config import Config, RunConfig
 from engine.nesting import flat
+from engine.profiler.reports.number_text import rate_text
 from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
 
@@ -178,4 +179,4 @@ def _train(settings: AccuracySettings, loader: str, seed: int, say: Say) -> Trai
 
 def _shown(done: Trained) -> str:
     last = done.epochs[-1]
-    return f"{done.name}: top-1 {last['eval_top1']:.2%}, {last['images_per_s']:,.0f} img/s"
+    return f"{done.name}: top-1 {last['eval_top1']:.2%}, {rate_text(last['images_per_s'])} img/s"
