@@ -100,11 +100,14 @@ class EvaluationData:
         self.loader.close()
 
 
-def open_evaluation(config: Config, ranks: Ranks, say: Say, refuse: Callable[[Records], None]) -> EvaluationData:
-    """Open the split that `config` evaluates on, and no other. `refuse` looks at it before a loader is started."""
+def open_evaluation(config: Config, ranks: Ranks, say: Say, fit: Callable[[Records], None]) -> EvaluationData:
+    """Open the split that `config` evaluates on, and no other.
+
+    Before anything else is done with it, `fit` refuses its classes or sets them, and the labels, as the model has them.
+    """
     choose_loader(config.loader)
     records = _open_one(config, ranks, say)
-    refuse(records)
+    fit(records)
     split = config.data.eval_split
     refuse_classes(records, records, replace(config.data, train_split=split))
     plan = _eval_plan_of(records, config)

@@ -1,8 +1,9 @@
-"""Evaluating weights that a run has finished, on its own evaluation split or on another set of the same classes."""
+"""Evaluating weights that a run has finished, on its own evaluation split or on another set of their classes."""
 
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from loaders.errors import FeedrateError
@@ -51,12 +52,13 @@ class Score:
 def score(config: Config, ranks: Ranks, finished: Finished, keeps_answers: bool, say: Say) -> Score:
     """Evaluate the weights of `finished` as a run of `config` would, to the bit. Every rank must call it.
 
-    Raises FeedrateError where the set has other classes than the weights, and where the weights do not fit the model.
+    Raises FeedrateError where the set has classes that the weights do not know, and where the weights do not fit the
+    model.
     """
     _refuse_other_model(config, finished, say)
     choose_kernels(config, ranks)
     weights = read_weights(str(finished.path), say)
-    data = open_evaluation(config, ranks, say, lambda records: _refuse_other_classes(records, finished, config))
+    data = open_evaluation(config, ranks, say, lambda records: _fit_classes(records, finished, config, say))
     try:
         torch.set_num_threads(config.execution.threads or ranks.cpus)  # after the loader, as in training
         records = data.records
@@ -96,12 +98,24 @@ def _refuse_other_model(config: Config, finished: Finished, say: Say) -> None:
         say("note: the settings are not all those of the training; a model made in another way gives other figures")
 
 
-def _refuse_other_classes(records: Records, finished: Finished, config: Config) -> None:
-    """Names alone tell whether a label means what the weights take it for."""
+def _fit_classes(records: Records, finished: Finished, config: Config, say: Say) -> None:
+    """Names alone tell whether a label means what the weights take it for.
+
+    Where the set has some of the weights' classes, its labels become theirs: so tables and predictions range over all
+    that the model may answer.
+    """
     trained, given = finished.classes, records.classes
     if trained is None or trained == given:
         return
     if _are_matched_by_number(trained, given):
+        return
+    if len(given) < len(trained) and set(given) < set(trained) and _are_distinct(given) and _are_distinct(trained):
+        say(
+            f"the set has {len(given):,} of the weights' {len(trained):,} classes, matched by name; predictions range"
+            f" over all {len(trained):,}"
+        )
+        records.labels = np.array([trained.index(name) for name in given], np.int64)[records.labels]
+        records.classes = trained
         return
     counts = f"{config.data.path} has {len(given)} classes and {finished.path} was trained on {len(trained)}"
     if len(trained) == len(given):
@@ -116,10 +130,10 @@ def _refuse_other_classes(records: Records, finished: Finished, config: Config) 
             if names
         ]
         raise FeedrateError(
-            f"{counts}: {', '.join(differing) or 'a name stands for several'}; --data.path must name a set of the same"
-            " classes"
+            f"{counts}: {', '.join(differing) or 'a name stands for several'}; --data.path must name a set of"
+            " these classes, or of some of them"
         )
-    if len(set(given)) < len(given):
+    if not _are_distinct(given):
         raise FeedrateError(
             f"{config.data.path} has the classes of {finished.path} in another order, and a name stands for several:"
             " labels would mean nothing"
@@ -134,6 +148,10 @@ def _are_matched_by_number(trained: tuple[str, ...], given: tuple[str, ...]) -> 
     numbers = tuple(map(str, range(len(trained))))
     are_numbers = [all(name.isdecimal() for name in names) for names in (trained, given)]
     return len(given) == len(trained) and numbers in (trained, given) and not all(are_numbers)
+
+
+def _are_distinct(names: tuple[str, ...]) -> bool:
+    return len(set(names)) == len(names)
 
 
 def _few(names: set[str]) -> str:

@@ -6,10 +6,9 @@ torchrun --nproc-per-node=4 tools/evaluate.py …
 
 RUN is a run's folder, such as runs/NAME; its config.toml says the model, the data and the sizes, also for a FILE that
 lies in it. A FILE from elsewhere tells its model and its sizes itself, where a run wrote it; --config and options say
-the rest. All options of engine/train.py are understood: --data.path names another set of the same classes,
---data.eval-split another split of it. Every image counts once, on any number of ranks; nothing is trained, and the
-run's folder is left as it is.
-"""
+the rest. All options of engine/train.py are understood: --data.path names another set of the same classes, or of some
+of them, --data.eval-split another split of it. Every image counts once, on any number of ranks; nothing is trained, and
+the run's folder is left as it is."""
 
 import sys
 from pathlib import Path

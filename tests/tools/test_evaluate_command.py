@@ -271,8 +271,47 @@ def test_a_set_of_other_classes_is_refused_by_name(finished, tmp_path, capsys):
     other = write_image_folder(tmp_path / "other", {"val": {"ant": 1, "bee": 1, "dog": 1}})
     told = _refused(capsys, finished, "--data.path", other)
     assert "the set alone has 'dog', the weights alone have 'cat'" in told
-    fewer = write_image_folder(tmp_path / "fewer", {"val": {"ant": 1, "bee": 1}})
-    assert "has 2 classes and" in _refused(capsys, finished, "--data.path", fewer)
+    assert "must name a set of these classes, or of some of them" in told
+    fewer = write_image_folder(tmp_path / "fewer", {"val": {"ant": 1, "dog": 1}})
+    told = _refused(capsys, finished, "--data.path", fewer)
+    assert "has 2 classes and" in told and "the set alone has 'dog', the weights alone have 'bee', 'cat'" in told
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_set_of_some_of_the_classes_is_matched_by_name(finished, image_folder, tmp_path, packed, capsys):
+    """Each image is taken for what it was beside images of the other classes, under the right names."""
+    answers, per_class, part = tmp_path / "answers.csv", tmp_path / "classes.csv", tmp_path / "part"
+    assert evaluate.main([str(finished), "--predictions", str(answers), "--per-class", str(per_class)]) == 0
+    whole = [row for row in csv.DictReader(answers.open()) if row["label"] in ("bee", "cat")]
+    whole_classes = {row["class"]: row for row in csv.DictReader(per_class.open())}
+    for name in ("bee", "cat"):
+        shutil.copytree(image_folder / "val" / name, part / "val" / name)
+    if packed:
+        words = ["folder", "--source", str(part), "--out", str(tmp_path / "out"), "--workers", "1"]
+        assert convert([*words, "--order", "source"], "", None) == 0
+        part = tmp_path / "out"
+    capsys.readouterr()
+    words = ["--data.path", str(part), "--data.expected-classes", "3"]  # as a preset's, which is of the weights' set
+    assert evaluate.main([str(finished), *words, "--predictions", str(answers), "--per-class", str(per_class)]) == 0
+    told = capsys.readouterr().out
+    assert told.count("the set has 2 of the weights' 3 classes, matched by name; predictions range over all 3\n") == 1
+    rows, kept = list(csv.DictReader(answers.open())), ("label", "predicted", "probability")
+    assert [[row[name] for name in kept] for row in rows] == [[row[name] for name in kept] for row in whole]
+    num_right = sum(row["label"] == row["predicted"] for row in whole)
+    assert f"top-1 {num_right / len(whole):.2%} ({num_right})" in told
+    classes = {row["class"]: row for row in csv.DictReader(per_class.open())}
+    assert list(classes) == ["ant", "bee", "cat"] and classes["ant"]["num_samples"] == "0"
+    for name in ("bee", "cat"):
+        for column in ("num_samples", "num_right", "accuracy"):
+            assert classes[name][column] == whole_classes[name][column]
+
+
+def test_a_class_without_images_may_be_lacking_from_a_chosen_part_too(finished, tmp_path, capsys):
+    part = write_image_folder(tmp_path / "part", {"val": {"bee": 2, "cat": 3}})
+    answers = tmp_path / "answers.csv"
+    words = ["--data.path", str(part), "--data.classes", "cat", "--predictions", str(answers)]
+    assert evaluate.main([str(finished), *words]) == 0
+    assert [row["label"] for row in csv.DictReader(answers.open())] == ["cat"] * 3
 
 
 def _nameless(tensors, about):
