@@ -100,20 +100,28 @@ class EvaluationData:
         self.loader.close()
 
 
-def open_evaluation(config: Config, ranks: Ranks, say: Say, fit: Callable[[Records], None]) -> EvaluationData:
+def open_evaluation(
+    config: Config, ranks: Ranks, say: Say, fit: Callable[[Records], None], unlabelled: Records | None = None
+) -> EvaluationData:
     """Open the split that `config` evaluates on, and no other.
 
     Before anything else is done with it, `fit` refuses its classes or sets them, and the labels, as the model has them.
+    `unlabelled` are taken in its place, if given; their labels choose none.
     """
     choose_loader(config.loader)
-    records = _open_one(config, ranks, say)
+    if unlabelled is not None:
+        config = replace(config, data=replace(config.data, classes=()))
+    records = unlabelled or _open_one(config, ranks, say)
     fit(records)
     split = config.data.eval_split
     refuse_classes(records, records, replace(config.data, train_split=split))
     plan = _eval_plan_of(records, config)
     options = replace(loader_options(config.data, ranks), on_bad="error")  # every sample counts
     name = agreed_loader(config.loader, [(records, plan)], options, ranks, say)
-    say(f"data: {_chosen(plan)} of '{split}' to evaluate, {len(records.classes)} classes")
+    shown = f"images without labels: predictions only, of {len(records.classes)} classes"
+    if unlabelled is None:
+        shown = f"of '{split}' to evaluate, {len(records.classes)} classes"
+    say(f"data: {_chosen(plan)} {shown}")
     keep_in_memory([records], config.data, ranks, say)
     return EvaluationData(open_loader(name, records, plan, options), records)
 

@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from loaders.errors import FeedrateError
-from loaders.records import ChannelStatistics, Records
+from loaders.records import ChannelStatistics, Records, open_unlabelled
 from loaders.sample_table import InSource
 
 from .augment import Normalize
@@ -15,7 +16,7 @@ from .build import choose_kernels
 from .channels import channels_of
 from .checkpointing.finished import Finished
 from .config import Config, DataConfig
-from .data import Say, open_evaluation
+from .data import Say, one_rank_first, open_evaluation
 from .data_path import data_path_to_open
 from .dist import Ranks
 from .evaluate import Answer, Evaluation, answer_of, evaluate, unwatched
@@ -40,17 +41,22 @@ class Answered:
 class Score:
     """An evaluation with the classes' names in the set's order, and the seconds it took, the first batch included.
 
-    `answers` are in order of id, on the main rank alone, and there only where they were asked for.
+    `answers` are in order of id, on the main rank alone, and there only where they were asked for. Where the images are
+    not `is_labelled`, there is nothing beside them: no figure and no label means anything.
     """
 
     evaluation: Evaluation
     classes: tuple[str, ...]
     seconds: float
     answers: list[Answered]
+    is_labelled: bool
 
 
-def score(config: Config, ranks: Ranks, finished: Finished, keeps_answers: bool, say: Say) -> Score:
+def score(config: Config, ranks: Ranks, finished: Finished, top_k: int, say: Say) -> Score:
     """Evaluate the weights of `finished` as a run of `config` would, to the bit. Every rank must call it.
+
+    The `top_k` likeliest classes of each image are kept; 0: no answers. Where they are, a folder of images alone may
+    stand for a set: they are answered, and nothing is evaluated.
 
     Raises FeedrateError where the set has classes that the weights do not know, and where the weights do not fit the
     model.
@@ -58,8 +64,11 @@ def score(config: Config, ranks: Ranks, finished: Finished, keeps_answers: bool,
     _refuse_other_model(config, finished, say)
     choose_kernels(config, ranks)
     weights = read_weights(str(finished.path), say)
-    data = open_evaluation(config, ranks, say, lambda records: _fit_classes(records, finished, config, say))
+    path = data_path_to_open(config.data)
+    unlabelled = one_rank_first(ranks, lambda is_first: _open_unlabelled(path, finished, top_k))
+    data = open_evaluation(config, ranks, say, partial(_fit_classes, finished, config, say), unlabelled)
     try:
+        _refuse_top_k(top_k, data.records)
         torch.set_num_threads(config.execution.threads or ranks.cpus)  # after the loader, as in training
         records = data.records
         model = finished_model(config, len(records.classes), ranks, weights, str(finished.path), say)
@@ -70,14 +79,14 @@ def score(config: Config, ranks: Ranks, finished: Finished, keeps_answers: bool,
         answer = _in_order_of(
             records, finished, answer_of(config.data.eval_flip, config.data.eval_shift_px), ranks, say
         )
-        predictions = Predictions() if keeps_answers else None
+        predictions = Predictions(top_k) if top_k else None
         precision = Precision(config.execution.precision, ranks.device)
         started = time.perf_counter()
         watch = predictions or unwatched
         evaluation = evaluate(model, data.loader, normalize, precision, ranks, answer, watch)
         (seconds,) = ranks.largest([time.perf_counter() - started])
         kept = predictions.read(ranks) if predictions else []
-        return Score(evaluation, records.classes, seconds, _answered(records, kept))
+        return Score(evaluation, records.classes, seconds, _answered(records, kept), unlabelled is None)
     finally:
         data.close()
 
@@ -98,7 +107,31 @@ def _refuse_other_model(config: Config, finished: Finished, say: Say) -> None:
         say("note: the settings are not all those of the training; a model made in another way gives other figures")
 
 
-def _fit_classes(records: Records, finished: Finished, config: Config, say: Say) -> None:
+def _open_unlabelled(path: str, finished: Finished, top_k: int) -> Records | None:
+    """The images of a folder that holds them alone; None where `path` is something else."""
+    records = open_unlabelled(path, finished.classes or ("",))
+    if records is None:
+        return None
+    if not top_k:
+        raise FeedrateError(
+            f"{path} holds images and no class folders, so there is nothing to compare answers with: --predictions"
+            f" FILE.csv writes what each is taken for, and with {path}/<class>/, a folder for each class, accuracy is"
+            " told"
+        )
+    if finished.classes is None:
+        raise FeedrateError(
+            f"{finished.path} does not tell its classes, nor does {path}, which holds images and no class folders:"
+            " give weights that a run has written as .safetensors"
+        )
+    return records
+
+
+def _refuse_top_k(top_k: int, records: Records) -> None:
+    if top_k > len(records.classes):
+        raise FeedrateError(f"--topk is {top_k} and there are {len(records.classes)} classes: it may not be more")
+
+
+def _fit_classes(finished: Finished, config: Config, say: Say, records: Records) -> None:
     """Names alone tell whether a label means what the weights take it for.
 
     Where the set has some of the weights' classes, its labels become theirs: so tables and predictions range over all

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeedrateError, SampleError
-from .folder_scan import FileTable, holds_an_image, list_classes, subfolders
+from .folder_scan import FileTable, holds_an_image, list_classes, subfolders, walk_class
 from .image_sizes import measured
 from .records import ChannelStatistics, ScanProgress
 
@@ -49,9 +49,20 @@ def class_folders(path: Path) -> tuple[str, ...] | None:
     return names if any(holds_an_image(folder / name) for name in names) else None
 
 
+def is_flat(path: Path) -> bool:
+    """Whether images lie in this folder itself, which has no folders: nothing tells their classes."""
+    return path.is_dir() and not recognises(path) and holds_an_image(path)
+
+
+def open_unlabelled(path: Path, classes: tuple[str, ...], progress: ScanProgress | None) -> "FolderRecords":
+    """The images of a flat folder, by name, for a model that knows `classes`; every label is 0 and says nothing."""
+    files = walk_class(path, "")
+    return FolderRecords(path, classes, np.zeros(len(files), np.int64), measured(path, files, progress))
+
+
 def refuse_flat(path: Path) -> None:
-    """Raise FeedrateError where images lie in this folder itself, which has no folders: nothing tells their classes."""
-    if path.is_dir() and not recognises(path) and holds_an_image(path):
+    """Raise FeedrateError where `path` is a flat folder."""
+    if is_flat(path):
         raise FeedrateError(
             f"{path} holds images and no class folders, so nothing tells what is on them: sort them into"
             f" {path}/<class>/, a folder for each class"

@@ -117,6 +117,20 @@ def open_records(
     return opener.open_split(path, split, progress)
 
 
+def open_unlabelled(path: str | Path, classes: tuple[str, ...], progress: ScanProgress | None = None) -> Records | None:
+    """The images of a folder that holds nothing but images, for a model that knows `classes`; None where `path` is
+    something else. Their labels say nothing.
+    """
+    from . import cifar_records, folder_records, packed_folder
+
+    folder = given_path(str(path))
+    if is_own(path) or not folder_records.is_flat(folder):
+        return None
+    if any(module.recognises(folder) for module in (packed_folder, cifar_records)):
+        return None
+    return folder_records.open_unlabelled(folder, classes, progress)
+
+
 def class_folders(path: str | Path) -> tuple[str, ...] | None:
     """The names of the class folders at `path`, without looking at their images; None where it is of another form."""
     from . import folder_records

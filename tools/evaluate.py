@@ -8,7 +8,9 @@ RUN is a run's folder, such as runs/NAME; its config.toml says the model, the da
 lies in it. A FILE from elsewhere tells its model and its sizes itself, where a run wrote it; --config and options say
 the rest. All options of engine/train.py are understood: --data.path names another set of the same classes, or of some
 of them, --data.eval-split another split of it. Every image counts once, on any number of ranks; nothing is trained, and
-the run's folder is left as it is."""
+the run's folder is left as it is. With --predictions, --data.path may also name a folder of images alone: they get
+predictions, and no accuracy is told.
+"""
 
 import sys
 from pathlib import Path
@@ -26,6 +28,7 @@ from engine.safeguards.early_end import end_early, end_early_no_more
 if __name__ == "__main__":
     end_early()  # the imports below take seconds
 
+import argparse
 import csv
 import io
 import os
@@ -56,15 +59,21 @@ def _evaluate(arguments: Sequence[str]) -> int:
     config = read_config()  # help ends here
     finished = read_finished(find_weights(Path(target), chosen.which))
     _refuse_no_folder(chosen.per_class, chosen.predictions)
+    if chosen.topk is not None and chosen.predictions is None:
+        raise FeedrateError("--topk is of what --predictions FILE.csv writes: give both, or leave it")
+    top_k = 0 if chosen.predictions is None else chosen.topk or 1
     ranks = start_ranks(config.execution.device)
     display = Display(ranks.is_main)
     of_epoch = "" if finished.epoch is None else f", of epoch {finished.epoch + 1}"
     display.say(f"weights: {finished.path}{of_epoch}")
-    scored = score(config, ranks, finished, chosen.predictions is not None, display.say)
+    scored = score(config, ranks, finished, top_k, display.say)
+    per_class = chosen.per_class if scored.is_labelled else None
+    if per_class != chosen.per_class:
+        display.say(f"{chosen.per_class} is not written: there are no labels to count by")
     if ranks.is_main:
-        _write(chosen.per_class, scored.evaluation.classes.rows(scored.classes))
-        _write(chosen.predictions, _rows(scored.answers, scored.classes))
-    _tell(display, scored, chosen.per_class, chosen.predictions)
+        _write(per_class, scored.evaluation.classes.rows(scored.classes))
+        _write(chosen.predictions, _rows(scored))
+    _tell(display, scored, per_class, chosen.predictions)
     stop_ranks()
     return 0
 
@@ -75,7 +84,14 @@ def _options() -> OwnOptions:
     add, to_write = own.add_argument, {"type": expand_home, "metavar": "FILE.csv"}
     add("--per-class", help="write counts, accuracy and F1 of each class", **to_write)
     add("--predictions", help="write what each image is taken for", **to_write)
+    add("--topk", type=_one_or_more, metavar="K", help="of --predictions: the K likeliest classes of each image (1)")
     return own
+
+
+def _one_or_more(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return int(text)
 
 
 def _take_target(arguments: Sequence[str]) -> tuple[str, list[str]]:
@@ -108,29 +124,39 @@ def _refuse_no_folder(*files: str | None) -> None:
 
 def _tell(display: Display, scored: Score, *written: str | None) -> None:
     found = scored.evaluation
-    counts = [
-        f"{name} {share:.2%} ({right:,})"
-        for name, share, right in (("top-1", found.top1, found.num_top1), ("top-5", found.top5, found.num_top5))
-    ]
-    display.say(f"loss {found.loss:.6f}  {'  '.join(counts)}  macro F1 {found.classes.macro_f1:.4f}")
+    if scored.is_labelled:
+        counts = [
+            f"{name} {share:.2%} ({right:,})"
+            for name, share, right in (("top-1", found.top1, found.num_top1), ("top-5", found.top5, found.num_top5))
+        ]
+        display.say(f"loss {found.loss:.6f}  {'  '.join(counts)}  macro F1 {found.classes.macro_f1:.4f}")
     speed = found.num_samples / scored.seconds
     display.say(f"{found.num_samples:,} images in {scored.seconds:.1f} s, {speed:,.0f} img/s")
     for file in filter(None, written):
         display.say(f"written to {file}")
 
 
-def _rows(answers: list[Answered], classes: tuple[str, ...]) -> list[dict[str, Any]]:
+def _rows(scored: Score) -> list[dict[str, Any]]:
+    classes = scored.classes
     return [
         {
             "id": answer.prediction.id,
             "where": answer.where,
             "name": answer.name,
-            "label": classes[answer.prediction.label],
+            "label": classes[answer.prediction.label] if scored.is_labelled else "",
             "predicted": classes[answer.prediction.predicted],
             "probability": f"{answer.prediction.probability:.6g}",
+            **_runners_up(answer, classes),
         }
-        for answer in answers
+        for answer in scored.answers
     ]
+
+
+def _runners_up(answer: Answered, classes: tuple[str, ...]) -> dict[str, str]:
+    columns: dict[str, str] = {}
+    for place, (label, probability) in enumerate(answer.prediction.runners_up, 2):
+        columns |= {f"predicted_{place}": classes[label], f"probability_{place}": f"{probability:.6g}"}
+    return columns
 
 
 def _write(file: str | None, rows: Iterable[dict[str, Any]]) -> None:

@@ -333,7 +333,7 @@ def test_of_equal_logits_all_who_look_see_the_class_that_is_counted():
         def forward(self, inputs):
             return torch.zeros(len(inputs), 12)
 
-    sample, predictions = PredictionSample(7), Predictions()
+    sample, predictions = PredictionSample(7), Predictions(12)
 
     def watch(*seen):
         sample(*seen)
@@ -343,7 +343,10 @@ def test_of_equal_logits_all_who_look_see_the_class_that_is_counted():
     result = evaluate(Undecided(), _Batches(_noise(8, 7, 0)), NORMALIZE, precision, ONE_RANK, watch=watch)
     [counted] = np.flatnonzero(result.classes.num_predicted)
     assert {predicted for _, _, predicted in sample.read()} == {counted}
-    assert {one.predicted for one in predictions.read(ONE_RANK)} == {counted}
+    answers = predictions.read(ONE_RANK)
+    assert {one.predicted for one in answers} == {counted}
+    others = set(range(12)) - {counted}
+    assert all({label for label, _ in one.runners_up} == others for one in answers)
 
 
 def test_an_evaluation_is_written_with_its_classes_and_its_matrix(tmp_path):

@@ -58,9 +58,9 @@ def _epochs(folder):
     return [line for line in lines if line["kind"] == "epoch"]
 
 
-def _score(folder, which="last", *options, keeps_answers=False):
+def _score(folder, which="last", *options, top_k=0):
     config = parse_config(["--config", str(folder / "config.toml"), *options])
-    return score(config, ONE_RANK, read_finished(find_weights(folder, which)), keeps_answers, lambda text: None)
+    return score(config, ONE_RANK, read_finished(find_weights(folder, which)), top_k, lambda text: None)
 
 
 def _altered(finished, folder, change):
@@ -95,7 +95,7 @@ def test_it_counts_what_the_run_itself_counted_to_the_last_digit(finished, which
 def test_the_run_of_these_tests_tells_its_weights_and_images_apart(finished):
     """Else equal figures would say little."""
     assert len({_score(finished, which).evaluation.loss for which in WEIGHTS_OF_RUN}) == 6
-    assert len({answer.prediction.predicted for answer in _score(finished, keeps_answers=True).answers}) > 1
+    assert len({answer.prediction.predicted for answer in _score(finished, top_k=1).answers}) > 1
 
 
 def test_it_says_the_figures_and_writes_both_tables_and_leaves_the_run_alone(finished, tmp_path, capsys):
@@ -158,8 +158,8 @@ def test_two_ranks_count_and_answer_what_one_does(finished, tmp_path):
 @pytest.mark.parametrize("loader", ["torchvision", "resident"])
 def test_another_loader_resizing_alike_gives_the_same_counts(finished, loader):
     exact = ("--data.resize", "exact")
-    expected = _score(finished, "last", *exact, keeps_answers=True)
-    found = _score(finished, "last", *exact, "--loader", loader, keeps_answers=True)
+    expected = _score(finished, "last", *exact, top_k=1)
+    found = _score(finished, "last", *exact, "--loader", loader, top_k=1)
     assert found.evaluation.loss == expected.evaluation.loss
     assert [answer.prediction for answer in found.answers] == [answer.prediction for answer in expected.answers]
 
@@ -222,7 +222,7 @@ def test_images_are_normalised_as_the_weights_were_trained(finished, tmp_path):
     config = parse_config(["--config", str(finished / "config.toml")])
     file = read_finished(_altered(finished, tmp_path, other))
     as_set = dataclasses.replace(file, channels=None)
-    losses = [score(config, ONE_RANK, one, False, lambda text: None).evaluation.loss for one in (file, as_set)]
+    losses = [score(config, ONE_RANK, one, 0, lambda text: None).evaluation.loss for one in (file, as_set)]
     assert losses[1] == _epochs(finished)[-1]["eval_loss"] != losses[0]
 
 
@@ -264,7 +264,7 @@ def test_a_run_of_another_normalisation_is_evaluated_by_it_to_the_digit(image_fo
     config = parse_config(["--config", str(folder / "config.toml")])
     assert config.data.normalize == numbers
     newest = read_finished(max((folder / "checkpoints").glob("step-*.pt")))  # tells nothing: the run's settings do
-    assert score(config, ONE_RANK, newest, False, lambda text: None).evaluation.loss == scored.evaluation.loss
+    assert score(config, ONE_RANK, newest, 0, lambda text: None).evaluation.loss == scored.evaluation.loss
 
 
 def test_a_set_of_other_classes_is_refused_by_name(finished, tmp_path, capsys):
@@ -304,6 +304,50 @@ def test_a_set_of_some_of_the_classes_is_matched_by_name(finished, image_folder,
     for name in ("bee", "cat"):
         for column in ("num_samples", "num_right", "accuracy"):
             assert classes[name][column] == whole_classes[name][column]
+
+
+def test_the_likeliest_classes_are_told_in_order(finished, tmp_path, capsys):
+    files = [tmp_path / "one.csv", tmp_path / "three.csv"]
+    for file, words in zip(files, ([], ["--topk", "3"]), strict=True):
+        assert evaluate.main([str(finished), "--predictions", str(file), *words]) == 0
+    one, three = (list(csv.DictReader(file.open())) for file in files)
+    added = ["predicted_2", "probability_2", "predicted_3", "probability_3"]
+    assert list(three[0]) == [*one[0], *added]
+    assert [{name: row[name] for name in one[0]} for row in three] == one
+    for row in three:
+        shares = [float(row[name]) for name in ("probability", "probability_2", "probability_3")]
+        assert shares == sorted(shares, reverse=True) and abs(sum(shares) - 1) < 1e-4
+        assert {row["predicted"], row["predicted_2"], row["predicted_3"]} == {"ant", "bee", "cat"}
+    more = [finished, "--predictions", files[0], "--topk"]
+    assert "--topk is 4 and there are 3 classes: it may not be more" in _refused(capsys, *more, 4)
+    assert "'0' is not a whole number of 1 or more" in _refused(capsys, *more, 0)
+    assert "give both, or leave it" in _refused(capsys, finished, "--topk", 2)
+
+
+def test_images_alone_get_predictions_and_no_accuracy(finished, image_folder, tmp_path, capsys):
+    flat, answers, per_class = tmp_path / "flat", tmp_path / "answers.csv", tmp_path / "classes.csv"
+    assert evaluate.main([str(finished), "--predictions", str(answers)]) == 0
+    known = list(csv.DictReader(answers.open()))
+    flat.mkdir()
+    for row in known:
+        source = Path(row["where"])
+        shutil.copy(source, flat / f"{source.parent.name}-{source.name}")
+    capsys.readouterr()
+    words = ["--data.path", str(flat), "--data.classes", "bee", "--topk", "2"]
+    assert evaluate.main([str(finished), *words, "--predictions", str(answers), "--per-class", str(per_class)]) == 0
+    told = capsys.readouterr().out
+    assert "data: 23 images without labels: predictions only, of 3 classes\n" in told
+    assert f"{per_class} is not written: there are no labels to count by\n" in told and not per_class.exists()
+    assert "top-1" not in told and "loss" not in told and "\n23 images in " in told
+    rows, kept = list(csv.DictReader(answers.open())), ("predicted", "probability")
+    assert [[row[name] for name in kept] for row in rows] == [[row[name] for name in kept] for row in known]
+    assert {row["label"] for row in rows} == {""} and "predicted_2" in rows[0]
+    assert [Path(row["where"]).parent for row in rows] == [flat] * 23
+    newest = max((finished / "checkpoints").glob("step-*.pt"))  # tells no classes
+    told = _refused(capsys, newest, "--data.path", flat, "--predictions", answers)
+    assert "does not tell its classes, nor does" in told
+    told = _refused(capsys, finished, "--data.path", flat)
+    assert f"{flat} holds images and no class folders" in told and "--predictions FILE.csv writes what" in told
 
 
 def test_a_class_without_images_may_be_lacking_from_a_chosen_part_too(finished, tmp_path, capsys):
