@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .packed_names import PackedNames
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 _NUM_THREADS = 8  # for network drives, which answer slowly but many at once; a local disk is as fast with one
+_MOST_SUFFIXES = 3
 COLUMNS = {"num_bytes": np.int64, "mtimes_ns": np.int64, "widths": np.int32, "heights": np.int32}
 
 
@@ -129,7 +131,8 @@ def list_classes(
     for name, table in zip(names, tables, strict=True):
         if not len(table) and (listener is None or not listener.has_unusable(f"{folder}/{name}")):
             raise FeedrateError(
-                f"{folder / name} holds no images, but every folder there stands for a class: add some, or remove it"
+                f"{folder / name} holds {_what_else(folder / name)}, but every folder there stands for a class: add"
+                " images, or remove it"
             )
     label_of = {name: label for label, name in enumerate(classes)}
     labels = np.repeat(np.array([label_of[name] for name in names], np.int64), [len(table) for table in tables])
@@ -154,6 +157,18 @@ def walk_class(folder: Path, class_name: str, listener: WalkListener | None = No
             for name, num_bytes, mtime_ns in sorted(files)
         ]
     )
+
+
+def _what_else(folder: Path) -> str:
+    """What lies in a folder that has no image, and below it, in words; names that begin with a dot do not count."""
+    names = (name for _, _, files in os.walk(folder) for name in files if not name.startswith("."))
+    suffixes = Counter(os.path.splitext(name)[1].lower() or "without a suffix" for name in names)  # noqa: PTH122
+    if not suffixes:
+        return "no images"
+    num_files = suffixes.total()
+    named = ", ".join(f"{num:,} {suffix}" for suffix, num in suffixes.most_common(_MOST_SUFFIXES))
+    more = ", …" if len(suffixes) > _MOST_SUFFIXES else ""
+    return f"{num_files:,} {'file' if num_files == 1 else 'files'}, none of a kind that is read ({named}{more})"
 
 
 def _walk(

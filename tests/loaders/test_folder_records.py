@@ -136,8 +136,21 @@ def test_a_class_that_training_lacks_is_refused(root):
 
 
 def test_a_class_without_images_is_refused(root):
-    (root / "train" / "cow").mkdir()
-    assert str(root / "train" / "cow") in refused(root)
+    cow = root / "train" / "cow"
+    cow.mkdir()
+    (cow / ".hidden").touch()
+    told = refused(root)
+    assert f"{cow} holds no images, but every folder there stands for a class: add images, or remove it" in told
+
+
+def test_a_class_without_images_tells_what_it_has_instead(root):
+    cow = root / "train" / "cow"
+    (cow / "deep").mkdir(parents=True)
+    (cow / "0.GIF").touch()
+    assert f"{cow} holds 1 file, none of a kind that is read (1 .gif), but every folder" in refused(root)
+    for name in ("deep/1.gif", "notes", "a.txt", "b.xml"):
+        (cow / name).touch()
+    assert "holds 5 files, none of a kind that is read (2 .gif, 1 " in refused(root)
 
 
 @pytest.mark.parametrize(
