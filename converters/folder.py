@@ -91,9 +91,9 @@ def begin(out: Path, task: Mapping[str, Any], overwrite: bool) -> Manifest | Non
     if begun != task:
         own = sorted(path for path in out.iterdir() if _OWN.fullmatch(path.name))
         if own and not overwrite:
+            there = "a packed set" if (out / MANIFEST_NAME).exists() else own[-1].name
             raise FeedrateError(
-                f"{out} already holds {own[-1].name}{otherwise}: give another --out, or --overwrite to replace what it"
-                " holds"
+                f"{out} already holds {there}{otherwise}: give another --out, or --overwrite to replace what it holds"
             )
         for path in sorted(own, key=lambda path: path.name != MANIFEST_NAME):
             path.unlink()

@@ -49,8 +49,11 @@ def parse(arguments: Sequence[str], description: str) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", metavar="|".join(names), required=True)
     options = {name: _add_packing(commands, name) for name in DATASETS}
     options |= {name: _add_reading(commands, name) for name in READERS}
-    first = next((word for word in arguments if not word.startswith("-")), None)
-    if first is not None and first not in names:
+    first = next(iter(arguments), None)
+    if first is not None and first.startswith("-") and first not in ("-h", "--help"):
+        known = ", ".join(names)
+        raise FeedrateError(f"{first} stands where the command belongs: first one of {known}, then its options")
+    if first is not None and not first.startswith("-") and first not in names:
         raise FeedrateError(f"no command '{first}': {did_you_mean(first, names)}known are {', '.join(names)}")
     chosen, others = parser.parse_known_args(arguments)
     if others:
@@ -58,6 +61,7 @@ def parse(arguments: Sequence[str], description: str) -> argparse.Namespace:
         near = did_you_mean(name, options[chosen.command])
         raise FeedrateError(f"{chosen.command} has no option '{name}': {near}see --help")
     if chosen.command in DATASETS:
+        chosen.to = ",".join(chosen.to or ["beton"])
         _fill_in_paths(chosen)
     return chosen
 
@@ -147,8 +151,6 @@ def _fill_in_paths(chosen: argparse.Namespace) -> None:
         chosen.out = beside.parent / f"{beside.name}-packed"
     if chosen.source is None:
         chosen.source = chosen.out.parent / f"{chosen.out.name}-images"
-    if chosen.workers < 1:
-        raise FeedrateError(f"--workers {chosen.workers} cannot work: give 1 or more")
 
 
 def _add_packing(commands: Any, name: str) -> list[str]:
@@ -159,7 +161,7 @@ def _add_packing(commands: Any, name: str) -> list[str]:
     shown = source or ("required" if name == "folder" else "OUT-images")
     add("--source", type=given_path, default=source and Path(source), help=f"where it is ({shown})")
     add("--out", type=given_path, default=out and Path(out), help=f"what to write ({out or 'SOURCE-packed'})")
-    add("--to", type=_formats, default="beton", metavar="F,…", help=f"formats to write: {', '.join(FORMATS)} (beton)")
+    add("--to", type=_formats, action="append", metavar="F,…", help=f"formats to write: {', '.join(FORMATS)} (beton)")
     presets = "; ".join(f"{key}: {preset.purpose}" for key, preset in PRESETS.items())
     add("--preset", type=_one_of(*PRESETS), help=f"sizes by purpose. {presets} (full)")
     add("--max-side", type=_whole, metavar="PX", help="shrink images whose longer side exceeds this")
@@ -181,7 +183,7 @@ def _add_packing(commands: Any, name: str) -> list[str]:
     add("--shard-mb", type=_whole, default=256, help="MiB a shard has at most (256)")
     add("--on-bad", type=_one_of("error", "skip"), default="error", help="samples that cannot be used (error)")
     add("--max-bad", type=_whole, default=_MOST_BAD, help=f"how many may be skipped ({_MOST_BAD})")
-    add("--workers", type=_whole, default=available_cpus(), help="processes (as many as processors)")
+    add("--workers", type=_one_or_more, default=available_cpus(), help="processes (as many as processors)")
     add("--overwrite", action="store_true", help="replace what is packed there already")
     if name == "synthetic":
         add("--num-train", type=_whole, default=2000, help="photos to train with (2000)")
@@ -200,7 +202,7 @@ def _add_reading(commands: Any, name: str) -> list[str]:
     command.add_argument("folder", type=given_path, help="what an earlier --out named")
     if name == "verify":
         command.add_argument(
-            "--workers", type=_whole, default=available_cpus(), help="processes (as many as processors)"
+            "--workers", type=_one_or_more, default=available_cpus(), help="processes (as many as processors)"
         )
     else:
         command.add_argument("--sheet", type=given_path, help="the PNG to draw (FOLDER-samples.png)")
@@ -212,6 +214,12 @@ def _add_reading(commands: Any, name: str) -> list[str]:
 def _whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 0 or more")
+    return int(text)
+
+
+def _one_or_more(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
     return int(text)
 
 

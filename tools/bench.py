@@ -94,6 +94,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     device.add_ceiling_options(_add(commands, "ceilings", "train on one batch that stays", rounds=2))
     device.add_end_to_end_options(_add(commands, "end-to-end", "load and train with each loader", rounds=1))
     device.add_cifar_options(_add(commands, "cifar-speed", "train CIFAR-10 beside airbench", rounds=1))
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+        raise FeedrateError(
+            f"{arguments[0]} stands where the command belongs: first one of {', '.join(_COMMANDS)}, then its options"
+        )
     chosen, others = parser.parse_known_args(arguments)
     if others:
         known = [word for action in commands.choices[chosen.command]._actions for word in action.option_strings]

@@ -28,7 +28,6 @@ from engine.safeguards.early_end import end_early, end_early_no_more
 if __name__ == "__main__":
     end_early()  # the imports below take seconds
 
-import argparse
 import csv
 import io
 import os
@@ -44,6 +43,7 @@ from engine.scoring import Answered, Score, score
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
 from loaders.home_folder import expand_home
+from tools.benchmarks.arguments import positive
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -84,14 +84,8 @@ def _options() -> OwnOptions:
     add, to_write = own.add_argument, {"type": expand_home, "metavar": "FILE.csv"}
     add("--per-class", help="write counts, accuracy and F1 of each class", **to_write)
     add("--predictions", help="write what each image is taken for", **to_write)
-    add("--topk", type=_one_or_more, metavar="K", help="of --predictions: the K likeliest classes of each image (1)")
+    add("--topk", type=positive, metavar="K", help="of --predictions: the K likeliest classes of each image (1)")
     return own
-
-
-def _one_or_more(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
-    return int(text)
 
 
 def _take_target(arguments: Sequence[str]) -> tuple[str, list[str]]:

@@ -41,9 +41,20 @@ def _origin(folder: Path, manifest: Manifest) -> Iterator[Fact]:
         if split.num_bad:
             yield f"bad, {name}", f"{split.num_bad:,} left out: {_reasons(folder, name)}"
         for note, value in source.get("notes", {}).get(name, {}).items():
-            yield f"note, {name}", f"{note.replace('_', ' ')}: {value}"
+            yield f"note, {name}", _note(note, value, ": ")
     if not any(split.num_bad for split in manifest.splits.values()):
         yield "bad", "none"
+
+
+def _note(name: str, value: object, between: str = " ") -> str:
+    """What listing a source noted, in words: a number or a text, or several, some of them under names of their own."""
+    if name == "ignored_suffixes" and isinstance(value, dict):
+        words = ", ".join(f"{num:,} {suffix or 'without a suffix'}" for suffix, num in value.items())
+    elif isinstance(value, dict):
+        words = ", ".join(_note(part, number) for part, number in value.items())
+    else:
+        words = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"{name.removeprefix('num_').replace('_', ' ')}{between}{words}"
 
 
 def _reasons(folder: Path, split: str) -> str:

@@ -1,5 +1,6 @@
 """What `show` tells and draws, against numbers and pictures made another way."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -15,6 +16,7 @@ from rich.console import Console
 from converters.byte_counts import readable_bytes
 from converters.encode import Encoding
 from converters.inspection.contact_sheet import MOST_SAMPLES, crop_corner, draw_sheet, first_rows
+from converters.inspection.facts import facts
 from converters.inspection.show import LOADERS, bar, sheet_path, show
 from converters.inspection.summary import class_balance, decode_seconds, ratio_histogram, side_histogram, summarise
 from converters.packing import PackSettings, pack
@@ -154,6 +156,23 @@ def test_bad_samples_are_told_with_their_reasons(image_folder, folder, tmp_path)
     (tmp_path / "bad_samples.jsonl").write_text("\n".join(lines))
     flat = " ".join(told(tmp_path, 120)[1].split())
     assert "bad, val 3 left out: 2 × it is empty; 1 × its format is unknown (all in bad_samples.jsonl)" in flat
+
+
+def test_what_listing_noted_is_told_in_plain_words(folder):
+    noted = {
+        "ignored_suffixes": {".db": 1, "": 1200},
+        "left_out": ["test/", "old/"],
+        "split": {"val_fraction": 0.1, "num_duplicates": 3},
+        "num_images_outside_class_folders": 2,
+    }
+    manifest = dataclasses.replace(read_manifest(folder), source={"notes": {"train": noted}})
+    notes = [words for name, words in facts(folder, manifest) if name == "note, train"]
+    assert notes == [
+        "ignored suffixes: 1 .db, 1,200 without a suffix",
+        "left out: test/, old/",
+        "split: val fraction 0.1, duplicates 3",
+        "images outside class folders: 2",
+    ]
 
 
 def expected_crop(image_folder, records, index, seed):

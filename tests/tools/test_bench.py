@@ -295,6 +295,7 @@ def test_the_sizes_give_lines_in_the_page(tmp_path):
     ("words", "message"),
     [
         (["convert", "--repaet", "2"], "convert has no option '--repaet': did you mean --repeat?"),
+        (["--bogus", "1"], "--bogus stands where the command belongs: first one of convert, convert-scale,"),
         (["convert", "--cases", "raw25"], "did you mean raw256?"),
         (["convert", "--rounds", "0"], "not a whole number of 1 or more"),
         (["convert-scale", "--samples", "10,x"], "'x' is not a whole number"),

@@ -74,8 +74,9 @@ def test_a_folder_is_packed_from_anywhere_and_the_summary_tells_how_to_go_on(ima
     assert len(open_records(tmp_path / "packed", "val")) == 23
     again = python(*command, cwd=tmp_path)
     assert again.returncode == 0 and "nothing to do" in again.stdout
-    assert "already holds" in refused(*command[1:], "--max-side", 50, cwd=tmp_path)
-    replaced = python(*command, "--preset", "256", "--to", "raw,shards", "--overwrite", cwd=tmp_path)
+    otherwise = refused(*command[1:], "--max-side", 50, cwd=tmp_path)
+    assert "packed already holds a packed set, packed otherwise (limit_px was not set and is 50)" in otherwise
+    replaced = python(*command, "--preset", "256", "--to", "raw", "--to", "shards", "--overwrite", cwd=tmp_path)
     assert replaced.returncode == 0 and "preset 256: shortest side" in replaced.stdout
     assert sorted(read_manifest(tmp_path / "packed").splits["val"].formats) == ["raw", "shards"]
 
@@ -263,7 +264,11 @@ def test_verify_and_show_read_what_was_packed(image_folder, tmp_path):
         (["folder", "--source", ".", "--to", "shards", "--write-mode", "raw"], "give --to beton,shards"),
         (["cifar10", "--to", "raw", "--write-mode", "raw"], "(raw there is pixels in any case)"),
         (["folder", "--source", ".", "--val-fraction", "2"], "between 0 and 1"),
-        (["folder", "--source", ".", "--workers", "0"], "1 or more"),
+        (["folder", "--source", ".", "--workers", "0"], "--workers: '0' is not a whole number of 1 or more"),
+        (["folder", "--source", ".", "--workers", "-1"], "--workers: '-1' is not a whole number of 1 or more"),
+        (["verify", ".", "--workers", "0"], "--workers: '0' is not a whole number of 1 or more"),
+        (["--bogus", "1", "folder"], "--bogus stands where the command belongs: first one of imagenet, cifar10,"),
+        (["folder", "--source", ".", "--to", "beton", "--to", "raw,beton"], "--to beton,raw,beton makes no sense"),
         (["imagenet", "--source", "nowhere"], "nowhere does not exist"),
         (["verify"], "required"),
         (["verify", "nowhere"], "nowhere"),
