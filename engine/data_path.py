@@ -1,17 +1,20 @@
 """Where a run's data are read from, and what makes them where they are not there."""
 
+import json
 import re
 import shlex
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loaders.errors import FeedrateError
+from loaders.home_folder import given_path
 from loaders.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from loaders.records import class_folders, is_own
 
 from .channels import in_words
-from .config import DataConfig
+from .config import Config, DataConfig
 
 _PACKED = "-packed"
 _MOST_NAMED = 3
@@ -51,6 +54,30 @@ def existing_path(data: DataConfig) -> str:
     if command is None:
         return path  # what else may be wrong with it is said by who opens it
     raise FeedrateError(f"{path} does not exist: pack it by '{command}', or give other data by --data.path")
+
+
+def found_from(config: Config, run: Path) -> tuple[Config, str]:
+    """`config` with a data path that exists, and what is to be said of it, if anything.
+
+    Where a relative path leads nowhere, it is tried from the folder that the run in the folder `run` was started in.
+    Raises FeedrateError where it leads nowhere from there either, and no command is known that packs it.
+    """
+    data, path = config.data, given_path(config.data.path)
+    if is_own(data.path) or path.is_absolute() or config.loader == "synthetic" or _exists(data_path_to_open(data)):
+        return config, ""
+    try:
+        began = json.loads((run / "env.json").read_bytes())["working_directory"]
+        there = replace(data, path=str(Path(began) / path))
+    except (OSError, ValueError, KeyError, TypeError):  # of a file that was copied, or of an older run
+        return config, ""
+    if _exists(data_path_to_open(there)):
+        told = f"{data.path} is not here: reading {there.path}, from where {run} was started"
+        return replace(config, data=there), told
+    if packing_command(data) is None:
+        raise FeedrateError(
+            f"{data.path} exists neither here nor in {began}, where {run} was started: give the data by --data.path"
+        )
+    return config, ""
 
 
 def packing_command(data: DataConfig) -> str | None:

@@ -36,6 +36,7 @@ from typing import Any
 
 from engine.checkpointing.finished import WEIGHTS_OF_RUN, config_beside, find_weights, read_finished
 from engine.command_line import OwnOptions
+from engine.data_path import found_from
 from engine.dist import run_and_end, start_ranks, stop_ranks
 from engine.reporting.display import Display
 from engine.safeguards.exit_status import exit_status
@@ -66,6 +67,10 @@ def _evaluate(arguments: Sequence[str]) -> int:
     display = Display(ranks.is_main)
     of_epoch = "" if finished.epoch is None else f", of epoch {finished.epoch + 1}"
     display.say(f"weights: {finished.path}{of_epoch}")
+    if (settings := config_beside(Path(target))) is not None:
+        config, told = found_from(config, settings.parent)
+        if told:
+            display.say(told)
     scored = score(config, ranks, finished, top_k, display.say)
     per_class = chosen.per_class if scored.is_labelled else None
     if per_class != chosen.per_class:

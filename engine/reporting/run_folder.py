@@ -1,7 +1,7 @@
 """`runs/<name>/`: what a run leaves behind.
 
 config.toml     every setting, resolved
-env.json        versions, commit, hardware
+env.json        versions, commit, hardware, and where the run was started
 metrics.jsonl   one JSON object a line: kind "step" or "epoch"
 metrics.csv     the epochs of it, and tensorboard/ where asked for: see loggers.py
 evaluation.json the newest evaluation: counts of each class; confusion.npy is its confusion matrix, int64 [C, C],
@@ -256,6 +256,7 @@ def environment() -> dict[str, Any]:
             versions[package] = "not installed"
     return {
         "command": sys.argv,
+        "working_directory": str(Path.cwd()),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions,

@@ -173,6 +173,32 @@ def test_another_set_of_the_same_classes_may_be_given_and_another_split(finished
     assert "data: 37 of 'train' to evaluate" in capsys.readouterr().out
 
 
+def test_a_runs_relative_data_are_found_from_elsewhere(image_folder, tmp_path, monkeypatch, capsys):
+    began, elsewhere = tmp_path / "began", tmp_path / "elsewhere"
+    shutil.copytree(image_folder, began / "clean")
+    elsewhere.mkdir()
+    monkeypatch.chdir(began)
+    run_to_end(short_config(Path("clean"), Path("runs"), epochs=1))
+    assert evaluate.main(["runs/short"]) == 0
+    [figures] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("loss ")]
+    monkeypatch.chdir(elsewhere)
+    short = began / "runs" / "short"
+    for target in (short, short / "weights.safetensors", max((short / "checkpoints").glob("step-*.pt"))):
+        assert evaluate.main([str(target)]) == 0
+        told = capsys.readouterr().out
+        assert f"clean is not here: reading {began / 'clean'}, from where {short} was started\n" in told
+        assert figures in told and "note:" not in told
+    (began / "clean").rename(began / "moved")
+    told = _refused(capsys, short)
+    assert f"clean exists neither here nor in {began}, where {short} was started: give the data by --data.path" in told
+    assert evaluate.main([str(short), "--data.path", str(began / "moved")]) == 0
+    assert "cifar10-packed does not exist: pack it by 'python" in _refused(
+        capsys, short, "--data.path", "data/cifar10-packed"
+    )
+    (short / "env.json").write_text("{}")  # of an older run
+    assert "clean does not exist: give a packed folder" in _refused(capsys, short)
+
+
 def test_a_file_from_elsewhere_tells_its_model_and_sizes_itself(finished, image_folder, tmp_path, capsys):
     file = tmp_path / "mine.safetensors"
     shutil.copy(finished / "weights-best.safetensors", file)
