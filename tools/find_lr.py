@@ -91,11 +91,12 @@ def _settings(chosen: argparse.Namespace) -> SweepSettings:
         raise FeedrateError(_OPTION_OF.get(setting, setting) + space + rest) from error
 
 
-def _write(folder: Path, swept: Sweep, suggestion: Suggestion | None, config: Config) -> None:
+def _write(folder: Path, swept: Sweep, suggestion: Suggestion | str, config: Config) -> None:
     """Raises FeedrateError where the folder cannot be written."""
-    save(lr_sweep.figure_of(swept, suggestion, config.name), folder / "sweep.png", OR_ELSEWHERE)
+    suggested = None if isinstance(suggestion, str) else suggestion
+    save(lr_sweep.figure_of(swept, suggested, config.name), folder / "sweep.png", OR_ELSEWHERE)
     content = {
-        "suggestion": None if suggestion is None else dataclasses.asdict(suggestion),
+        "suggestion": None if suggested is None else dataclasses.asdict(suggested),
         **dataclasses.asdict(swept),
         "smoothed": swept.smoothed().tolist(),
         "config": dataclasses.asdict(config),
@@ -105,10 +106,10 @@ def _write(folder: Path, swept: Sweep, suggestion: Suggestion | None, config: Co
     print(f"written to {folder / 'sweep.png'} and sweep.json")
 
 
-def _tell(display: Display, swept: Sweep, suggestion: Suggestion | None) -> None:
+def _tell(display: Display, swept: Sweep, suggestion: Suggestion | str) -> None:
     display.say(f"{len(swept.rates)} updates; {swept.ending}")
-    if suggestion is None:
-        display.say("no suggestion: the loss did not fall; try another range, more --updates or a larger batch")
+    if isinstance(suggestion, str):
+        display.say(f"no suggestion: {suggestion}; try another range, more --updates or a larger batch")
         return
     display.say(
         f"suggested: between {suggestion.minimum:.2g} and {suggestion.maximum:.2g}, such as --optim.learning-rate"

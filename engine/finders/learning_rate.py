@@ -30,6 +30,8 @@ from ..step import TrainStep
 Say = Callable[[str], None]
 
 _LEAST_UPDATES = 10
+_SHARE = 0.1  # of the fall: where learning has begun; as much before its end more would soon be too much
+_NOISE = 2  # standard deviations of a batch's loss that the fall must be larger than
 
 
 @dataclass(frozen=True)
@@ -147,29 +149,39 @@ def sweep(step: TrainStep, loader: Loader, settings: SweepSettings, ranks: Ranks
     return Sweep(settings, tuple(rates), tuple(losses), ending)
 
 
-def suggest(swept: Sweep) -> Suggestion | None:
-    """Rates to use, from the shape of the smoothed loss; None where it never fell, so that nothing can be said.
+def suggest(swept: Sweep) -> Suggestion | str:
+    """Rates to use, by how much of its fall the smoothed loss has done; or why nothing can be said, as a sentence.
 
-    The first tenth of the updates is left out: there the loss falls or rises with the batches and not with the rate.
+    By shares of the fall and not by its slope: what one update changes in the smoothed loss is the difference of two
+    single batches, so the steepest place of all is often one where nothing is learnt yet. The first tenth of the
+    updates is left out: there the loss falls or rises with the batches and not with the rate.
     """
     skipped = len(swept.rates) // 10
     if len(swept.rates) - skipped < _LEAST_UPDATES:
-        return None
+        return f"{len(swept.rates)} updates are too few to tell"
     rates, loss = np.array(swept.rates)[skipped:], swept.smoothed()[skipped:]
     lowest = int(loss.argmin())
     fall = loss[0] - loss[lowest]
     if lowest < 2 or not fall > 0:
-        return None
-    along = np.log(rates) if swept.settings.growth == "exponential" else rates
-    steepest = int(np.gradient(loss, along)[: lowest + 1].argmin())
-    begun = int((loss <= loss[0] - fall / 10).argmax())
-    maximum = float(rates[steepest])
+        return "the loss did not fall"
+    # of neighbours, whose rates are nearly the same
+    noise = float(np.std(np.diff(swept.losses[: skipped + lowest + 1]))) / math.sqrt(2)
+    if fall <= _NOISE * noise:
+        return (
+            f"the loss fell by {fall:.2g}, no more than {_NOISE} times what single batches differ by"
+            f" ({noise:.2g}, a standard deviation)"
+        )
+    # where it is below for good: earlier a few lucky batches may bring it there
+    begun, done = (
+        1 + int(np.flatnonzero(loss[:lowest] > loss[0] - share * fall)[-1]) for share in (_SHARE, 1 - _SHARE)
+    )
+    maximum = float(rates[done])
     return Suggestion(
         minimum=min(float(rates[begun]), maximum / 10),
         maximum=maximum,
         lowest_loss_at=float(rates[lowest]),
-        derivation="maximum: where the smoothed loss falls most steeply; minimum: where it has done a tenth of its"
-        " fall, and at most a tenth of the maximum",
+        derivation="maximum: where the smoothed loss has done nine tenths of its fall; minimum: where it has done one"
+        " tenth, and at most a tenth of the maximum",
     )
 
 
