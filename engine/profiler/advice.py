@@ -47,7 +47,7 @@ def advise(profile: Profile, stages: list[str], shared: bool, loop: float) -> tu
     advice = []
     for stage in stages:
         limit = (rate_without_on_shared if shared else rate_without)(profile, stage)
-        gain = limit / loop
+        gain = min(limit / loop, gain_of_share(profile, stage))
         # nothing is logged or saved while a profile is taken: that is not what is left of its loop
         known = _OF_THE_REST if stage == "other" else remedies(stage, run_of(profile))
         text = f"{stage}: {', or '.join(known) or 'nothing that is known'}"
@@ -56,6 +56,17 @@ def advise(profile: Profile, stages: list[str], shared: bool, loop: float) -> tu
     if not shared and any(stage in (*LOADER_STAGES, UNSEEN) for stage in stages):
         advice += _of_workers(profile, loop)
     return tuple(sorted(advice, key=lambda item: -(item.gain or 0.0)))
+
+
+def gain_of_share(profile: Profile, stage: str) -> float:
+    """What the loop gains where a stage of the step is gone from it, by that stage's share of its time.
+
+    The rates are of turns apart, and between them this machine may have been slow. What the loop waits for hides
+    behind what it does meanwhile, so a share bounds nothing of the loader's stages.
+    """
+    record = profile.shown_rank.stage(stage)
+    share = record.critical_share if record and stage in (*COMPUTE_STAGES, "other") else None
+    return float("inf") if share is None or share >= 1 else 1 / (1 - share)
 
 
 def _of_workers(profile: Profile, loop: float) -> list[Advice]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .advice import advise, rate_without, run_of
+from .advice import advise, gain_of_share, rate_without, run_of
 from .bootstrap import CLOSE, SURE, chance_above, chance_clearly_above
 from .explanation import BUSY, explained, own_use
 from .record import INCONCLUSIVE, LOADER_STAGES, UNSEEN, Advice, Profile, Rate, Side, Verdict
@@ -157,7 +157,8 @@ def _of_something_else(
     sees_rest = any(stage.name == "other" for stage in computing_stages(profile.shown_rank))
     share = share_of_loop(profile, "other") if sees_rest else ""
     stage, sentence = "other", f"Other-bound: {facts}{share}."
-    advice = tuple(Advice(item.text, expected / loop) for item in advise(profile, [stage], False, loop))
+    gain = min(expected / loop, gain_of_share(profile, stage))
+    advice = tuple(Advice(item.text, gain) for item in advise(profile, [stage], False, loop))
     if not share:
         stage, advice = INCONCLUSIVE, (Advice("measure again with nothing else on this machine", None),)
         sentence = f"Inconclusive: {facts}. The run itself uses {own_use(profile):.0%} of the processors."

@@ -289,6 +289,18 @@ def test_what_comes_after_every_step_is_named_where_it_is_the_longest_part_of_a_
     assert verdict.advice[0].gain == pytest.approx(2, rel=0.02)
 
 
+@pytest.mark.parametrize(("of_rest", "of_step", "named"), [(0.1, 0.88, "backward"), (0.55, 0.3, "other")])
+def test_a_gain_is_no_more_than_the_share_of_the_loop_that_is_told_beside_it(of_rest, of_step, named):
+    """The step alone was measured in turns of their own, in which this machine was faster."""
+    rows = with_rest(stages(), of_rest, of_read=0.0)
+    share = max(row.critical_share for row in rows if row.critical_share is not None)
+    step = computing(rows)
+    verdict = judge(profile(ceilings(step, 30_000, of_step * step), rank(stages=rows)))
+    assert verdict.bottleneck == named and f"{named} is {share:.0%} of its time" in verdict.sentence
+    assert verdict.advice[0].text.startswith(named)
+    assert verdict.advice[0].gain == pytest.approx(1 / (1 - share))
+
+
 def test_what_is_left_of_a_loop_whose_loader_is_not_seen_is_not_named():
     rows = [replace(row, critical_share=None) if row.name == "read" else row for row in with_rest(stages(), 0.8)]
     measured = profile(ceilings(9000, 4000, 1000), rank(stages=rows))
