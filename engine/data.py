@@ -266,10 +266,16 @@ def _where_stored(config: Config, say: Say) -> str | None:
 
 def one_rank_first(ranks: Ranks, open_: Callable[[bool], T]) -> T:
     """What `open_` opens, told whether it is the first: one rank of a machine scans and caches an image folder's sizes,
-    the others then find the cache."""
+    the others then find the cache. What it refuses all of them refuse, and none finds the others gone."""
+    refused = None
     if ranks.local_rank == 0:
-        opened = open_(True)
-    ranks.gather(None)
+        try:
+            opened = open_(True)
+        except FeedrateError as error:
+            refused = error
+    sentences = [told for told in ranks.gather(None if refused is None else str(refused)) if told]
+    if sentences:
+        raise refused or FeedrateError(sentences[0])
     if ranks.local_rank != 0:
         opened = open_(False)
     return opened

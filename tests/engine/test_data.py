@@ -26,6 +26,7 @@ from engine.data import (
     Data,
     agreed_loader,
     loader_options,
+    one_rank_first,
     open_data,
     plan_of,
     preferred_format,
@@ -445,3 +446,18 @@ def test_a_constant_channel_is_normalised_to_0_and_said_and_the_run_learns(packe
     run_to_end(config_of(tmp_path / "constant", tmp_path / "runs"))
     whole = open_records(packed, "train").channels
     assert channels_of(open_records(packed, "train")) == whole, "of other sets nothing is changed"
+
+
+def test_what_one_rank_cannot_open_all_refuse_with_its_sentence():
+    def refuse(is_first):
+        assert is_first  # the others open nothing then
+        raise FeedrateError("nope does not exist")
+
+    told = []
+    first = SimpleNamespace(local_rank=0, gather=lambda sentence: told.append(sentence) or [sentence, None])
+    with pytest.raises(FeedrateError, match="^nope does not exist$"):
+        one_rank_first(first, refuse)
+    assert told == ["nope does not exist"]
+    other = SimpleNamespace(local_rank=1, gather=lambda sentence: [*told, sentence])
+    with pytest.raises(FeedrateError, match="^nope does not exist$"):
+        one_rank_first(other, refuse)

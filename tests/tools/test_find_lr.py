@@ -31,6 +31,12 @@ def test_ranks_sweep_together_and_one_writes(image_folder, tmp_path):
     assert (tmp_path / "runs" / "ddp" / "lr-finder" / "sweep.json").is_file()
 
 
+def test_where_there_are_no_data_no_rank_says_that_another_is_gone(tmp_path):
+    done = run(torchrun(2, FIND_LR, *_FEW, *short_options(tmp_path / "nope", tmp_path / "runs")))
+    assert done.returncode != 0
+    assert "nope does not exist" in done.stderr and "another rank is gone" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
