@@ -67,6 +67,8 @@ def _summarize(arguments: list[str]) -> int:
     counted = "cannot be counted" if operations is None else f"{operations:,} an image of {side} px"
     # torchinfo sees layers alone: not products within a layer, such as attention's, nor what is in no layer
     print(f"multiply-adds, products outside of layers included: {counted}")
+    if (evaluated := config.data.eval_size_px) != side:
+        print(f"this is training, by --data.size-px; evaluation is on images of {evaluated} px, by --data.eval-size-px")
     return 0
 
 

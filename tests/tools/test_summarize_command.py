@@ -14,6 +14,16 @@ def test_it_shows_layers_and_totals_of_a_preset():
     assert "Conv2d" in result.stdout and "[1, 64, 8, 8]" in result.stdout
     assert "cifar_resnet20 with 10 classes\nparameters: 269,722, of them trained: 269,722\n" in result.stdout
     assert "multiply-adds, products outside of layers included: 40,551,040 an image of 32 px" in result.stdout
+    assert "--data.eval-size-px" not in result.stdout  # the same
+
+
+def test_where_images_are_evaluated_at_another_size_it_says_which_of_both_the_table_is_of():
+    result = python("tools/summarize.py", "--model.name", "cifar_resnet20", "--data.eval-size-px", "32")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith(
+        "an image of 224 px\nthis is training, by --data.size-px; evaluation is on images of 32 px,"
+        " by --data.eval-size-px\n"
+    )
 
 
 def test_what_is_frozen_is_not_counted_as_trained():
