@@ -53,7 +53,9 @@ def read_weights(path: str, say: Callable[[str], None] | None = None) -> Weights
     """
     file, section = split_section(path)
     if not file.is_file():
-        raise FeedrateError(f"--model.weights: there is no file {file}")
+        inside = file / "weights.safetensors"  # what a run calls its last weights
+        name_it = f": name a file in that folder, such as {inside}" if inside.is_file() else ""
+        raise FeedrateError(f"--model.weights: there is no file {file}{name_it}")
     content = _content(file)
     if section:
         content = _section(file, content, section)

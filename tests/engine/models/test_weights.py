@@ -208,6 +208,14 @@ def test_a_file_that_cannot_be_used_gives_one_sentence_and_runs_nothing(tmp_path
     assert "this code ran" not in capsys.readouterr().out
 
 
+def test_of_a_runs_folder_the_file_that_may_be_meant_is_named(tmp_path):
+    with pytest.raises(FeedrateError, match=f"there is no file {tmp_path}$"):
+        read_weights(str(tmp_path))
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(FeedrateError, match=f"{tmp_path}: name a file in that folder, such as {tmp_path}/weights.safe"):
+        read_weights(str(tmp_path))
+
+
 def test_a_torch_file_that_would_run_code_is_refused(tmp_path, capsys):
     torch.save({"model": _Malice()}, tmp_path / "malice.pt")
     with pytest.raises(FeedrateError, match="could run code"):
