@@ -17,7 +17,8 @@ from loaders.records import ChannelStatistics, ScanProgress
 from .augment import Normalize
 from .augment.batch_transform import build_augmentation
 from .checkpointing.best import Best
-from .checkpointing.checkpoint import clean_leftovers, newest_checkpoint, refuse_mismatch
+from .checkpointing.checkpoint import checkpoints_by_step, clean_leftovers, newest_checkpoint, refuse_mismatch
+from .checkpointing.finished import WEIGHTS_OF_RUN
 from .checkpointing.saving import Saver
 from .checkpointing.state import restore
 from .config import Config
@@ -194,7 +195,9 @@ def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
     """Restore weights, optimizer, position and logs, unless the checkpoint is of something else."""
     saved, say = checkpoint["identity"], run.display.say
     about_data = data_then_and_now(run.folder.path / "config.toml", run.config.data)
-    accepted = refuse_mismatch(saved, run.saver.identity, run.config.run.allow_change, about_data)
+    finished, checkpoints = run.folder.path / WEIGHTS_OF_RUN["last"], checkpoints_by_step(run.folder.checkpoints)
+    learnt = str(finished if finished.is_file() else checkpoints[0])
+    accepted = refuse_mismatch(saved, run.saver.identity, run.config.run.allow_change, about_data, learnt)
     states, optim = run.saver.states, run.config.optim
     by_figures: dict[str, Best | RateWatch] = {"the best epoch": run.saver.best, "the plateau": run.plateau}
     for name, difference in accepted.items():

@@ -119,7 +119,7 @@ def data_then_and_now(config_file: Path, data: DataConfig) -> str:
     if of_normalize and then == opened:
         return of_normalize
     told = f"The run began with --data.path {then}, and {opened} is read now" if then else f"Now {opened} is read"
-    if opened != data.path:
+    if opened != data.path and (not then or Path(then) == Path(data.path)):  # not of a set that is another anyway
         told += f": if that was packed since, --data.no-prefer-packed reads {data.path} itself"
     return f"{told}. {of_normalize}" if of_normalize else told
 

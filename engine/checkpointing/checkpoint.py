@@ -28,6 +28,13 @@ _NAME = re.compile(r"step-(\d+)\.pt")
 # from nothing
 _NOT_ALWAYS_TOLD = ("execution.deterministic", "evaluation")
 
+# of an identity: settings that are called otherwise there, and their options
+_OPTION_OF = {
+    "stream.seed": "--seed",
+    "stream.order.global_batch_size": "--data.batch-size",
+    "stream.view.size_px": "--data.size-px",
+}
+
 # of an identity: what differs where the data do
 _OF_DATA = ("stream.data", "normalize")
 
@@ -130,12 +137,13 @@ def fault_of(path: Path) -> str | None:
 
 
 def refuse_mismatch(
-    saved: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...], about_data: str = ""
+    saved: dict[str, Any], current: dict[str, Any], allowed: tuple[str, ...], about_data: str = "", learnt: str = ""
 ) -> dict[str, str]:
     """Compare two identities (nested plain data) and raise FeedrateError naming what differs and how to accept it.
 
     Another stream is never accepted: a position in one order means nothing in another. `about_data` is said where the
-    data are others. Returns the differences that `allowed` accepts: a sentence each, by what differs.
+    data are others, and that another run can start from the file `learnt` where no option goes on with this one.
+    Returns the differences that `allowed` accepts: a sentence each, by what differs.
     """
     before, now = flat(saved), flat(current)
     untold = [
@@ -143,11 +151,12 @@ def refuse_mismatch(
     ]
     compared = [key for key in before.keys() | now.keys() if not any(is_within(key, name) for name in untold)]
     differing = sorted(key for key in compared if before.get(key) != now.get(key))
-    told = {key: f"{key} was {_short(before.get(key))} and is {_short(now.get(key))}" for key in differing}
+    told = {key: f"{_named(key)} was {_short(before.get(key))} and is {_short(now.get(key))}" for key in differing}
     of_stream = [key for key in differing if is_within(key, "stream")]
     refused = [key for key in differing if key in of_stream or not any(is_within(key, name) for name in allowed)]
     if refused:
-        accept = "" if of_stream else f", or accept it with --run.allow-change {' '.join(refused)}"
+        keep = f"; --model.weights {learnt} starts it from what was learnt" if learnt else ""
+        accept = keep if of_stream else f", or accept it with --run.allow-change {' '.join(refused)}"
         is_of_data = any(is_within(key, name) for key in refused for name in _OF_DATA)
         of_data = f" {about_data}." if about_data and is_of_data else ""
         raise FeedrateError(
@@ -195,6 +204,10 @@ def _seal_of(path: Path) -> dict[str, Any] | None:
         return seal if {"bytes", "sha256"} <= seal.keys() else None
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def _named(key: str) -> str:
+    return f"{key} ({_OPTION_OF[key]})" if key in _OPTION_OF else key
 
 
 def _short(value: Any) -> str:

@@ -413,6 +413,17 @@ def test_a_run_whose_data_were_packed_since_names_both_and_goes_on_with_the_fold
     assert run_to_end(config_of(plain, tmp_path / "cut", prefer_packed=False)) == whole
 
 
+def test_of_another_set_that_is_read_packed_nothing_is_said_of_packing_it_since(image_folder, tmp_path):
+    plain = tmp_path / "plain"
+    packed = write_packed(tmp_path / "plain-packed", {"train": samples_of(image_folder, "train")}, ("beton",))
+    file = tmp_path / "config.toml"
+    file.write_text(f'data = {{path = "{tmp_path / "other"}"}}')
+    told = data_then_and_now(file, DataConfig(path=str(plain)))
+    assert told == f"The run began with --data.path {tmp_path / 'other'}, and {packed} is read now"
+    file.write_text(f'data = {{path = "{plain}/"}}')
+    assert f"--data.no-prefer-packed reads {plain} itself" in data_then_and_now(file, DataConfig(path=str(plain)))
+
+
 def test_of_other_data_both_paths_are_named_and_of_other_settings_none(image_folder, packed, tmp_path):
     config = short_config(image_folder, tmp_path)
     run_to_end(dataclasses.replace(config, epochs=1))

@@ -208,8 +208,19 @@ def test_what_is_told_only_where_it_is_used_differs_from_not_being_told():
 
 
 def test_another_stream_cannot_be_accepted_by_any_name():
-    with pytest.raises(FeedrateError, match="stream.seed was 1 and is 2. Start another run with --name$"):
+    with pytest.raises(FeedrateError, match=r"stream.seed \(--seed\) was 1 and is 2. Start another run with --name$"):
         refuse_mismatch({"stream": {"seed": 1}}, {"stream": {"seed": 2}}, ("stream", "stream.seed"))
+
+
+def test_what_the_stream_calls_otherwise_is_told_with_its_option_and_where_what_was_learnt_lies():
+    before, now = ({"stream": {"order": {"global_batch_size": size}}, "epochs": size} for size in (16, 8))
+    with pytest.raises(FeedrateError) as refused:
+        refuse_mismatch(before, now, (), learnt="runs/a/weights.safetensors")
+    told = str(refused.value)
+    assert "stream.order.global_batch_size (--data.batch-size) was 16 and is 8" in told
+    assert told.endswith("with --name; --model.weights runs/a/weights.safetensors starts it from what was learnt")
+    with pytest.raises(FeedrateError, match="epochs was 16 and is 8. Start another run with --name, or accept it with"):
+        refuse_mismatch({"epochs": 16}, {"epochs": 8}, (), learnt="runs/a/weights.safetensors")
 
 
 def test_allowing_a_name_does_not_allow_one_that_merely_begins_like_it():
