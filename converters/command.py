@@ -48,8 +48,8 @@ def main(arguments: Sequence[str], description: str, download: Download) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
         return 128 + signal.SIGPIPE
-    is_packing = bool(arguments) and arguments[0] not in _INSPECTIONS
-    return status or (0 if is_packing or not is_lost() else _UNSAID)
+    asks = not arguments or arguments[0] in _INSPECTIONS or not {"-h", "--help"}.isdisjoint(arguments)
+    return status or (_UNSAID if asks and is_lost() else 0)
 
 
 def _run(arguments: Sequence[str], description: str, download: Download) -> int:

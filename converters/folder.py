@@ -17,7 +17,7 @@ from typing import Any
 
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
-from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, parse_manifest, read_manifest
+from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, OtherVersion, parse_manifest, read_manifest
 
 from .byte_counts import readable_bytes
 from .formats.outputs import sync
@@ -160,6 +160,8 @@ def _compared(out: Path, task: dict[str, Any]) -> tuple[Manifest | None, str]:
     """The manifest, if it is of this task and its files are there; else None and what is otherwise, for people."""
     try:
         manifest = read_manifest(out)
+    except OtherVersion:
+        return None, ", which another version of this has packed"
     except FeedrateError as error:
         return None, f", which is not whole ({error})"
     packed = manifest.source.get("task")

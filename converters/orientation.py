@@ -21,7 +21,7 @@ _TURNS: dict[int, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {  # what 
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """As EXIF says, 1 … 8. What is damaged or unheard of counts as upright."""
+    """As EXIF says, or XMP where EXIF does not, as Pillow reads them: 1 … 8. Others count as upright."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # struct.error, SyntaxError, ValueError, …

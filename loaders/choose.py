@@ -10,6 +10,7 @@ from .errors import FeedrateError, did_you_mean
 from .named import is_named, load_named
 from .plan import Plan
 from .records import Records
+from .resampling import Resampling
 
 _RESIDENT_BYTES = 2 << 30  # up to which a set is kept decoded without being asked to
 
@@ -87,18 +88,16 @@ def slower_because(
     name: str, options: LoaderOptions = LoaderOptions(), splits: Sequence[tuple[Records, Plan]] = ()
 ) -> str:
     """One sentence on why this loader, opened over `splits`, cannot go as fast here as it could; empty if it can."""
-    resize = options.resize
-    if name == "turbo":
-        resize = resize or "area"
-    elif name == "resident" and options.device.type == "cpu" and not _is_cut_only(splits):
-        resize = resize or "exact"
+    mode = options.resize
+    if name == "turbo":  # where the device resizes, the kernel copies
+        needed: Resampling = "area" if mode is None or mode == "device" else mode
+    elif name == "resident" and options.device.type == "cpu" and mode != "device" and not _is_cut_only(splits):
+        needed = mode or "exact"
     else:
         return ""
-    if resize == "device":
-        return ""  # the kernel has no part in it
     from .native import library
 
-    reason = library.why_not(resize)
+    reason = library.why_not(needed)
     return f"slower than it could be: {reason}" if reason else ""
 
 

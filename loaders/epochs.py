@@ -1,6 +1,8 @@
 """What all loaders do alike: check what they are given, and run one epoch at a time."""
 
 import atexit
+import threading
+import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
@@ -18,15 +20,29 @@ from .records import Records, records_fingerprint
 from .stage_writer import UNTIMED, StageWriter
 from .substitutes import substitute
 
+_MOST_S = 5.0  # that Python's exit waits for epochs: what a dead disk holds up ends never
+
 _running: "weakref.WeakSet[EpochIterator]" = weakref.WeakSet()  # of all loaders
+_running_lock = threading.Lock()
 
 
 @atexit.register
 def _end_running() -> None:
-    """Of epochs that nobody closed. Once Python exits, their threads stand still for ever, and it waits for them."""
-    for iterator in list(_running):
-        with suppress(Exception):  # nobody is there to hear of it
-            iterator.end("Python exits")
+    """Of epochs that nobody closed. Once Python is down their threads stand still, and from 3.13 on who closes one then
+    waits for these for ever."""
+    with _running_lock:
+        iterators = list(_running)
+    endings = [threading.Thread(target=_end, args=(iterator,), daemon=True) for iterator in iterators]
+    for ending in endings:
+        ending.start()
+    until = time.monotonic() + _MOST_S
+    for ending in endings:
+        ending.join(max(0.0, until - time.monotonic()))
+
+
+def _end(iterator: "EpochIterator") -> None:
+    with suppress(Exception):  # nobody is there to hear of it
+        iterator.end("Python exits")
 
 
 class EpochLoader(ABC):
@@ -80,7 +96,8 @@ class EpochLoader(ABC):
             batches = read_ahead(batches, self._records, self._plan, self._options.shard, (index, start), ahead)
         iterator = EpochIterator(batches, self._options.max_bad, self._place(index, start))
         self._running = weakref.ref(iterator)  # weak, so that dropping the iterator ends its work at once
-        _running.add(iterator)
+        with _running_lock:
+            _running.add(iterator)
         return iterator
 
     def identity(self) -> dict[str, Any]:

@@ -161,8 +161,11 @@ def walk_class(folder: Path, class_name: str, listener: WalkListener | None = No
 
 def _what_else(folder: Path) -> str:
     """What lies in a folder that has no image, and below it, in words; names that begin with a dot do not count."""
-    names = (name for _, _, files in os.walk(folder) for name in files if not name.startswith("."))
-    suffixes = Counter(os.path.splitext(name)[1].lower() or "without a suffix" for name in names)  # noqa: PTH122
+    suffixes: Counter[str] = Counter()
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = [name for name in files if not name.startswith(".")]
+        suffixes.update(os.path.splitext(name)[1].lower() or "without a suffix" for name in names)  # noqa: PTH122
     if not suffixes:
         return "no images"
     num_files = suffixes.total()

@@ -3,12 +3,14 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO, cast
 
 
 class MayFail:
-    """A text stream that raises nothing: from its first OSError on, what is written to it is lost.
+    """A text stream to which printing raises nothing: from its first OSError on, what is written to it is lost.
+
+    What is written past it, to its `buffer` or its file, may fail as ever.
 
     tell    hears that error, once
     but_for kinds of it that are raised all the same
@@ -25,6 +27,9 @@ class MayFail:
     def write(self, text: str) -> int:
         self._try(lambda: self._stream.write(text))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        self._try(lambda: self._stream.writelines(lines))
 
     def flush(self) -> None:
         self._try(self._stream.flush)

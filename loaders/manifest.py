@@ -14,6 +14,10 @@ WORK_FOLDER = "packing.partial"  # in a packed folder: all that packing has begu
 SCHEMA_VERSION = 4
 
 
+class OtherVersion(FeedrateError):
+    """A manifest of a version that this does not read."""
+
+
 @dataclass(frozen=True)
 class PackedFile:
     """A file by its name inside the folder, and how to tell that it is whole: bytes and SHA-256 (hexadecimal)."""
@@ -115,7 +119,7 @@ def parse_manifest(folder: Path) -> Manifest:
         content = json.loads(path.read_bytes())
         version = content["schema_version"]
         if version != SCHEMA_VERSION:
-            raise FeedrateError(f"{path} has schema version {version}, this reads {SCHEMA_VERSION}: {PACK_AGAIN}")
+            raise OtherVersion(f"{path} has schema version {version}, this reads {SCHEMA_VERSION}: {PACK_AGAIN}")
         return _manifest_of(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, FeedrateError):

@@ -544,6 +544,10 @@ def test_a_finished_set_that_is_damaged_or_was_described_by_others_is_refused_as
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"source": {}}))
     assert "of which is not known how it was packed" in _refused(splits, tmp_path, settings())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 3}))
+    assert "holds a packed set, which another version of this has packed: give" in _refused(
+        splits, tmp_path, settings()
+    )
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "val.beton").unlink()
     said = _refused(splits, tmp_path, settings())

@@ -100,3 +100,34 @@ def test_epochs_that_nobody_closes_end_before_python_does(packed):
     names = dict.fromkeys(case.name for case in LOADERS)
     done = python("-c", _FORGOTTEN, str(packed), *names)
     assert (done.returncode, done.stdout, done.stderr) == (0, "left:\n", "")
+
+
+_STUCK = """
+import sys, threading
+from loaders.api import LoaderOptions
+from loaders.choose import open_loader
+from loaders.crops import RandomResizedCrop
+from loaders.plan import Plan, Shuffled, View
+from loaders.records import open_records
+
+records = open_records(sys.argv[1], "train")
+read, begun = records.read, threading.Event()
+
+def stuck(index):
+    begun.set()
+    threading.Event().wait()  # as on a network drive that is gone
+
+records.read = stuck
+plan = Plan(records.widths, records.heights, Shuffled(4), View(RandomResizedCrop(), 32))
+epoch = open_loader("turbo", records, plan, LoaderOptions(num_workers=2)).epoch(0)
+threading.Thread(target=next, args=(epoch,), daemon=True).start()
+begun.wait()
+other = open_loader("turbo", records, plan, LoaderOptions(num_workers=2)).epoch(0)
+print("leaves")
+sys.exit(3)
+"""
+
+
+def test_a_read_that_never_returns_does_not_keep_python(image_folder):
+    done = python("-c", _STUCK, str(image_folder))
+    assert (done.returncode, done.stdout) == (3, "leaves\n")

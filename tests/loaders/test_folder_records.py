@@ -151,6 +151,9 @@ def test_a_class_without_images_tells_what_it_has_instead(root):
     for name in ("deep/1.gif", "notes", "a.txt", "b.xml"):
         (cow / name).touch()
     assert "holds 5 files, none of a kind that is read (2 .gif, 1 " in refused(root)
+    (cow / ".thumbs").mkdir()
+    (cow / ".thumbs" / "2.jpg").touch()  # which nobody reads there
+    assert "holds 5 files, none of a kind that is read (2 .gif, 1 " in refused(root)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from loaders.lost_output import output_may_be_lost
 with output_may_be_lost({but_for}) as is_lost:
     for number in range(3):
         print("said", number, flush=True)
+    if sys.stdout is not None:
+        sys.stdout.writelines(["and", "more"])
     print("not emptied before the end")
 sys.exit(7 if is_lost() else 3)
 """
