@@ -17,8 +17,7 @@ from loaders.records import ChannelStatistics, ScanProgress
 from .augment import Normalize
 from .augment.batch_transform import build_augmentation
 from .checkpointing.best import Best
-from .checkpointing.checkpoint import checkpoints_by_step, clean_leftovers, newest_checkpoint, refuse_mismatch
-from .checkpointing.finished import WEIGHTS_OF_RUN
+from .checkpointing.checkpoint import clean_leftovers, newest_checkpoint, refuse_mismatch
 from .checkpointing.saving import Saver
 from .checkpointing.state import restore
 from .config import Config
@@ -110,7 +109,7 @@ def _assemble(
     step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model, plateau)
     progress, lookout = Progress(ranks.device), Lookout(ranks, config.run.log_every_steps)
     averages = Averages(step.module, config.average, step.windows)
-    watch = LossWatch(ranks.device, folder.path, lambda: advice(config.execution.precision, folder.newest()))
+    watch = LossWatch(ranks.device, folder.path, lambda: advice(config.execution.precision, folder.newest_sound()))
     identity = identity_of(config, ranks, data)
     best = Best(config.run.best_metric)
     saver = Saver(
@@ -195,9 +194,8 @@ def _take_up(run: Run, checkpoint: dict[str, Any]) -> None:
     """Restore weights, optimizer, position and logs, unless the checkpoint is of something else."""
     saved, say = checkpoint["identity"], run.display.say
     about_data = data_then_and_now(run.folder.path / "config.toml", run.config.data)
-    finished, checkpoints = run.folder.path / WEIGHTS_OF_RUN["last"], checkpoints_by_step(run.folder.checkpoints)
-    learnt = str(finished if finished.is_file() else checkpoints[0])
-    accepted = refuse_mismatch(saved, run.saver.identity, run.config.run.allow_change, about_data, learnt)
+    allowed = run.config.run.allow_change
+    accepted = refuse_mismatch(saved, run.saver.identity, allowed, about_data, checkpoint["path"])
     states, optim = run.saver.states, run.config.optim
     by_figures: dict[str, Best | RateWatch] = {"the best epoch": run.saver.best, "the plateau": run.plateau}
     for name, difference in accepted.items():

@@ -267,18 +267,11 @@ def _where_stored(config: Config, say: Say) -> str | None:
 def one_rank_first(ranks: Ranks, open_: Callable[[bool], T]) -> T:
     """What `open_` opens, told whether it is the first: one rank of a machine scans and caches an image folder's sizes,
     the others then find the cache. What it refuses all of them refuse, and none finds the others gone."""
-    refused = None
-    if ranks.local_rank == 0:
-        try:
-            opened = open_(True)
-        except FeedrateError as error:
-            refused = error
-    sentences = [told for told in ranks.gather(None if refused is None else str(refused)) if told]
-    if sentences:
-        raise refused or FeedrateError(sentences[0])
-    if ranks.local_rank != 0:
-        opened = open_(False)
-    return opened
+    opened: list[T] = []
+    is_first = ranks.local_rank == 0
+    for is_my_turn in (is_first, not is_first):
+        ranks.together((lambda: opened.append(open_(is_first))) if is_my_turn else lambda: None)
+    return opened[0]
 
 
 def _open_splits(path: str, config: Config, progress: ScanProgress | None) -> tuple[Records, Records]:

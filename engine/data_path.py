@@ -67,6 +67,8 @@ def found_from(config: Config, run: Path) -> tuple[Config, str]:
         return config, ""
     try:
         began = json.loads((run / "env.json").read_bytes())["working_directory"]
+        if tomllib.loads((run / "config.toml").read_text())["data"]["path"] != data.path:
+            return config, ""  # which was given here
         there = replace(data, path=str(Path(began) / path))
     except (OSError, ValueError, KeyError, TypeError):  # of a file that was copied, or of an older run
         return config, ""

@@ -59,7 +59,7 @@ def prepare_model(config: Config, num_classes: int, ranks: Ranks, say: Say, fres
     settings, sizes = config.model, image_sizes(config, ranks.world_size)
     model = new_model(settings, num_classes, sizes, config.seed)
     refuse_sizes(model, settings.name, num_classes, sizes)
-    _try_out_own(model, config, ranks.world_size)
+    _refuse_layout_of_own(model, config)
     classifier = classifier_names(model, num_classes)
     if settings.weights and fresh:
         source = f"the weights published for {settings.name}" if settings.weights == PUBLISHED else settings.weights
@@ -76,6 +76,8 @@ def prepare_model(config: Config, num_classes: int, ranks: Ranks, say: Say, fres
             )
         freeze_all_but(model, classifier)
         say(f"frozen: all but {', '.join(classifier)}")
+    if is_named(settings.name) and ranks.world_size > 1:
+        refuse_idle_weights(model, settings.name, config.data.train_view().size_at(0))
     return model
 
 
@@ -90,7 +92,7 @@ def finished_model(
     settings, sizes = config.model, image_sizes(config, ranks.world_size)
     model = new_model(settings, num_classes, sizes, config.seed)
     refuse_sizes(model, settings.name, num_classes, replace(sizes, training_px=()))
-    _try_out_own(model, config)
+    _refuse_layout_of_own(model, config)
     weights = named_as_in(model, weights, source, say)
     refuse_other_number(model, weights, classifier_names(model, num_classes), source)
     if changes := take_over(model, weights, (), source):
@@ -125,15 +127,10 @@ def image_sizes(config: Config, world_size: int = 1) -> ImageSizes:
     )
 
 
-def _try_out_own(model: nn.Module, config: Config, world_size: int = 1) -> None:
+def _refuse_layout_of_own(model: nn.Module, config: Config) -> None:
     """Ask a model of people's own what is known of all others."""
-    name = config.model.name
-    if not is_named(name):
-        return
-    if world_size > 1:
-        refuse_idle_weights(model, name, config.data.train_view().size_at(0))
-    if config.execution.channels_last:
-        refuse_layout(model, name, config.data.eval_size_px)
+    if is_named(config.model.name) and config.execution.channels_last:
+        refuse_layout(model, config.model.name, config.data.eval_size_px)
 
 
 def _fetch(settings: ModelConfig, sizes: ImageSizes, ranks: Ranks, say: Say) -> Weights:

@@ -103,6 +103,8 @@ def _refuse_other_model(config: Config, finished: Finished, say: Say) -> None:
         raise FeedrateError(
             f"{finished.path} holds weights of {finished.model} and --model.name is {name}: it must be the same"
         )
+    if finished.blur_pool and not config.model.blur_pool:  # which fit as well, and give other figures
+        raise FeedrateError(f"{finished.path} holds weights of a model that blurs: give --model.blur-pool")
     if finished.config_sha256 not in (None, config.numerics_sha256()):
         say("note: the settings are not all those of the training; a model made in another way gives other figures")
 
@@ -147,8 +149,14 @@ def _fit_classes(finished: Finished, config: Config, say: Say, records: Records)
             f"the set has {len(given):,} of the weights' {len(trained):,} classes, matched by name; predictions range"
             f" over all {len(trained):,}"
         )
-        records.labels = np.array([trained.index(name) for name in given], np.int64)[records.labels]
-        records.classes = trained
+        try:
+            records.labels = np.array([trained.index(name) for name in given], np.int64)[records.labels]
+            records.classes = trained
+        except AttributeError as error:  # of people's own
+            raise FeedrateError(
+                f"{config.data.path} has some of the weights' classes alone, and its records let nobody set labels and"
+                f" classes ({error}): make both plain attributes"
+            ) from error
         return
     counts = f"{config.data.path} has {len(given)} classes and {finished.path} was trained on {len(trained)}"
     if len(trained) == len(given):

@@ -41,8 +41,8 @@ def load_model(path: str | Path, which: str | None = None) -> tuple[nn.Module, E
     `path` is a run's folder, of whose weights `which` names those of tools/evaluate.py's --which (last), or a
     .safetensors file that a run wrote. The model takes float32 [B, 3, size_px, size_px], normalised, and gives float32
     [B, classes]. It is made as the run's config.toml says, for a file elsewhere as its metadata do; a model of people's
-    own is imported. torch's random numbers go on as if nothing had been drawn. Raises FeedrateError where there are no
-    such weights, or they do not tell what they are.
+    own is imported. torch's random numbers go on as if nothing had been drawn, those of CUDA where it is in use. Raises
+    FeedrateError where there are no such weights, or they do not tell what they are.
     """
     path = Path(expand_home(str(path)))
     finished = read_finished(find_weights(path, which))
@@ -58,7 +58,8 @@ def load_model(path: str | Path, which: str | None = None) -> tuple[nn.Module, E
     # no run: in whatever layout the script wants it, on one rank
     config = replace(config, execution=replace(config.execution, channels_last=False))
     weights = read_weights(str(finished.path))
-    with torch.random.fork_rng(devices=[]):
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=devices):
         alone = Ranks(0, 1, 0, 1, torch.device("cpu"))
         model = finished_model(config, len(finished.classes), alone, weights, str(finished.path), lambda text: None)
     mean, std = (tuple(value / 255 for value in values) for values in (finished.channels.mean, finished.channels.std))

@@ -44,6 +44,7 @@ from engine.profiler.record_json import read_profile
 from engine.safeguards.exit_status import exit_status
 from tools.benchmarks import json_lines
 from tools.benchmarks.arguments import Parser
+from tools.benchmarks.report import shown
 
 DATA = Path("data/demo")
 RUNS = Path("runs")
@@ -146,7 +147,7 @@ def report(seconds: float) -> None:
         table.add_column(heading, justify="left" if heading == "loader" else "right")
     for loader, records in epochs.items():
         last = records[-1]
-        speed, wait = f"{last['images_per_s']:,.0f}", f"{last['data_wait_share']:.0%}"
+        speed, wait = shown(last["images_per_s"], ",.0f"), shown(last["data_wait_share"], ".0%")
         table.add_row(loader, f"{last['eval_top1']:.1%}", speed, wait)
     console.print(table)
     digests = [[record["ids_sha256"] for record in records] for records in epochs.values()]

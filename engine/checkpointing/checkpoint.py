@@ -86,14 +86,14 @@ def write_sealed(
 
 
 def newest_checkpoint(folder: Path, say: Say) -> dict[str, Any] | None:
-    """The content of the newest valid checkpoint in `folder`, on the CPU; None where there is none.
+    """The content of the newest valid checkpoint in `folder`, on the CPU, and its "path"; None where there is none.
 
     A file that is cut short or altered is passed over, and `say` hears of it.
     """
     for path in checkpoints_by_step(folder):
         fault = fault_of(path)
         if fault is None:
-            return _read(path)
+            return {**_read(path), "path": str(path)}
         say(f"checkpoint {path} is passed over: {fault}")
     return None
 

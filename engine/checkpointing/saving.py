@@ -94,8 +94,7 @@ class Saver:
 
     def write_best(self) -> None:
         """best.json, as the run knows the best now."""
-        if self.best.step is not None:
-            self.ranks.on_main(lambda: self.folder.write_best(self.best.found))
+        self.ranks.on_main(lambda: self.folder.write_best(self.best.found))
 
     def save_weights(self, suffix: str = "", more: dict[str, str] | None = None) -> None:
         """`<name><suffix>.safetensors` for each exported module; `more` is what these tell besides."""

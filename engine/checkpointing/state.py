@@ -45,7 +45,7 @@ def restore(states: States, checkpoint: dict[str, Any], say: Say, changed: Colle
             continue
         try:
             holder.load_state_dict(checkpoint[name])
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             if not changed:
                 raise  # it is the very run that wrote it
             raise FeedrateError(

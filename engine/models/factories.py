@@ -55,18 +55,29 @@ def refuse_layout(model: nn.Module, name: str, side_px: int) -> None:
 
     Asked in earnest, on one image: shapes alone do not show it.
     """
+    last = _failure(model, side_px, torch.channels_last)
+    if last is None:
+        return
+    if (error := _failure(model, side_px, torch.contiguous_format)) is not None:
+        raise FeedrateError(f"{name} fails on an image of {side_px} px ({_first_line(error)}): mend it") from error
+    raise FeedrateError(
+        f"{name} cannot be computed with channels last ({_first_line(last)}): change that in it, as by reshape in"
+        " place of view, or give --execution.no-channels-last"
+    ) from last
+
+
+def _failure(model: nn.Module, side_px: int, layout: torch.memory_format) -> Exception | None:
+    """What evaluating one black image in this layout raises; the weights stay in it."""
     was_training = model.training
-    model.eval().to(memory_format=torch.channels_last)
+    model.eval().to(memory_format=layout)
     try:
         with torch.no_grad(), attributes_kept(model):
-            model(torch.zeros(1, 3, side_px, side_px).to(memory_format=torch.channels_last))
+            model(torch.zeros(1, 3, side_px, side_px).to(memory_format=layout))
     except Exception as error:
-        raise FeedrateError(
-            f"{name} cannot be computed with channels last ({_first_line(error)}): change that in it, as by reshape in"
-            " place of view, or give --execution.no-channels-last"
-        ) from error
+        return error
     finally:
         model.train(was_training)
+    return None
 
 
 def refuse_idle_weights(model: nn.Module, name: str, side_px: int) -> None:
@@ -75,17 +86,25 @@ def refuse_idle_weights(model: nn.Module, name: str, side_px: int) -> None:
     DistributedDataParallel would wait for its gradient for ever, or break off. Asked in earnest, on two images.
     """
     trained = {of: tensor for of, tensor in model.named_parameters() if tensor.requires_grad}
-    buffers = {of: tensor.clone() for of, tensor in model.named_buffers()}
+    if not trained:
+        return  # who is to train it says so
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     was_training = model.training
     model.train()
-    with attributes_kept(model):
-        total = model(torch.zeros(2, 3, side_px, side_px)).sum()
-        gradients = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
-    model.train(was_training)
-    with torch.no_grad():
-        for of, tensor in model.named_buffers():
-            tensor.copy_(buffers[of])
-    if idle := [of for of, gradient in zip(trained, gradients, strict=True) if gradient is None]:
+    try:
+        with attributes_kept(model):
+            model(torch.zeros(2, 3, side_px, side_px)).sum().backward()
+        idle = [of for of, tensor in trained.items() if tensor.grad is None]
+    except Exception as error:
+        raise FeedrateError(f"{name} cannot be trained on two images of {side_px} px ({_first_line(error)})") from error
+    finally:
+        model.train(was_training)
+        for weight in trained.values():
+            weight.grad = None
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
+    if idle:
         more = f" and {len(idle) - 1} more" if len(idle) > 1 else ""
         raise FeedrateError(
             f"{name} makes no use of {idle[0]}{more}, and several ranks wait for the gradients of all: leave out what"

@@ -53,13 +53,16 @@ def shape_only(model: nn.Module, batch: int, side: int) -> torch.Tensor:
 @contextmanager
 def attributes_kept(model: nn.Module) -> Iterator[None]:
     """What a forward pass within sets on a module, such as positions it works out once, is forgotten."""
-    before = [(vars(module), dict(vars(module))) for module in model.modules()]
+    holders = [vars(module) for module in model.modules()]
+    # what a module registers goes into dicts of its own
+    holders += [held for attributes in holders for held in attributes.values() if isinstance(held, dict)]
+    before = [(holder, dict(holder)) for holder in holders]
     try:
         yield
     finally:
-        for now, then in before:
-            now.clear()
-            now.update(then)
+        for holder, then in before:
+            holder.clear()
+            holder.update(then)
 
 
 def _refuse(model: nn.Module, claim: str, num_classes: int, batch: int, side: int) -> None:

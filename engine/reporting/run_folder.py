@@ -37,7 +37,7 @@ from loaders.atomic import PARTIAL_SUFFIX, atomic_file
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError
 
-from ..checkpointing.checkpoint import checkpoints_by_step, path_of
+from ..checkpointing.checkpoint import checkpoints_by_step, fault_of, path_of
 from ..config import Config
 from ..evaluate import Evaluation
 from .loggers import MetricsLogger
@@ -90,12 +90,20 @@ class RunFolder:
         """The newest checkpoint by its name."""
         return next(iter(checkpoints_by_step(self.checkpoints)), None)
 
+    def newest_sound(self) -> Path | None:
+        """The newest checkpoint whose bytes are those that were written."""
+        return next((path for path in checkpoints_by_step(self.checkpoints) if fault_of(path) is None), None)
+
     def newest_name(self) -> str:
         """The same for whoever asks in words."""
         return str(self.newest() or "not there yet")
 
     def write_best(self, found: dict[str, Any]) -> None:
-        """Write best.json: what `Best.found` says, and the checkpoint of that epoch."""
+        """Write best.json: what `Best.found` says, and the checkpoint of that epoch. Of no best there is none."""
+        if not found:
+            with writing(self.path / "best.json"):
+                (self.path / "best.json").unlink(missing_ok=True)
+            return
         content = found | {"checkpoint": path_of(self.checkpoints, found["step"]).name}
         self._replace("best.json", json.dumps(content, indent=2).encode() + b"\n")
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -459,16 +460,43 @@ def test_a_constant_channel_is_normalised_to_0_and_said_and_the_run_learns(packe
     assert channels_of(open_records(packed, "train")) == whole, "of other sets nothing is changed"
 
 
-def test_what_one_rank_cannot_open_all_refuse_with_its_sentence():
-    def refuse(is_first):
-        assert is_first  # the others open nothing then
-        raise FeedrateError("nope does not exist")
+class _Side:
+    """One of two ranks, each in a thread of this process."""
 
-    told = []
-    first = SimpleNamespace(local_rank=0, gather=lambda sentence: told.append(sentence) or [sentence, None])
-    with pytest.raises(FeedrateError, match="^nope does not exist$"):
-        one_rank_first(first, refuse)
-    assert told == ["nope does not exist"]
-    other = SimpleNamespace(local_rank=1, gather=lambda sentence: [*told, sentence])
-    with pytest.raises(FeedrateError, match="^nope does not exist$"):
-        one_rank_first(other, refuse)
+    def __init__(self, local_rank, meeting, faults):
+        self.local_rank, self._meeting, self._faults = local_rank, meeting, faults
+
+    def together(self, act):
+        try:
+            act()
+        except FeedrateError as error:
+            self._faults.append(str(error))
+        self._meeting.wait(60)
+        faults = list(self._faults)
+        self._meeting.wait(60)
+        if faults:
+            raise FeedrateError(faults[0])
+
+
+@pytest.mark.parametrize("who", [True, False], ids=["the first", "another"])
+def test_what_one_rank_cannot_open_all_refuse_with_its_sentence(who):
+    asked, told, faults, meeting = [], [], [], threading.Barrier(2)
+
+    def refuse(is_first):
+        asked.append(is_first)
+        if is_first == who:
+            raise FeedrateError("nope does not exist")
+
+    def open_as(local_rank):
+        try:
+            one_rank_first(_Side(local_rank, meeting, faults), refuse)
+        except FeedrateError as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=open_as, args=(local_rank,)) for local_rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == ["nope does not exist"] * 2
+    assert asked == ([True] if who else [True, False])  # after the first has refused nobody opens anything

@@ -245,7 +245,7 @@ def test_a_state_that_does_not_fit_though_nothing_was_changed_is_a_bug_and_keeps
 def test_a_checkpoint_of_another_stream_is_refused_and_left_as_it_was(image_folder, tmp_path):
     config = dataclasses.replace(short_config(image_folder, tmp_path), epochs=1)
     before = run_to_end(config)
-    with pytest.raises(FeedrateError, match="stream.seed was 3 and is 4"):
+    with pytest.raises(FeedrateError, match=r"stream.seed \(--seed\) was 3 and is 4"):
         run_to_end(dataclasses.replace(config, seed=4))
     assert run_to_end(config) == before
 

@@ -74,6 +74,9 @@ def test_a_blurred_model_is_blurred_again_wherever_its_file_lies(image_folder, t
         )
     )
     assert by_run.loss == pytest.approx(by_file.loss, rel=1e-5)
+    plain = parse_config(["--config", str(folder / "config.toml"), "--model.no-blur-pool"])
+    with pytest.raises(FeedrateError, match="elsewhere.safetensors holds weights of a model that blurs: give --model"):
+        score(plain, ONE_RANK, read_finished(moved), False, lambda text: None)
 
 
 def test_other_weights_of_a_run_are_named_as_for_an_evaluation(image_folder, tmp_path):

@@ -16,6 +16,8 @@ from engine.command_line import parse_config
 from engine.safeguards.run_lock import LOCK_NAME
 from loaders.errors import FeedrateError
 from tools.benchmarks.accuracy import curves, runs
+from tools.benchmarks.accuracy import page as accuracy_page
+from tools.benchmarks.accuracy import result as accuracy_result
 from tools.benchmarks.accuracy.page import page, verdict
 from tools.benchmarks.accuracy.result import OverSeeds, agreement, result
 from tools.benchmarks.accuracy.runs import AccuracySettings, Trained, differences, read_run, weights_sha256
@@ -340,3 +342,13 @@ def test_bad_input_is_one_sentence_and_status_2(words, message, tmp_path, capfd)
     told = capfd.readouterr().err
     assert message in told and told.startswith("error: ") and told.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_runs_whose_epochs_have_no_speed_are_shown_without_one():
+    """Each stopped in its evaluation and taken up: nothing was trained since."""
+    of_none = {"images_per_s": None, "data_wait_share": None}
+    run = trained("turbo", 0, 0.5)
+    run = dataclasses.replace(run, epochs=[{**epoch, **of_none} for epoch in run.epochs])
+    told = accuracy_result._run(run)
+    assert told["images_per_s"] is None and told["data_wait_share"] is None
+    assert "| n/a | n/a |" in "\n".join(accuracy_page._runs([told]))

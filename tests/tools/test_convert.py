@@ -495,6 +495,9 @@ def test_a_full_disk_behind_what_it_says_is_not_taken_for_that_of_the_set(image_
             )
 
     told = "warning: what is printed from here on is lost (No space left on device), and the command goes on\n"
+    for asked in (["--help"], ["folder", "--help"]):  # whose answer it was
+        answer = unheard(*asked)
+        assert (answer.returncode, answer.stderr) == (120, told)
     packed = unheard("folder", "--source", str(image_folder), "--out", str(out))
     assert (packed.returncode, packed.stderr) == (0, told)
     assert len(open_records(out, "train")) == 37

@@ -5,7 +5,9 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from commands import REPOSITORY, python, run, torchrun
@@ -19,7 +21,7 @@ from engine import scoring
 from engine.checkpointing.finished import WEIGHTS_OF_RUN, Finished, find_weights, read_finished
 from engine.checkpointing.weights import save_weights
 from engine.command_line import parse_config
-from engine.config import DataConfig, OptimConfig
+from engine.config import Config, DataConfig, OptimConfig
 from engine.optimisation.average import AverageConfig
 from engine.scoring import score
 from loaders.errors import FeedrateError
@@ -188,6 +190,8 @@ def test_a_runs_relative_data_are_found_from_elsewhere(image_folder, tmp_path, m
         told = capsys.readouterr().out
         assert f"clean is not here: reading {began / 'clean'}, from where {short} was started\n" in told
         assert figures in told and "note:" not in told
+    (began / "other").mkdir()  # which the run never read
+    assert "other does not exist: give a packed folder" in _refused(capsys, short, "--data.path", "other")
     (began / "clean").rename(began / "moved")
     told = _refused(capsys, short)
     assert f"clean exists neither here nor in {began}, where {short} was started: give the data by --data.path" in told
@@ -330,6 +334,15 @@ def test_a_set_of_some_of_the_classes_is_matched_by_name(finished, image_folder,
     for name in ("bee", "cat"):
         for column in ("num_samples", "num_right", "accuracy"):
             assert classes[name][column] == whole_classes[name][column]
+
+
+def test_records_that_let_nobody_change_them_are_refused_in_words(finished):
+    class Fixed(NamedTuple):
+        classes: tuple = ("ant", "bee")
+        labels: np.ndarray = np.zeros(3, np.int64)
+
+    with pytest.raises(FeedrateError, match="records let nobody set labels and classes"):
+        scoring._fit_classes(read_finished(finished / "weights.safetensors"), Config(), print, Fixed())
 
 
 def test_the_likeliest_classes_are_told_in_order(finished, tmp_path, capsys):

@@ -116,6 +116,11 @@ def rate_text(s_per_image: Mapping[str, Any], num_decimals: int = 1) -> str:
     return f"{median} ({lowest} … {highest})" if s_per_image["n"] > 1 else median
 
 
+def shown(value: float | None, form: str) -> str:
+    """A number in that form, and what has none as n/a."""
+    return "n/a" if value is None else format(value, form)
+
+
 def row(*cells: str) -> str:
     """A line of a table."""
     return f"| {' | '.join(cells)} |"

@@ -16,7 +16,7 @@ from loaders.errors import FeedrateError
 from ..benchmarks.device.cifar_speed import sentence
 from ..benchmarks.device.page import share_text
 from ..benchmarks.process import last_said
-from ..benchmarks.report import rate_text, spread_text
+from ..benchmarks.report import rate_text, shown, spread_text
 from .part import Finding
 
 LOG = "part.out"  # what the part's command printed
@@ -148,7 +148,8 @@ def accuracy(folder: Path) -> Sequence[Finding]:
     findings = [
         Finding(
             f"{run['loader']}, seed {run['seed']}",
-            f"top-1 {run['eval_top1']:.2%}, {run['images_per_s']:,.0f} img/s, data-wait {run['data_wait_share']:.1%},"
+            f"top-1 {run['eval_top1']:.2%}, {shown(run['images_per_s'], ',.0f')} img/s,"
+            f" data-wait {shown(run['data_wait_share'], '.1%')},"
             f" {run['train_s']:.1f} s of training",
         )
         for run in measured["runs"]

@@ -111,7 +111,7 @@ def test_one_written_again_is_valid_at_every_moment(tmp_path, monkeypatch):
         assert "weights" in newest_checkpoint(tmp_path, print)
     monkeypatch.setattr(checkpoint_module, "atomic_file", really)
     save_checkpoint(tmp_path, 1, {"step": 1, "later": True}, 1)
-    assert newest_checkpoint(tmp_path, print) == {"step": 1, "later": True}
+    assert newest_checkpoint(tmp_path, print) == {"step": 1, "later": True, "path": str(path_of(tmp_path, 1))}
 
 
 def test_what_a_killed_writer_left_is_cleaned_and_nothing_else(tmp_path):

@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from short_runs import ONE_RANK, run_to_end, short_config
 
 from engine.build import build_run
-from engine.checkpointing.checkpoint import fault_of, path_of
+from engine.checkpointing.checkpoint import checkpoints_by_step, fault_of, path_of
 from engine.checkpointing.saving import Saver
 from engine.loop import train
 from engine.reporting.display import Display
+from engine.reporting.run_folder import RunFolder
 from engine.safeguards.interrupt import StopRequest
 from loaders.errors import FeedrateError
 
@@ -81,6 +82,23 @@ def test_the_best_survives_an_interruption_and_no_fallback_loses_it(image_folder
         assert fault_of(path_of(again / "short" / "checkpoints", known)) is None
         resumed = run_to_end(dataclasses.replace(config, run=dataclasses.replace(config.run, folder=str(again))))
         assert resumed == expected
+
+
+def test_of_no_best_there_is_no_best_json_and_a_damaged_checkpoint_is_not_called_sound(image_folder, tmp_path):
+    run_to_end(_config(image_folder, tmp_path, checkpoint_every_epochs=1, checkpoints_kept=2))
+    folder = RunFolder(tmp_path / "short", writes=True)
+    newest = checkpoints_by_step(folder.checkpoints)[0]
+    assert folder.newest_sound() == newest
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert folder.newest_sound() not in (None, newest)
+    for path in checkpoints_by_step(folder.checkpoints):
+        path.write_bytes(b"")
+    assert folder.newest_sound() is None
+    best = tmp_path / "short" / "best.json"
+    assert best.exists()
+    for _ in range(2):
+        folder.write_best({})
+        assert not best.exists()
 
 
 def test_final_weights_are_the_models_under_their_plain_names_and_say_what_they_are(image_folder, tmp_path):

@@ -13,6 +13,7 @@ from engine.model import describe_model, prepare_model
 from engine.models.classifier import classifier_names
 from loaders.errors import FeedrateError
 
+TWO_RANKS = Ranks(0, 2, 0, 2, torch.device("cpu"))
 _PROGRAM = """
 import torch
 from torch import nn
@@ -47,6 +48,34 @@ class Idle(Net):
         super().__init__(num_classes)
         self.norm = nn.BatchNorm2d(3)
         self.head = nn.Linear(4, num_classes)
+
+
+class Registers(Net):
+    def forward(self, images):
+        if not hasattr(self, "grid"):
+            self.register_buffer("grid", torch.zeros(4, device=images.device))
+        return super().forward(images) + self.grid.sum()
+
+
+class Frozen(Net):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.requires_grad_(False)
+
+
+class Refuses(Net):
+    def forward(self, images):
+        if images.device.type != "meta" and self.training == self.when:
+            raise RuntimeError("it is full moon")
+        return super().forward(images)
+
+
+class RefusesToTrain(Refuses):
+    when = True
+
+
+class RefusesToAnswer(Refuses):
+    when = False
 
 
 class HeadFirst(nn.Module):
@@ -200,12 +229,32 @@ def test_one_that_needs_the_plain_layout_is_taken_in_it():
 
 def test_weights_without_a_part_in_the_scores_are_refused_where_ranks_would_wait_for_their_gradients():
     assert isinstance(_prepare("Idle"), nn.Module)
-    two = Ranks(0, 2, 0, 2, torch.device("cpu"))
     with pytest.raises(FeedrateError, match="own_nets:Idle makes no use of norm.weight and 1 more, and several ranks"):
-        _prepare("Idle", two)
-    alone, one_of_two = _prepare("Net"), _prepare("Net", two)
+        _prepare("Idle", TWO_RANKS)
+    alone, one_of_two = _prepare("Net"), _prepare("Net", TWO_RANKS)
     assert all(torch.equal(tensor, one_of_two.state_dict()[of]) for of, tensor in alone.state_dict().items())
     assert one_of_two.training and all(parameter.grad is None for parameter in one_of_two.parameters())
+
+
+def test_what_a_model_registers_once_is_registered_where_it_trains():
+    for ranks in (ONE_RANK, TWO_RANKS):
+        model = _prepare("Registers", ranks)
+        assert "grid" not in dict(model.named_buffers())
+        assert model(torch.zeros(2, 3, 16, 16)).isfinite().all() and "grid" in dict(model.named_buffers())
+
+
+def test_a_model_that_fails_is_not_blamed_for_its_layout_and_is_left_as_it_was():
+    with pytest.raises(FeedrateError, match=r"own_nets:RefusesToAnswer fails on an image of 16 px \(Runtime"):
+        _prepare("RefusesToAnswer")
+    with pytest.raises(FeedrateError, match=r"RefusesToTrain cannot be trained on two images of 16 px \(Runtime"):
+        _prepare("RefusesToTrain", TWO_RANKS)
+
+
+def test_weights_that_are_frozen_need_no_part_in_the_scores(tmp_path):
+    assert not any(tensor.requires_grad for tensor in _prepare("Frozen", TWO_RANKS).parameters())
+    weights = tmp_path / "weights.pt"
+    torch.save(_prepare("Idle").state_dict(), weights)
+    assert _prepare("Idle", TWO_RANKS, weights=str(weights), freeze_backbone=True).head.weight.requires_grad
 
 
 def test_its_classifier_is_the_last_layer_or_the_one_it_names(tmp_path):

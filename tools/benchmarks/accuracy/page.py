@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..report import row, slower_text
+from ..report import row, shown, slower_text
 
 
 def page(measured: Mapping[str, Any], picture: str) -> str:
@@ -102,8 +102,8 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             f"{run['eval_top1']:.2%}",
             f"{run['eval_top5']:.2%}",
             f"{run['train_loss']:.6f}",
-            f"{run['images_per_s']:,.0f}",
-            f"{run['data_wait_share']:.1%}",
+            shown(run["images_per_s"], ",.0f"),
+            shown(run["data_wait_share"], ".1%"),
             f"{run['train_s'] / 60:,.1f} min",
             ("n/a" if used["cpu_share"] is None else f"{used['cpu_share']:.0%}")
             + ("" if used["gpu_share"] is None else f", GPU {used['gpu_share']:.0%}"),

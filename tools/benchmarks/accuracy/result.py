@@ -89,9 +89,10 @@ def agreement(by_loader: Mapping[str, Sequence[Trained]]) -> dict[str, Any]:
     }
 
 
-def _told(epochs: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    """That figure of the epochs that have it: one that was taken up after its last batch trained nothing."""
-    return [record[key] for record in epochs if record[key] is not None]
+def _median(epochs: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    """Of the epochs that have that figure: one that was taken up after its last batch trained nothing."""
+    told = [record[key] for record in epochs if record[key] is not None]
+    return statistics.median(told) if told else None
 
 
 def _run(run: Trained) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def _run(run: Trained) -> dict[str, Any]:
         "loader": run.loader,
         "seed": run.seed,
         **{key: last[key] for key in (*SUMMARISED, "eval_loss")},
-        **{key: statistics.median(_told(run.epochs, key)) for key in _MEDIANS},
+        **{key: _median(run.epochs, key) for key in _MEDIANS},
         "train_s": sum(record["seconds"] for record in run.epochs),
         "resources": last["resources"],
         "load_1_min": run.load_1_min,
