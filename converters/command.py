@@ -44,7 +44,10 @@ def main(arguments: Sequence[str], description: str, download: Download) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does: names of files need not be text
     try:
         with output_may_be_lost(but_for=(BrokenPipeError,)) as is_lost:
-            status = _run(arguments, description, download)
+            try:
+                status = _run(arguments, description, download)
+            except SystemExit as told:  # the help, which is an answer as well
+                status = int(told.code or 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
         return 128 + signal.SIGPIPE

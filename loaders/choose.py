@@ -4,13 +4,16 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .api import Loader, LoaderOptions
 from .errors import FeedrateError, did_you_mean
 from .named import is_named, load_named
 from .plan import Plan
 from .records import Records
-from .resampling import Resampling
+
+if TYPE_CHECKING:
+    from .resampling import Resampling  # which brings in a backend
 
 _RESIDENT_BYTES = 2 << 30  # up to which a set is kept decoded without being asked to
 
