@@ -122,8 +122,7 @@ def utilisation(folder: Path) -> Sequence[Finding]:
     """Ours beside dmon's."""
     findings = []
     for name, one in _result(folder, "utilisation")["cases"].items():
-        ours = "n/a" if one["share"] is None else f"{one['share']:.1%}"
-        smi = "n/a" if one["smi_share"] is None else f"{one['smi_share']:.1%}"
+        ours, smi = shown(one["share"], ".1%"), shown(one["smi_share"], ".1%")
         memory = "n/a" if one["memory_bytes"] is None else f"{one['memory_bytes'] / 1e6:,.0f} MB"
         smi_memory = "n/a" if one["smi_memory_bytes"] is None else f"{one['smi_memory_bytes'] / 1e6:,.0f} MB"
         told = (

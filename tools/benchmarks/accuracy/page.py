@@ -105,8 +105,7 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             shown(run["images_per_s"], ",.0f"),
             shown(run["data_wait_share"], ".1%"),
             f"{run['train_s'] / 60:,.1f} min",
-            ("n/a" if used["cpu_share"] is None else f"{used['cpu_share']:.0%}")
-            + ("" if used["gpu_share"] is None else f", GPU {used['gpu_share']:.0%}"),
+            shown(used["cpu_share"], ".0%") + ("" if used["gpu_share"] is None else f", GPU {used['gpu_share']:.0%}"),
             f"{used['memory_bytes'] / 1e6:,.0f} MB"
             + ("" if used["gpu_memory_bytes"] is None else f", GPU {used['gpu_memory_bytes'] / 1e6:,.0f} MB"),
         )
