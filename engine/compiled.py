@@ -14,8 +14,9 @@ from .dist import Ranks
 _PASSES_TO_A_GRAPH = 3  # torch runs what it made, records it, and plays what it recorded: the fourth is like the third
 
 
-def compiled(model: nn.Module, config: Config, ranks: Ranks) -> nn.Module:
-    """Compiled for each size of images alone, so that it takes as many compilations as there are sizes.
+def compiled(model: nn.Module, config: Config, ranks: Ranks, num_states: int) -> nn.Module:
+    """Compiled for each size of images alone, and for each of `num_states` sets of parameters that are trained: so it
+    takes as many compilations as there are of both together.
 
     Raises FeedrateError where graphs are asked for and cannot be had.
     """
@@ -38,7 +39,7 @@ def compiled(model: nn.Module, config: Config, ranks: Ranks) -> nn.Module:
 
         torch._inductor.config.deterministic = True
     # where the limit is reached torch goes on uncompiled; windows compile with and without an exchange of gradients
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * num_sizes)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * num_sizes * num_states)
     mode = "reduce-overhead" if graphs else None
     return torch.compile(model, dynamic=False, mode=mode)  # type: ignore[return-value]
 

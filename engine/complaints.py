@@ -19,6 +19,7 @@ _REPEATED = {
     tuple[float, float]: "pairs of numbers",
     tuple[int, int]: "pairs of whole numbers",
     tuple[str, float]: "pairs of a pattern and a number",
+    tuple[str, int, int]: "a pattern and two whole numbers each time",
 }
 
 

@@ -31,6 +31,7 @@ _LONGEST_NAME = 200  # bytes; file systems take 255
 _TOLD_IF_SET = {
     "optim.decay_factors": [],
     "optim.rate_factors": [],
+    "optim.frozen_epochs": [],
     "optim.lookahead_every_updates": 0,
     "optim.lookahead_share": OptimConfig.lookahead_share,
     "augment.shift_px": 0,

@@ -96,7 +96,10 @@ def _train_epochs(run: Run) -> bool:
 
 
 def _warm_up(run: Run) -> float:
-    """Do what only first steps do before any clock runs. Seconds it took."""
+    """Let rest what is not trained in the epoch that begins, and do what only first steps do before any clock runs.
+    Seconds the latter took."""
+    if run.step.begin_epoch(run.progress.epoch):
+        run.display.say(run.step.frozen.described())
     size = run.config.data.train_view().size_at(run.progress.epoch)
     images_per_rank = run.config.data.batch_size // run.ranks.world_size
     run.saver.tell(f"warming up, or compiling, for images of {size} px")
@@ -148,7 +151,6 @@ def _train_epoch(run: Run, meter: Meter, resources: ResourceMeter) -> bool:
     progress, config = run.progress, run.config
     steps_per_epoch = len(run.data.train)
     run.display.start_epoch(progress.epoch, config.epochs, progress.batch, steps_per_epoch)
-    run.step.module.train()
     last, is_whole = meter.read(), True
     try:
         with closing(run.data.train.epoch(progress.epoch, progress.batch)) as batches:

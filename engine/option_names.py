@@ -51,6 +51,7 @@ _CALLED_ELSEWHERE = {
     "optim.label-smoothing": "smoothing label-smooth ls",
     "optim.clip-norm": "clip clip-grad clip-grad-norm grad-clip grad-clip-norm max-grad-norm gradient-clip-val",
     "optim.rate-factors": "lr-scale lr-mult lr-multiplier param-groups",
+    "optim.frozen-epochs": "freeze-epochs unfreeze unfreeze-epoch freeze-at freeze-layers frozen-stages",
     "optim.lookahead-every-updates": "lookahead lookahead-k",
     "optim.accumulate": "accum accum-iter grad-accum grad-accum-steps gradient-accumulation-steps"
     " accumulate-grad-batches",

@@ -1,5 +1,6 @@
 """One training step: forward, backward, and where a window of batches closes, clip and update."""
 
+import gc
 import time
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -18,6 +19,7 @@ from .checkpointing.state import States
 from .compiled import compiled, graphs_expected, warm_up_passes
 from .config import Config
 from .dist import Ranks
+from .optimisation.frozen_epochs import FrozenEpochs
 from .optimisation.lookahead import Lookahead
 from .optimisation.open_gradients import OpenGradients
 from .optimisation.optim import clip_gradients
@@ -89,6 +91,7 @@ class TrainStep:
         self.normalize = normalize
         self.windows = windows
         self.gradients = OpenGradients(model, ranks)
+        self.frozen = FrozenEpochs(model, config.optim.frozen_epochs, config.epochs)
         self.lookahead = Lookahead(model, config.optim, config.epochs * windows.updates_per_epoch)
         self.clock = step_clock(ranks.device.type)
         self.precision = Precision(config.execution.precision, ranks.device)
@@ -96,10 +99,25 @@ class TrainStep:
         self._config = config
         self._ranks = ranks
         # in this order: compiling what is distributed already would leave all of it uncompiled (torch 2.15)
-        trained = compiled(model, config, ranks) if config.execution.compile else model
-        self._distributed = None if ranks.world_size == 1 else _distributed(trained, ranks)
-        self._model = trained if self._distributed is None else self._distributed
+        self._alone = compiled(model, config, ranks, self.frozen.num_states) if config.execution.compile else model
+        self._distributed = self._distribute()
         self._warm: set[torch.Size] = set()
+
+    @property
+    def _model(self) -> nn.Module:
+        return self._alone if self._distributed is None else self._distributed
+
+    def begin_epoch(self, epoch: int) -> bool:
+        """Train from now on what is trained in this epoch. True if that is not what was, and first steps are again to
+        be warmed up for. To be called between windows, on every rank."""
+        is_another = self.frozen.begin(epoch)
+        self.module.train()
+        if is_another:
+            self._warm.clear()
+            self._distributed = None
+            gc.collect()  # its hooks would exchange gradients of what now rests, or not of what now is trained
+            self._distributed = self._distribute()
+        return is_another
 
     def states(self) -> States:
         """What of a step a checkpoint keeps, by its name there."""
@@ -247,6 +265,13 @@ class TrainStep:
             loss = functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
         return loss, logits
 
+    def _distribute(self) -> DistributedDataParallel | None:
+        """The model as one that exchanges, with other ranks if there are any, the gradients of what is trained now."""
+        if self._ranks.world_size == 1:
+            return None
+        device = self._ranks.device
+        return DistributedDataParallel(self._alone, device_ids=[device.index] if device.type == "cuda" else None)
+
     def _out_of_memory(self, images_shape: torch.Size) -> str:
         """A sentence that says what did not fit, and what would."""
         device, num_images, size_px = self._ranks.device, images_shape[0], images_shape[-1]
@@ -269,8 +294,3 @@ class TrainStep:
             f"{told}; {fitting} a rank fit: use --data.batch-size {fitting * self._ranks.world_size}, with"
             f" --optim.accumulate for larger updates; tools/find_batch_size.py finds the largest that fits"
         )
-
-
-def _distributed(model: nn.Module, ranks: Ranks) -> DistributedDataParallel:
-    device_ids = [ranks.device.index] if ranks.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=device_ids)

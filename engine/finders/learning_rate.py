@@ -108,6 +108,7 @@ def find_learning_rates(config: Config, ranks: Ranks, settings: SweepSettings, s
         torch.set_num_threads(config.execution.threads or ranks.cpus)
         model = start_model(config, data, ranks, say, fresh=True)
         step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model)
+        step.begin_epoch(0)
         return sweep(step, data.train, settings, ranks, say)
     finally:
         data.close()

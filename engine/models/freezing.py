@@ -1,4 +1,4 @@
-"""Training the classifier alone."""
+"""Modules that are not trained."""
 
 from typing import TYPE_CHECKING, Self
 
@@ -13,11 +13,20 @@ else:
     _Module = object
 
 
-class _StaysInEvaluation(_Module):
-    """Put in front of a batch norm's own class: it never uses a batch's statistics and never updates its own."""
+class _Rests(_Module):
+    """Put in front of a batch norm's own class: at rest it uses no batch's statistics and does not update its own."""
+
+    is_at_rest = True
 
     def train(self, mode: bool = True) -> Self:
-        return super().train(False)
+        return super().train(mode and not self.is_at_rest)
+
+
+def let_rest(norm: _BatchNorm, is_at_rest: bool) -> None:
+    """Keep a batch norm in evaluation mode, or let it follow the model again from its next `train()` on."""
+    if not isinstance(norm, _Rests):
+        mix_in(_Rests, norm, "Frozen")
+    norm.is_at_rest = is_at_rest  # type: ignore[assignment]
 
 
 def freeze_all_but(model: nn.Module, trained: tuple[str, ...]) -> None:
@@ -29,5 +38,5 @@ def freeze_all_but(model: nn.Module, trained: tuple[str, ...]) -> None:
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(False)
         if isinstance(module, _BatchNorm):
-            mix_in(_StaysInEvaluation, module, "Frozen")
+            let_rest(module, True)
             module.eval()

@@ -15,6 +15,7 @@ from torch import nn
 from loaders.errors import FeedrateError, did_you_mean
 
 from .optim_config import OptimConfig
+from .patterns import rules_by_name
 
 _OF_TORCH: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -26,7 +27,6 @@ _OF_TORCH: dict[str, Callable[..., torch.optim.Optimizer]] = {
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 _WEIGHT_LAYERS = (nn.Linear, nn.Bilinear, nn.Embedding, nn.modules.conv._ConvNd)
 
-_NAMED_AT_MOST = 5
 _LOOKAHEAD = "lookahead_"  # timm's prefix: any of its optimizers, wrapped
 
 Groups = list[dict[str, Any]]
@@ -60,17 +60,8 @@ def _parted(
 ) -> Groups:
     """`groups`, then for each of them and each pattern of `setting` a group of what it fits, with what its factor
     makes of it. The first groups stay, even where nothing is left in them."""
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    rule_of: dict[int, tuple[str, float]] = {}
-    for pattern, factor in factors:
-        fitting = [parameter for name, parameter in trained.items() if fnmatch(name, pattern)]
-        if not fitting:
-            raise FeedrateError(
-                f"{setting} has '{pattern}', which fits no parameter that is trained:"
-                f" {did_you_mean(pattern, trained)}the first are {', '.join([*trained][:_NAMED_AT_MOST])};"
-                f" --optim.{setting.replace('_', '-')} with nothing behind it leaves all as they are"
-            )
-        rule_of |= {id(parameter): (pattern, factor) for parameter in fitting}
+    named = dict(model.named_parameters())
+    rule_of = {id(named[name]): rule for name, rule in rules_by_name(model, setting, factors).items()}
     others: Groups = []
     for group in groups:
         parted: dict[tuple[str, float] | None, list[nn.Parameter]] = {None: []}

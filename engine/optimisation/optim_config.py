@@ -37,6 +37,9 @@ class OptimConfig:
     rate_factors: tuple[tuple[str, float], ...] = ()
     """Pairs of a pattern of parameters' names and what multiplies the learning rate of those it fits, as "fc.*" 10;
     where several fit the last counts."""
+    frozen_epochs: tuple[tuple[str, int, int], ...] = ()
+    """A pattern of parameters' names, the epoch from which what it fits is not trained, counted from 0, and the one
+    from which it is again, -1 for the end, as "layer1.*" 0 5; where several fit the last counts."""
     schedule: Literal["constant", "linear", "cosine", "onecycle", "step", "polynomial", "piecewise", "plateau"] = (
         "cosine"
     )
@@ -98,6 +101,12 @@ class OptimConfig:
             if not 0 <= factor < math.inf:
                 raise FeedrateError(
                     f"decay_factors has {factor:g} for '{pattern}': a factor must be a number, 0 or more"
+                )
+        for pattern, first, end in self.frozen_epochs:
+            if first < 0 or not (end == -1 or end >= first):
+                raise FeedrateError(
+                    f"frozen_epochs has {first} and {end} for '{pattern}': the first epoch must be 0 or more, and the"
+                    " second one no less, or -1 for the end of the run"
                 )
         self._check_optimizer()
         self._check_schedule()

@@ -33,7 +33,14 @@ def main(images: str, accumulate: int = 1, compiles: bool = False) -> None:
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, batch_size=12),
-        optim=OptimConfig(learning_rate=0.1, warmup_epochs=0, clip_norm=0.5, accumulate=accumulate),
+        optim=OptimConfig(
+            learning_rate=0.1,
+            warmup_epochs=0,
+            clip_norm=0.5,
+            accumulate=accumulate,
+            frozen_epochs=(("0.*", 1, -1),),  # the second
+        ),
+        epochs=2,
         execution=ExecutionConfig(device="cpu", threads=1, compile=compiles),
     )
     ranks = start_ranks("cpu")
@@ -46,23 +53,25 @@ def main(images: str, accumulate: int = 1, compiles: bool = False) -> None:
     step = TrainStep(
         model,
         build_optimizer(config.optim, model),
-        build_schedule(config.optim, 2, windows.updates_per_epoch),
+        build_schedule(config.optim, config.epochs, windows.updates_per_epoch),
         Normalize(IMAGENET_CHANNELS, ranks.device, channels_last=False),
         config,
         ranks,
         windows,
     )
-    step.warm_up(torch.Size((12 // ranks.world_size, 3, 16, 16)), data.num_classes)
-    losses, ids = [], []
+    losses, ids, without_exchange = [], [], 0
     no_sync = DistributedDataParallel.no_sync
-    with patch.object(DistributedDataParallel, "no_sync", autospec=True, side_effect=no_sync) as without_exchange:
-        for epoch in range(2):
+    for epoch in range(config.epochs):
+        step.begin_epoch(epoch)
+        step.warm_up(torch.Size((12 // ranks.world_size, 3, 16, 16)), data.num_classes)
+        with patch.object(DistributedDataParallel, "no_sync", autospec=True, side_effect=no_sync) as entered:
             for number, batch in enumerate(data.train.epoch(epoch)):
                 loss, _ = step(batch.images, batch.labels, batch.ids, epoch * len(data.train) + number)
                 losses.append((ranks.sum(loss.double()) / ranks.world_size).item())
                 ids.append([i for part in ranks.gather(batch.ids.tolist()) for i in part])
+        without_exchange += entered.call_count
     if ranks.is_main:
-        told = {"losses": losses, "ids": ids, "without_exchange": without_exchange.call_count}
+        told = {"losses": losses, "ids": ids, "without_exchange": without_exchange}
         if compiles:
             told["graphs"] = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         print(json.dumps(told))

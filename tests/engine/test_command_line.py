@@ -118,6 +118,7 @@ def test_what_may_be_given_any_number_of_says_what_it_takes():
         ("optim", "points"): pairs,
         ("optim", "decay_factors"): patterns,
         ("optim", "rate_factors"): patterns,
+        ("optim", "frozen_epochs"): "it must be a pattern and two whole numbers each time, with",
         ("run", "allow_change"): None,
     }
     found = {

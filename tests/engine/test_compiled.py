@@ -58,14 +58,17 @@ def test_gradients_that_wait_for_their_window_would_be_overwritten():
 )
 def test_where_there_are_none_it_is_refused(ranks, message):
     with pytest.raises(FeedrateError, match=message):
-        compiled(nn.Identity(), Config(execution=GRAPHS), ranks)
+        compiled(nn.Identity(), Config(execution=GRAPHS), ranks, 1)
 
 
 def test_torch_is_asked_for_them_where_they_are_wanted_alone(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda model, **asked: asked)
-    assert compiled(nn.Identity(), Config(execution=GRAPHS), ON_CUDA) == {"mode": "reduce-overhead", "dynamic": False}
+    assert compiled(nn.Identity(), Config(execution=GRAPHS), ON_CUDA, 1) == {
+        "mode": "reduce-overhead",
+        "dynamic": False,
+    }
     plain = Config(execution=ExecutionConfig(compile=True))
-    assert compiled(nn.Identity(), plain, ONE_RANK) == {"mode": None, "dynamic": False}
+    assert compiled(nn.Identity(), plain, ONE_RANK, 1) == {"mode": None, "dynamic": False}
 
 
 @pytest.mark.parametrize(("execution", "passes"), [(GRAPHS, 3), (ExecutionConfig(compile=True), 1)])
@@ -73,7 +76,7 @@ def test_the_warm_up_goes_on_until_the_next_pass_is_like_all_that_follow(tmp_pat
     """Each from no gradients, as steps are; on a CPU, where torch's own part is left out."""
     seen = []
 
-    def watched(model, config, ranks):
+    def watched(model, config, ranks, num_states):
         def forward(module, inputs):
             seen.append([parameter.grad is None for parameter in module.parameters()])
 
@@ -131,7 +134,8 @@ def graphs_seen(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("precision", "dropout"), [("fp32", 0.5), ("fp16", 0.0)])
 def test_on_a_gpu_graphs_train_as_the_code_they_are_of(tmp_path, graphs_seen, precision, dropout):
-    """Sizes in turns, an evaluation and a jump of the weights in between; and nothing is recorded after the warm-up."""
+    """Sizes in turns, an evaluation and a jump of the weights in between, and in the second epoch a layer at rest; and
+    nothing is recorded after the warm-ups."""
     losses = []
     for graphs in (False, True):
         torch._dynamo.reset()
@@ -140,21 +144,30 @@ def test_on_a_gpu_graphs_train_as_the_code_they_are_of(tmp_path, graphs_seen, pr
         execution = dataclasses.replace(
             config.execution, device="cuda", precision=precision, compile=True, cuda_graphs=graphs, deterministic=True
         )
-        config = dataclasses.replace(config, execution=execution)
+        optim = dataclasses.replace(config.optim, frozen_epochs=(("features.0.*", 1, 2),))
+        config = dataclasses.replace(config, execution=execution, optim=optim)
         step = build_step(config, ON_CUDA, 3, IMAGENET_CHANNELS, 10, Small(dropout))
-        for size_px in SIZES_PX:
-            step.warm_up(torch.Size((4, 3, size_px, size_px)), 3)
-        graphs_seen.clear()
-        found = []
-        for number in range(8):
-            found.append(step(*_batch(number, SIZES_PX[number // 2 % 2], ON_CUDA.device), number))
-            if number == 4:
-                with torch.no_grad():
-                    step.module.eval()(torch.zeros(2, 3, 16, 16, device=ON_CUDA.device))
-                halves = {name: tensor * 0.5 for name, tensor in step.module.state_dict().items()}
-                step.module.load_state_dict(halves)
-                step.module.train()
-        losses.append([(loss.item(), hits.item()) for loss, hits in found])  # read last: nothing may overwrite them
-        assert graphs_seen["capture_begin"] == 0
-        assert graphs_seen["replay"] >= 2 * 8 if graphs else not graphs_seen  # forward and backward
-    assert losses[0] == losses[1]
+        for epoch in range(2):
+            step.begin_epoch(epoch)
+            for size_px in SIZES_PX:
+                step.warm_up(torch.Size((4, 3, size_px, size_px)), 3)
+            before = step.module.features[0].weight.clone()
+            graphs_seen.clear()
+            losses.append(_losses_of_an_epoch(step, 8 * epoch))
+            assert torch.equal(step.module.features[0].weight, before * 0.5) == (epoch == 1)
+            assert graphs_seen["capture_begin"] == 0
+            assert graphs_seen["replay"] >= 2 * 8 if graphs else not graphs_seen  # forward and backward
+    assert losses[:2] == losses[2:]
+
+
+def _losses_of_an_epoch(step, first):
+    """Of eight steps, after the fifth of which the model is evaluated and its weights halved."""
+    found = []
+    for number in range(first, first + 8):
+        found.append(step(*_batch(number, SIZES_PX[number // 2 % 2], ON_CUDA.device), number))
+        if number == first + 4:
+            with torch.no_grad():
+                step.module.eval()(torch.zeros(2, 3, 16, 16, device=ON_CUDA.device))
+            step.module.load_state_dict({name: tensor * 0.5 for name, tensor in step.module.state_dict().items()})
+            step.module.train()
+    return [(loss.item(), hits.item()) for loss, hits in found]  # read last: nothing may overwrite them

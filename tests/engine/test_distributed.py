@@ -23,13 +23,14 @@ def test_two_ranks_without_batch_statistics_give_one_ranks_losses_on_the_same_id
 
 
 def test_three_ranks_killed_in_mid_epoch_end_with_the_bits_of_a_run_never_killed(image_folder, tmp_path):
-    # long beside the time in which the kill must come
-    whole = run(torchrun(3, TRAIN, *short_options(image_folder, tmp_path / "whole", epochs=8)))
+    # long beside the time in which the kill must come; from the second epoch on some layers rest, until the sixth
+    resting = ["--optim.frozen-epochs", "blocks.[0-2].*", "1", "5"]
+    whole = run(torchrun(3, TRAIN, *short_options(image_folder, tmp_path / "whole", epochs=8), *resting))
     assert whole.returncode == 0, whole.stderr
     expected = outcome(tmp_path / "whole" / "ddp")
     assert expected["position"] == [8, 0]
 
-    command = torchrun(3, TRAIN, *short_options(image_folder, tmp_path / "killed", epochs=8))
+    command = torchrun(3, TRAIN, *short_options(image_folder, tmp_path / "killed", epochs=8), *resting)
     checkpoints = tmp_path / "killed" / "ddp" / "checkpoints"
     with started(command) as process:
         wait_for(checkpoints / "step-00000008.pt", process)  # 6 steps an epoch: in the middle of the second

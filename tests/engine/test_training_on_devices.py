@@ -33,6 +33,7 @@ EVERYTHING = {
         accumulate=2,
         lookahead_every_updates=2,
         rate_factors=(("*.bias", 3.0),),
+        frozen_epochs=(("*.bias", 1, 2),),
     ),
     "average": AverageConfig(ema_decay=0.9),
     "augment": AugmentConfig(mixup_alpha=0.2, erase_probability=0.5, brightness=0.2, shift_px=1),
