@@ -1,11 +1,13 @@
 """WebDataset shards: .tar files where the parts of a sample stand together, `key.jpg` and `key.cls` or `key.json`."""
 
-import json
 import os
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from loaders.errors import FeedrateError
 from loaders.folder_records import FOLDERS_OF, folders_named_like_splits
@@ -14,13 +16,13 @@ from loaders.folder_scan import holds_an_image, subfolders
 from ..progress import Advance, Phase
 from ..samples import BadSample, Samples
 from .class_names import class_names
+from .shard_labels import ShardLabels
 from .tar_members import Member, MemberList, TarSamples, tar_members
 
 IMAGE_PARTS = ("jpg", "jpeg", "png", "ppm", "webp", "bmp", "tif", "tiff")  # the first that a sample has is its image
 _KEY_AND_PART = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")  # as the package webdataset splits names
 _META = re.compile(r"__[^/]*__($|/)")  # likewise: what it skips
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-_MOST_CLASSES = 1 << 20  # a damaged label must not take all memory
 _LARGEST_LABEL_BYTES = 1 << 20
 
 
@@ -44,20 +46,20 @@ def open_splits(path: Path, phase: Phase) -> dict[str, Samples]:
     """List every split: shards in the order of their names, samples as they stand in them.
 
     Shards lie in `train/` and `val/` or have these words in their names; otherwise all are "train". A sample without
-    an image or a label is a bad one. Raises FeedrateError for damaged or compressed shards, and for labels that
-    classes.txt or classes.json beside them does not name.
+    an image or a label is a bad one. Raises FeedrateError for damaged or compressed shards, for numbers and names
+    among the labels, and for labels that classes.txt or classes.json beside them does not name.
     """
     shards, left_out = _by_split(path)
-    listed = {}
+    labels, listed = ShardLabels(), {}
     for split in sorted(shards):
         with phase(f"list {split}", 0) as advance:
-            listed[split] = _list(shards[split], advance)
+            listed[split] = _list(shards[split], labels, advance)
     root = path if path.is_dir() else path.parent
-    highest = max((max(found.members.labels, default=-1) for found in listed.values()), default=-1)
-    classes = _classes(root, highest)
+    classes, label_of = labels.settle(root)
+    names = class_names(classes, [root, root.parent])
     splits: dict[str, Samples] = {}
     for split, found in listed.items():
-        names = class_names(classes, [root, root.parent])
+        found.members.labels = array("q", label_of[np.array(found.members.labels, np.int64)].tobytes())
         samples = TarSamples(shards[split], found.members, classes, names, found.bad, found.num_ignored)
         samples.notes.update({"left_out": [shard.name for shard in left_out]} if left_out else {})
         splits[split] = samples
@@ -119,14 +121,14 @@ def _refuse_class_folders(path: Path) -> None:
                 )
 
 
-def _list(shards: Sequence[Path], advance: Advance) -> _Listed:
-    """All samples of a split."""
+def _list(shards: Sequence[Path], labels: ShardLabels, advance: Advance) -> _Listed:
+    """All samples of a split, with the labels' numbers so far."""
     listed = _Listed()
     for number, shard in enumerate(shards):
         num_before = len(listed.members)
         descriptor = os.open(shard, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            _ShardReader(shard, number, descriptor, listed).read()
+            _ShardReader(shard, number, descriptor, listed, labels).read()
         finally:
             os.close(descriptor)
         advance(len(listed.members) - num_before, 0)
@@ -136,11 +138,12 @@ def _list(shards: Sequence[Path], advance: Advance) -> _Listed:
 class _ShardReader:
     """Groups the members of one shard to samples, as `webdataset` does, and adds them to a list."""
 
-    def __init__(self, shard: Path, number: int, descriptor: int, listed: _Listed) -> None:
+    def __init__(self, shard: Path, number: int, descriptor: int, listed: _Listed, labels: ShardLabels) -> None:
         self._shard = shard
         self._number = number
         self._descriptor = descriptor
         self._listed = listed
+        self._labels = labels
 
     def read(self) -> None:
         """Add all samples of the shard. Raises FeedrateError where a name stands twice in it."""
@@ -177,6 +180,8 @@ class _ShardReader:
             if parts[part].is_link:
                 raise ValueError("it is a link inside the shard")
             label = self._label(parts)
+        except FeedrateError:  # of all labels together: no fault of the sample
+            raise
         except ValueError as error:
             place = parts[part].name if part is not None else key
             self._listed.bad.append(BadSample(f"{self._shard.name}/{place}", f"{self._shard}, {place}", str(error)))
@@ -186,54 +191,11 @@ class _ShardReader:
         self._listed.members.add(name, image.position, image.num_bytes, label, self._number)
 
     def _label(self, parts: dict[str, Member]) -> int:
-        """From `.cls` (digits) or `.json` ("label" or "cls"). Raises ValueError."""
+        """From `.cls` or `.json` ("label" or "cls"). Raises ValueError."""
         part = next((part for part in ("cls", "json") if part in parts), None)
         if part is None or parts[part].is_link:
             raise ValueError("it has no label (.cls or .json)")
         if parts[part].num_bytes > _LARGEST_LABEL_BYTES:
             raise ValueError(f"its .{part} has {parts[part].num_bytes:,} bytes, too many for a label")
         content = os.pread(self._descriptor, parts[part].num_bytes, parts[part].position)
-        if part == "cls":
-            text = content.decode("ascii", "replace").strip()
-            label = int(text) if text.isdecimal() else None
-        else:
-            label = _json_label(content)
-        if label is None or not 0 <= label < _MOST_CLASSES:
-            raise ValueError(f"its .{part} holds no label, which is a whole number from 0 on")
-        return label
-
-
-def _json_label(content: bytes) -> int | None:
-    try:
-        entries = json.loads(content)
-    except ValueError:
-        return None
-    label = entries.get("label", entries.get("cls")) if isinstance(entries, dict) else None
-    return label if isinstance(label, int) and not isinstance(label, bool) else None
-
-
-def _classes(root: Path, highest: int) -> tuple[str, ...]:
-    """From classes.txt (one a line) or classes.json (a list, or names by number), else "0", "1", …"""
-    for path in (root / "classes.txt", root / "classes.json"):
-        if not path.is_file():
-            continue
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-            classes = _from_json(text) if path.suffix == ".json" else tuple(line.strip() for line in text.splitlines())
-            if not all(classes) or len(set(classes)) < len(classes):
-                raise ValueError("a name is empty or stands there twice")
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise FeedrateError(f"{path} is not a list of classes ({error}): mend or remove it") from error
-        if highest >= len(classes):
-            raise FeedrateError(f"{path} names {len(classes):,} classes and a sample has label {highest}: mend it")
-        return classes
-    return tuple(str(label) for label in range(highest + 1))
-
-
-def _from_json(text: str) -> tuple[str, ...]:
-    content = json.loads(text)
-    if isinstance(content, dict):
-        content = [content[str(label)] for label in range(len(content))]
-    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise ValueError('it should be ["name", …] or {"0": "name", …}')
-    return tuple(content)
+        return self._labels.add(content, part, f"{self._shard}, {parts[part].name}")

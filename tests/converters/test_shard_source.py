@@ -104,14 +104,20 @@ def test_what_is_no_sample_is_counted(tmp_path):
     [
         ({"x__jpg": b"x"}, "no label"),
         ({"x__cls": b"0", "x__txt": b"x"}, "no image, only cls, txt"),
-        ({"x__jpg": b"x", "x__cls": b"cat"}, ".cls holds no label"),
         ({"x__jpg": b"x", "x__cls": b"-1"}, ".cls holds no label"),
+        ({"x__jpg": b"x", "x__cls": b"0.5"}, ".cls holds no label"),
+        ({"x__jpg": b"x", "x__cls": b"cat\ndog"}, ".cls holds no label"),
+        ({"x__jpg": b"x", "x__cls": b"\xff\xfecat"}, ".cls holds no label"),
+        ({"x__jpg": b"x", "x__cls": b"a" * 256}, ".cls holds no label"),
+        ({"x__jpg": b"x", "x__cls": b"1" * 5000}, ".cls holds no label"),
         ({"x__jpg": b"x", "x__cls": b""}, ".cls holds no label"),
         ({"x__jpg": b"x", "x__cls": b"1" * 9}, ".cls holds no label"),
         ({"x__jpg": b"x", "x__cls": b"1" * (2 << 20)}, "too many for a label"),
         ({"x__jpg": b"x", "x__json": b'{"label": true}'}, ".json holds no label"),
         ({"x__jpg": b"x", "x__json": b'{"label": "1"}'}, ".json holds no label"),
+        ({"x__jpg": b"x", "x__json": b'{"label": "\\ud800cat"}'}, ".json holds no label"),
         ({"x__jpg": b"x", "x__json": b"[1]"}, ".json holds no label"),
+        ({"x__jpg": b"x", "x__json": b"[" * 100_000}, ".json holds no label"),
         ({"x__jpg": b"x", "x__json": b"{"}, ".json holds no label"),
     ],
 )
@@ -207,6 +213,44 @@ def test_classes_without_names_stand_in_the_order_of_numbers_unlike_folders_of_t
         (tmp_path / "folders" / str(n)).mkdir(parents=True)
         (tmp_path / "folders" / str(n) / "0.jpg").write_bytes(jpeg(n))
     assert open_as(tmp_path / "folders", "folder")["train"].classes[:4] == ("0", "1", "10", "11")
+
+
+def test_labels_may_be_the_names_of_classes_which_then_stand_in_the_order_of_names(tmp_path):
+    shard(tmp_path, "train-0.tar", a__jpg=jpeg(0), a__cls=b"zebra\n", b__jpg=jpeg(1), b__cls=b"kit fox")
+    shard(
+        tmp_path, "train-1.tar", c__jpg=jpeg(2), c__json='{"label": "Ärger"}'.encode(), d__jpg=jpeg(3), d__cls=b"zebra"
+    )
+    shard(tmp_path, "val-0.tar", e__jpg=jpeg(4), e__json=b'{"cls": "kit fox"}', f__jpg=jpeg(5), f__cls=b"3d printer")
+    splits = open_as(tmp_path, "folder")
+    classes = ("3d printer", "kit fox", "zebra", "Ärger")
+    assert [samples.classes for samples in splits.values()] == [classes] * 2
+    assert [classes[label] for label in splits["train"].labels] == ["zebra", "kit fox", "Ärger", "zebra"]
+    assert [classes[label] for label in splits["val"].labels] == ["kit fox", "3d printer"]
+    assert [samples.class_names for samples in splits.values()] == [classes] * 2
+
+
+def test_names_of_classes_go_by_a_list_beside_them(tmp_path):
+    wnids = [wnid.encode() for wnid in WNIDS]
+    shard(tmp_path, a__jpg=jpeg(0), a__cls=wnids[1], b__jpg=jpeg(1), b__cls=wnids[0])
+    (tmp_path / "words.txt").write_text("".join(f"{wnid}\t{name}\n" for wnid, name in NAMES.items()))
+    samples = open_as(tmp_path)["train"]
+    assert samples.classes == WNIDS[:2] and samples.labels.tolist() == [1, 0]
+    assert samples.class_names == tuple(NAMES[wnid] for wnid in WNIDS[:2])
+    (tmp_path / "classes.txt").write_text(f"{WNIDS[1]}\nunseen\n{WNIDS[0]}\n")
+    samples = open_as(tmp_path)["train"]
+    assert samples.classes == (WNIDS[1], "unseen", WNIDS[0]) and samples.labels.tolist() == [0, 2]
+    (tmp_path / "classes.txt").write_text(f"{WNIDS[1]}\n")
+    assert f"{tmp_path / 'classes.txt'} does not name the class '{WNIDS[0]}'" in refused_source(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [(b"7", b"cat"), (b"cat", b"7")])
+@pytest.mark.parametrize("shards", [("train-0.tar", "val-0.tar"), ("train-0.tar", "train-1.tar")])
+def test_numbers_and_names_among_the_labels_are_refused(tmp_path, labels, shards):
+    for name, label in zip(shards, labels, strict=True):
+        shard(tmp_path, name, x__jpg=jpeg(0), x__cls=label)
+    first, second = (repr(label.decode()).replace("'7'", "7") for label in labels)
+    message = refused_source(tmp_path, rules=LENIENT)
+    assert f"{first} of {tmp_path / shards[0]}, x.cls and {second} of {tmp_path / shards[1]}, x.cls" in message
 
 
 @pytest.mark.parametrize(
