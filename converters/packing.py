@@ -30,7 +30,7 @@ from .inspection.checksums import Checksums
 from .pack_work import PackWork
 from .progress import Phase, silent_phase
 from .samples import BadSample, Samples
-from .split_pass import Rules, SplitPass
+from .split_pass import Rules, SplitPass, check_bad
 
 FORMATS = ("beton", "shards", "raw")
 _SEEK = "seek points"  # an output beside them
@@ -85,6 +85,8 @@ def pack(
     before the start what it will take. Raises FeedrateError for bad samples that `rules` do not bear, a dead worker, a
     full disk, a folder that holds other things.
     """
+    for samples in splits.values():  # all, before the first is packed and what was there is replaced
+        check_bad(0, samples.bad, rules)
     task = _task(splits, settings)
     with claimed(out):
         there = begin(out, task, rules.overwrite)

@@ -279,6 +279,16 @@ def test_bad_samples_are_left_out_counted_and_listed(damaged, tmp_path, num_work
     assert len(records) == 58 and min(records.sizes) > 0
 
 
+def test_what_was_found_bad_while_listing_any_split_is_told_before_the_first_is_packed(image_folder, tmp_path):
+    pack(listed(image_folder), tmp_path, settings(), 0)
+    before = files(tmp_path)
+    splits = listed(image_folder)
+    splits["val"].bad.append(BadSample("bee/gone.jpg", "in/val/bee/gone.jpg", "a link to nowhere"))
+    with pytest.raises(FeedrateError, match="in/val/bee/gone.jpg cannot be used"):
+        pack(splits, tmp_path, settings("shards"), 0, Rules(overwrite=True))
+    assert files(tmp_path) == before
+
+
 def test_more_bad_samples_than_the_budget_are_too_many_and_are_listed(damaged, tmp_path):
     with pytest.raises(FeedrateError, match="more than 2 bad samples.*--max-bad"):
         pack(listed(damaged), tmp_path / "out", settings(), 2, Rules(skip_bad=True, most_bad=2))
