@@ -1,6 +1,9 @@
 """Mean and standard deviation of the pixels that were packed, from counts of their values."""
 
+import hashlib
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from fractions import Fraction
 
 import numpy as np
@@ -35,3 +38,8 @@ def statistics_of(passes: Mapping[str, SplitPass], splits: Mapping[str, Samples]
     which = "all samples" if counts_all else f"every {every}th sample in stored order"
     method = f"exact counts of the values of all pixels of {which}, those of encoded ones before they were encoded"
     return Statistics(mean, std, split, tally.num_counted, method)
+
+
+def statistics_digest(statistics: Statistics) -> str:
+    """SHA-256 of them, to the last bit: of images that packing encodes, they cannot be counted again."""
+    return hashlib.sha256(json.dumps(asdict(statistics)).encode()).hexdigest()

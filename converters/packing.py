@@ -17,7 +17,7 @@ from loaders.manifest import WORK_FOLDER, Manifest, PackedFile, PackedSplit, wri
 from loaders.sample_table import table_name, write_table
 
 from .byte_counts import disk_bytes
-from .channel_statistics import statistics_of
+from .channel_statistics import statistics_digest, statistics_of
 from .encode import Encoding
 from .estimate import Estimate, estimate
 from .folder import BAD_SAMPLES_NAME, begin, claimed, is_full_disk, no_space, publish
@@ -219,17 +219,19 @@ class _Pass:
     def _manifest(self, passes: Mapping[str, SplitPass], splits: dict[str, PackedSplit]) -> Manifest:
         """It holds no time and no number of workers, so packing the same source twice gives the same bytes."""
         first = next(iter(self._splits.values()))
+        statistics = statistics_of(passes, self._splits, self._settings.encoding)
         return Manifest(
             classes=list(first.classes),
             class_names=list(first.class_names),
             splits=splits,
-            statistics=statistics_of(passes, self._splits, self._settings.encoding),
+            statistics=statistics,
             settings=self._task["settings"],
             source={
                 **self._source,
                 "task": self._task,
                 "notes": {split: samples.notes for split, samples in self._splits.items() if samples.notes},
                 "num_ignored": {split: samples.num_ignored for split, samples in self._splits.items()},
+                "statistics_sha256": statistics_digest(statistics),
                 "num_original": {split: int(one.rows["is_original"].sum()) for split, one in passes.items()},
             },
             versions=self._task["versions"],

@@ -11,7 +11,6 @@ from loaders.shard_layout import BLOCK_BYTES, image_name, label_name, name_and_s
 from ..encode import Encoded, Encoding, UndecodableImage, Wanted, encode
 from ..restarts import points_of
 from ..samples import Stored
-from .before_encoding import Doubt, doubt_about
 
 _AS_STORED = Encoding()
 _PIXELS_OF = ("raw", "beton", "shards")  # whose pixels are counted: those that were never encoded come first
@@ -42,12 +41,12 @@ class CheckTask:
 class CheckReport:
     """What is wrong, one sentence a finding, and the values of the pixels counted: int64 [3, 256].
 
-    doubts  about those of the samples counted that packing may have encoded
+    num_encoded  of the samples counted: packing may have encoded these, and counted other pixels before
     """
 
     findings: list[str] = field(default_factory=list)
     histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros((3, 256), np.int64))
-    doubts: list[Doubt] = field(default_factory=list)
+    num_encoded: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,9 @@ class CheckWork:
     """See `crew.Work`.
 
     all_kept  every JPEG is the source's own, so that raw pixels are just its pixels
-    quality   of those that packing encoded, as the manifest has it; None where it does not say
     """
 
     all_kept: bool
-    quality: int | None
 
     def read_ahead(self, task: CheckTask) -> None:
         """See `crew.Work`."""
@@ -109,11 +106,7 @@ class _SampleCheck:
                 if image.pixels is not None and not np.array_equal(image.pixels.ravel(), stored):
                     self._wrong(raw, f"has other pixels than {self._stored[name].where()}")
         if self._is_counted:
-            name = self._count(decoded, pixels)
-            histogram = decoded[name].histogram if name in decoded else None
-            if histogram is not None and not work.all_kept:
-                doubt = doubt_about(jpegs[name], histogram, work.quality)
-                self._report.doubts += [] if doubt is None else [doubt]
+            self._report.num_encoded += self._count(decoded, pixels) in decoded and not work.all_kept
 
     def _read(self) -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.uint8]]]:
         """By format: JPEGs, and raw pixels, which are left out where there is nothing to compare them with."""

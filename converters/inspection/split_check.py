@@ -17,13 +17,12 @@ from loaders.seek_points import SeekPoints
 from loaders.shard_records import ShardRecords
 from loaders.soundness import PACK_AGAIN
 
-from ..channel_statistics import channel_statistics
+from ..channel_statistics import channel_statistics, statistics_digest
 from ..crew import run_in_order
 from ..formats.shards import index_lines
 from ..progress import Phase
 from ..restarts import why_no_kernel
 from ..samples import Stored
-from .before_encoding import Doubt, statistics_bounds
 from .check_tasks import CheckTasks, PackedRecords
 from .image_check import CheckReport, CheckTask, CheckWork
 
@@ -40,13 +39,13 @@ class _Seen:
         self.named: list[str] = []
         self.num_wrong = 0
         self.histogram = np.zeros((3, 256), np.int64)
-        self.doubts: list[Doubt] = []
+        self.num_encoded = 0
 
     def add(self, report: CheckReport) -> None:
         self.named += report.findings[: _MOST_NAMED - len(self.named)]
         self.num_wrong += len(report.findings)
         self.histogram += report.histogram
-        self.doubts += report.doubts
+        self.num_encoded += report.num_encoded
 
 
 class SplitCheck:
@@ -132,9 +131,7 @@ class SplitCheck:
             stored: Stored = next(iter(tasks[number].stored.values()))[max(0, item)]
             return stored.where()
 
-        num_original = self._num_original()
-        quality = self._manifest.settings.get("quality")
-        work = CheckWork(num_original == num_samples, quality if quality in range(1, 101) else None)
+        work = CheckWork(all_kept=self._num_original() == num_samples)
         with (
             phase(f"compare {self._split}", num_samples) as advance,
             closing(run_in_order(work, tasks, num_workers, place, describe)) as done,
@@ -148,12 +145,7 @@ class SplitCheck:
                 f"{self._folder}: '{self._split}' has {seen.num_wrong - len(seen.named):,} more findings about samples"
             )
         if counted.any() and not seen.num_wrong:
-            num_encoded: int | None = num_samples - (num_original or 0)
-            # that many JPEGs with this packer's tables: then it made them, unless it only coded them anew (restarts)
-            if num_original is not None and not self._manifest.settings.get("restarts"):
-                all_made = num_encoded == (len(seen.doubts) if counted.all() else num_samples)
-                num_encoded = None if all_made else num_encoded
-            self.findings += self._statistics_findings(seen, num_encoded)
+            self._compare_statistics(seen)
 
     def _points(self, opened: Mapping[str, PackedRecords]) -> SeekPoints | None:
         """Those of the split, where there are any and they can be made again."""
@@ -164,16 +156,16 @@ class SplitCheck:
             return None
         return next((points for one in opened.values() if (points := getattr(one, "seek_points", None))), None)
 
-    def _num_original(self) -> int | None:
-        """How many images kept their bytes; None where the manifest does not say. A number that cannot be is found."""
-        num_samples, told = self._packed.num_samples, self._manifest.source.get("num_original", {}).get(self._split)
-        if told is None or (isinstance(told, int) and 0 <= told <= num_samples):
-            return told
-        self.findings.append(
-            f"{self._folder / MANIFEST_NAME} says that {told} of the {num_samples:,} images of '{self._split}' kept"
-            f" their bytes: {PACK_AGAIN}"
-        )
-        return None
+    def _num_original(self) -> int:
+        """How many images kept their bytes, as the manifest says. A number that cannot be is found."""
+        told = self._manifest.source.get("num_original", {}).get(self._split, 0)
+        if not isinstance(told, int) or not 0 <= told <= self._packed.num_samples:
+            self.findings.append(
+                f"{self._folder / MANIFEST_NAME} says that {told} of the {self._packed.num_samples:,} images of"
+                f" '{self._split}' kept their bytes: {PACK_AGAIN}"
+            )
+            return 0
+        return told
 
     def _counted(self) -> NDArray[np.bool_]:
         """bool [N]: whose pixels the statistics came from; none where that cannot be told any more."""
@@ -186,14 +178,22 @@ class SplitCheck:
             counted[::every] = True
         return counted
 
-    def _statistics_findings(self, seen: _Seen, num_encoded: int | None) -> Iterator[str]:
-        statistics = self._manifest.statistics
+    def _compare_statistics(self, seen: _Seen) -> None:
+        """With the pixels, unless packing encoded them after it counted; else all there is to compare is their SHA-256,
+        which `verify` does."""
+        statistics, counted = self._manifest.statistics, self._manifest.source.get("statistics_sha256")
+        if seen.num_encoded:
+            if counted is None:
+                self.remarks.append(
+                    f"the channel statistics of '{self._split}' are not compared: its images were encoded after they"
+                    " were counted, and their SHA-256 is not in the manifest, where packing notes it today"
+                )
+            return
         found = np.array(channel_statistics(seen.histogram))
         told = np.array([statistics.mean, statistics.std])
-        lowest, highest = statistics_bounds(seen.histogram, seen.doubts, num_encoded)
-        if not ((lowest - _ROUNDED <= told) & (told <= highest + _ROUNDED)).all():
+        if counted in (None, statistics_digest(statistics)) and not (np.abs(found - told) <= _ROUNDED).all():
             mean, std = (", ".join(f"{value:.2f}" for value in values) for values in found)
-            yield (
+            self.findings.append(
                 f"{self._folder / MANIFEST_NAME} has statistics that are not those of its '{self._split}' split"
                 f" (mean {mean}, std {std}): {PACK_AGAIN}"
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, fault_of, parse_manifest
 from loaders.soundness import PACK_AGAIN
 
+from ..channel_statistics import statistics_digest
 from ..folder import BAD_SAMPLES_NAME, NAMED_LIKE_OWN, require_packed
 from ..packing import FORMATS, classes_digest
 from ..progress import Phase, silent_phase
@@ -34,11 +35,12 @@ class Verified:
 def verify(folder: Path, num_workers: int, phase: Phase = silent_phase) -> Verified:
     """Compare all that a packed folder holds with its manifest and with itself.
 
-    Every file's size and SHA-256; the names of the classes by theirs; the tables, the formats and the indices with each
-    other; every image, decoded, with the size and the label that are told of it; the same sample in several formats;
-    the channel statistics where the pixels that they were counted from are known. A folder in which files are missing
-    or have another size is told so, and no image of it is looked at. `num_workers` 0 does all in this process. Raises
-    FeedrateError where there is no manifest to compare with, or a worker died.
+    Every file's size and SHA-256; the names of the classes by theirs; the tables, the formats and the indices with
+    each other; every image, decoded, with the size and the label that are told of it; the same sample in several
+    formats; the channel statistics by their SHA-256, and with the pixels where those that they were counted from
+    are known. A folder in which files are missing or have another size is told so, and no image of it is looked at.
+    `num_workers` 0 does all in this process. Raises FeedrateError where there is no manifest to compare with, or a
+    worker died.
     """
     require_packed(folder)
     manifest = parse_manifest(folder)
@@ -95,6 +97,11 @@ def _manifest_findings(manifest: Manifest) -> Iterator[str]:
         yield (
             f"{MANIFEST_NAME} names other classes, or in another order, than were packed (their SHA-256 is not the one"
             f" in its source's task): undo that, or {PACK_AGAIN}"
+        )
+    if manifest.source.get("statistics_sha256") not in (None, statistics_digest(manifest.statistics)):
+        yield (
+            f"{MANIFEST_NAME} has statistics that are not those that packing counted (their SHA-256 is not the one in"
+            f" its source): undo that, or {PACK_AGAIN}"
         )
 
 
