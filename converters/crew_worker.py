@@ -4,6 +4,7 @@ import os
 import queue
 import threading
 import traceback
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -34,6 +35,7 @@ def serve(connection: Connection, state: Any, work: Any, environment: Mapping[st
         del os.environ[name]
     os.environ.update(environment)
     cv2.setNumThreads(1)  # the crew is what runs in parallel
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # they name no image; what cannot be used is told by name
     inbox: queue.SimpleQueue[tuple[str, int, Any]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox, work), daemon=True).start()
     kept: dict[int, Any] = {}

@@ -295,6 +295,15 @@ def test_a_broken_image_is_named_and_may_be_skipped(tmp_path):
     assert len(open_records(tmp_path / "in-packed", "train")) == 3
 
 
+def test_what_pillow_only_warns_of_is_not_said_since_it_names_no_image(tmp_path):
+    for split in ("train", "val"):
+        (tmp_path / "in" / split / "a").mkdir(parents=True)
+        palette = Image.fromarray(smooth_picture(40, 30, 0)).quantize()
+        palette.save(tmp_path / "in" / split / "a" / "0.png", transparency=bytes(range(256)))
+    done = python(CONVERT, "folder", "--source", str(tmp_path / "in"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_packing_into_the_source_is_refused(image_folder):
     assert "lies inside" in refused("folder", "--source", image_folder, "--out", image_folder / "packed")
 
