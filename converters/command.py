@@ -21,9 +21,9 @@ from loaders.records import open_records
 from .byte_counts import disk_bytes, readable_bytes
 from .encode import holds_jpegs
 from .estimate import Estimate
-from .folder import BAD_SAMPLES_NAME
 from .generated.photos import write_photos
 from .options import DATASETS, NUM_CLASSES, parse, rules_of, settings_of
+from .out_folder import BAD_SAMPLES_NAME
 from .packing import Packed, pack
 from .presets import PRESETS
 from .progress import shown_phase

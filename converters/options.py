@@ -11,7 +11,7 @@ from loaders.errors import FeedrateError, did_you_mean
 from loaders.home_folder import given_path
 
 from .encode import Encoding, holds_jpegs
-from .folder import settings_there
+from .out_folder import settings_there
 from .packing import FORMATS, PackSettings
 from .presets import PRESETS
 from .restarts import require_kernel, why_no_kernel

@@ -20,13 +20,13 @@ from .byte_counts import disk_bytes
 from .channel_statistics import statistics_digest, statistics_of
 from .encode import Encoding
 from .estimate import Estimate, estimate
-from .folder import BAD_SAMPLES_NAME, begin, claimed, is_full_disk, no_space, publish
 from .formats.beton import BetonOutput
 from .formats.outputs import Output, sync
 from .formats.raw_array import RawOutput
 from .formats.seek_file import SeekOutput
 from .formats.shards import SHARD_BYTES, ShardOutput
 from .inspection.checksums import Checksums
+from .out_folder import BAD_SAMPLES_NAME, begin, claimed, is_full_disk, no_space, publish
 from .pack_work import PackWork
 from .progress import Phase, silent_phase
 from .samples import BadSample, Samples

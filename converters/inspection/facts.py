@@ -10,7 +10,7 @@ from loaders.manifest import Manifest
 
 from ..byte_counts import readable_bytes
 from ..encode import holds_jpegs
-from ..folder import BAD_SAMPLES_NAME
+from ..out_folder import BAD_SAMPLES_NAME
 
 Fact = tuple[str, str]  # (what it is about, or "" where it goes on; the words)
 

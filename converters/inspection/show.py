@@ -14,7 +14,7 @@ from loaders.manifest import Manifest, read_manifest
 from loaders.packed_folder import PREFERRED, open_packed
 
 from ..byte_counts import disk_bytes, readable_bytes
-from ..folder import require_packed
+from ..out_folder import require_packed
 from .contact_sheet import TRAINING_VIEW, draw_sheet, first_rows, write_sheet
 from .facts import facts, printable
 from .summary import (

@@ -10,7 +10,7 @@ from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, fault_of, par
 from loaders.soundness import PACK_AGAIN
 
 from ..channel_statistics import statistics_digest
-from ..folder import BAD_SAMPLES_NAME, NAMED_LIKE_OWN, require_packed
+from ..out_folder import BAD_SAMPLES_NAME, NAMED_LIKE_OWN, require_packed
 from ..packing import FORMATS, classes_digest
 from ..progress import Phase, silent_phase
 from .checksums import Checksums

@@ -9,7 +9,7 @@ from typing import Protocol
 from loaders.errors import FeedrateError
 from loaders.folder_records import refuse_flat
 
-from ..folder import may_remove
+from ..out_folder import may_remove
 from ..progress import Phase
 from ..samples import Samples
 from ..split_pass import Rules, check_bad

@@ -20,7 +20,7 @@ import simplejpeg
 from listed import listed
 from pictures import write_image_folder
 
-from converters import crew, folder, packing, split_pass
+from converters import crew, out_folder, packing, split_pass
 from converters.channel_statistics import channel_statistics
 from converters.encode import Encoding
 from converters.inspection import checksums
@@ -471,7 +471,7 @@ def test_a_pass_killed_between_two_final_names_is_finished_by_the_next(damaged, 
             os.replace(old, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "os", Os())
+        patch.setattr(out_folder, "os", Os())
         if num_moved < 12:
             with pytest.raises(KeyboardInterrupt):
                 pack(listed(damaged), tmp_path / "out", settings(*ALL), 0, lenient)
@@ -703,7 +703,7 @@ def test_a_folder_that_may_not_be_written_to_is_one_sentence(image_folder, tmp_p
 
     (tmp_path / "out").mkdir()
     made = Path.mkdir
-    monkeypatch.setattr(*((Path, "mkdir", mkdir) if step == "mkdir" else (folder, step, refuse)))
+    monkeypatch.setattr(*((Path, "mkdir", mkdir) if step == "mkdir" else (out_folder, step, refuse)))
     with pytest.raises(FeedrateError, match=f"out cannot be written to .{os.strerror(number)}.: give another --out"):
         pack(listed(image_folder), tmp_path / "out", settings(), 0)
 
