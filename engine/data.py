@@ -18,7 +18,7 @@ from loaders.stored_form import StoredAs, stored_form
 
 from .channels import channels_of, told_of
 from .config import Config, DataConfig
-from .data_path import data_path_to_open, existing_path, told_of_path
+from .data_path import data_path_to_open, path_to_read
 from .dist import Ranks
 from .sampling import evaluation_sampling, told_of_weights, training_order, training_sampling
 
@@ -238,30 +238,10 @@ def preferred_format(config: Config) -> str | None:
     return "raw" if resizes_there else None  # such a loader only copies, so what is encoded is of no use to it
 
 
-def _open_both(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | None) -> tuple[Records, Records]:
-    path = _where_stored(config, say)
-    if path is None:
-        return _synthetic(config, "train"), _synthetic(config, "val")
-    return one_rank_first(ranks, lambda is_first: _open_splits(path, config, progress if is_first else None))
-
-
-def _open_one(config: Config, ranks: Ranks, say: Say) -> Records:
-    path = _where_stored(config, say)
-    if path is None:
-        return _synthetic(config, "val")
-    return one_rank_first(ranks, lambda is_first: _open_eval_split(path, config, None))
-
-
-def _where_stored(config: Config, say: Say) -> str | None:
-    """The path of the set or of the one packed from it; None where synthetic samples stand in for it."""
-    path = data_path_to_open(config.data)
-    if config.loader == "synthetic" and not Path(path).exists():
-        say(f"{path} does not exist: synthetic samples stand in for it")
-        return None
-    existing_path(config.data)  # refuses where what packs it is known
-    for line in told_of_path(config.data):
-        say(line)
-    return path
+def opened_split(path: str, split: str, config: Config, ranks: Ranks, progress: ScanProgress | None = None) -> Records:
+    """The records of `split` of the set at `path`, opened on every rank, or on none and all raise FeedrateError."""
+    prefers = preferred_format(config)
+    return one_rank_first(ranks, lambda is_first: open_records(path, split, progress if is_first else None, prefers))
 
 
 def one_rank_first(ranks: Ranks, open_: Callable[[bool], T]) -> T:
@@ -274,21 +254,38 @@ def one_rank_first(ranks: Ranks, open_: Callable[[bool], T]) -> T:
     return opened[0]
 
 
-def _open_splits(path: str, config: Config, progress: ScanProgress | None) -> tuple[Records, Records]:
-    train = open_records(path, config.data.train_split, progress, preferred_format(config))
+def _open_both(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | None) -> tuple[Records, Records]:
+    path = _where_stored(config, say)
+    if path is None:
+        return _synthetic(config, "train"), _synthetic(config, "val")
+    train = opened_split(path, config.data.train_split, config, ranks, progress)
     try:
-        return train, _open_eval_split(path, config, progress)
+        return train, _open_eval_split(path, config, ranks, progress)
     except FeedrateError:
         with contextlib.suppress(OSError):
             train.close()
         raise
 
 
-def _open_eval_split(path: str, config: Config, progress: ScanProgress | None) -> Records:
+def _open_one(config: Config, ranks: Ranks, say: Say) -> Records:
+    path = _where_stored(config, say)
+    return _synthetic(config, "val") if path is None else _open_eval_split(path, config, ranks, None)
+
+
+def _open_eval_split(path: str, config: Config, ranks: Ranks, progress: ScanProgress | None) -> Records:
     try:
-        return open_records(path, config.data.eval_split, progress, preferred_format(config))
+        return opened_split(path, config.data.eval_split, config, ranks, progress)
     except FeedrateError as error:
         raise FeedrateError(f"{error}; --data.eval-split names the split to evaluate on") from error
+
+
+def _where_stored(config: Config, say: Say) -> str | None:
+    """`path_to_read`; None where synthetic samples stand in for the set."""
+    path = data_path_to_open(config.data)
+    if config.loader == "synthetic" and not Path(path).exists():
+        say(f"{path} does not exist: synthetic samples stand in for it")
+        return None
+    return path_to_read(config.data, say)
 
 
 def _synthetic(config: Config, split: str) -> Records:

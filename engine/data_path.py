@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,17 @@ def existing_path(data: DataConfig) -> str:
     if command is None:
         return path  # what else may be wrong with it is said by who opens it
     raise FeedrateError(f"{path} does not exist: pack it by '{command}', or give other data by --data.path")
+
+
+def path_to_read(data: DataConfig, say: Callable[[str], None]) -> str:
+    """Where the set lies that is read, or the one packed from it, which `say` hears of.
+
+    Raises FeedrateError where nothing is there and what packs it is known.
+    """
+    path = existing_path(data)
+    for line in told_of_path(data):
+        say(line)
+    return path
 
 
 def found_from(config: Config, run: Path) -> tuple[Config, str]:

@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -13,13 +14,13 @@ import psutil
 import torch
 
 from loaders.errors import FeedrateError
-from loaders.records import open_records
 
 from ..augment import IMAGENET_CHANNELS
 from ..build import build_step
 from ..compiled import forget_compiled
 from ..config import Config
-from ..data_path import existing_path, told_of_path
+from ..data import opened_split
+from ..data_path import path_to_read
 from ..dist import Ranks
 from ..model import image_sizes
 from ..optimisation.average import Averages
@@ -47,10 +48,9 @@ def find_batch_size(config: Config, ranks: Ranks, limit_bytes: int | None, multi
     where the most it took is above `limit_bytes`: there, each trial is a process of its own, whose resident memory is
     read. What a loader holds ready comes on top. `tell` hears of each trial, and first which of two sets is read.
     """
-    for line in told_of_path(config.data):
-        tell(line)
-    records = open_records(existing_path(config.data), config.data.train_split)
-    most, num_classes = len(records), len(records.classes)
+    path = path_to_read(config.data, tell)
+    with closing(opened_split(path, config.data.train_split, config, ranks)) as records:
+        most, num_classes = len(records), len(records.classes)
     if most < multiple:
         raise FeedrateError(
             f"'{config.data.train_split}' has {most} images, fewer than --multiple {multiple}: give {most} or less"

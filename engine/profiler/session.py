@@ -12,7 +12,7 @@ import torch
 from loaders.api import Batch, Loader
 from loaders.choose import choose_loader, open_loader
 from loaders.memory_limit import available_memory_bytes
-from loaders.records import lie_in_memory, open_records
+from loaders.records import lie_in_memory
 from loaders.stored_form import stored_form
 
 from ..build import build_step
@@ -22,12 +22,11 @@ from ..data import (
     agreed_loader,
     keep_in_memory,
     loader_options,
-    one_rank_first,
+    opened_split,
     plan_of,
-    preferred_format,
     resize_modes_of,
 )
-from ..data_path import data_path_to_open, existing_path, told_of_path
+from ..data_path import data_path_to_open, path_to_read
 from ..dist import Ranks
 from ..optimisation.average import Averages
 from ..step import TrainStep
@@ -237,11 +236,8 @@ class Bench:
 def open_source(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Source]:
     """What `config` trains on and the name of its loader, open as long as the block lasts."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
-    path = existing_path(config.data)
-    for line in told_of_path(config.data):
-        tell(line)
-    split, prefers = config.data.train_split, preferred_format(config)
-    with closing(one_rank_first(ranks, lambda is_first: open_records(path, split, prefers=prefers))) as records:
+    path = path_to_read(config.data, tell)
+    with closing(opened_split(path, config.data.train_split, config, ranks)) as records:
         tell(f"data: {path}, {len(records):,} samples")
         keep_in_memory([records], config.data, ranks, tell)
         plan = plan_of(records, config)
