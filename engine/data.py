@@ -185,7 +185,7 @@ def keep_in_memory(records: list[Records], data: DataConfig, ranks: Ranks, say: 
     if refusals:
         raise FeedrateError(refusals[0])
     whole.bring_in(ranks.local_rank, ranks.local_world_size, say)
-    ranks.gather(None)  # nobody starts before all of it is there
+    ranks.barrier()  # nobody starts before all of it is there
 
 
 def resize_modes_of(loader: Loader) -> tuple[str, ...] | None:

@@ -86,6 +86,10 @@ class Ranks:
         torch_dist.all_gather_object(values, value)
         return values
 
+    def barrier(self) -> None:
+        """Wait until every rank has come here. Every rank must call it."""
+        self.gather(None)  # the hosts meet, whatever their devices still do
+
     def together(self, act: Callable[[], object]) -> None:
         """Let each rank act, and wait for all: where any raises FeedrateError, all raise the first rank's sentence.
 

@@ -140,5 +140,5 @@ def _fetch(settings: ModelConfig, sizes: ImageSizes, ranks: Ranks, say: Say) -> 
     weights: Weights = {}
     if ranks.local_rank == 0:
         weights = published_weights(settings.name, sizes)
-    ranks.gather(None)
+    ranks.barrier()
     return weights or published_weights(settings.name, sizes)

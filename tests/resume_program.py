@@ -36,7 +36,7 @@ def main(wanted: dict) -> None:
     for number, (situation, cuts) in enumerate(wanted["situations"].items()):
         ends = [_resumed(config, f"{number}-{cut}", steps, situation, ranks) for cut, steps in enumerate(cuts)]
         same[situation] = [end == expected for end in ends]
-    ranks.gather(None)
+    ranks.barrier()
     if ranks.is_main:
         print(json.dumps({"same": same}))
 
@@ -52,7 +52,7 @@ def _resumed(config: Config, prefix: str, steps: list[int], situation: str, rank
         source, name = Path(config.run.folder) / name, f"{prefix}-from-{step}"
         if ranks.is_main:
             start_from(source, step, source.with_name(name))
-        ranks.gather(None)
+        ranks.barrier()
         again = dataclasses.replace(config, name=name)
         if situation == "another number of workers":
             again = dataclasses.replace(again, data=dataclasses.replace(again.data, workers=3))

@@ -153,7 +153,7 @@ def _with_data(config: Config, ranks: Ranks, console: Console) -> Config:
     console.print(f"{path} is missing: profiling on generated photos in {GENERATED} instead", markup=False)
     if ranks.local_rank == 0:
         write_photos(GENERATED, NUM_GENERATED, seed=0)
-    ranks.gather(None)
+    ranks.barrier()
     # the photos hold no mean of their own, and what is subtracted costs no time
     normalize = "auto" if config.data.normalize == "set" else config.data.normalize
     data = dataclasses.replace(config.data, path=str(GENERATED), normalize=normalize)

@@ -164,7 +164,7 @@ def _turn(experiment: Experiment, count: int, warm_up: int, ranks: Ranks, watch:
             if work is not None:
                 work(batch)
         ranks.finish()
-        ranks.gather(None)
+        ranks.barrier()
         watch.begin()
         started = time.perf_counter()
         for batch in watch.watched(itertools.islice(batches, count)):

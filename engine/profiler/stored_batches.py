@@ -69,14 +69,14 @@ class StoredBatches:
         """Have these batches dropped from the page cache, and what is in one piece with them; all ranks at once."""
         stored = self._stored(batches)
         let_go(stored)
-        self._ranks.gather(None)  # what one rank has mapped no other can drop
+        self._ranks.barrier()  # what one rank has mapped no other can drop
         done = evict(stored)
         self._kept.clear()
         if done.gone_share is None:
             self._reasons.add(done.reason)
         else:
             self.gone_shares.append(done.gone_share)
-        self._ranks.gather(None)
+        self._ranks.barrier()
 
     def remarks(self) -> list[str]:
         """What whoever reads of cold rates must know."""

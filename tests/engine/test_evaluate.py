@@ -143,14 +143,14 @@ def test_top5_of_fewer_than_five_classes_is_always_right_and_more_is_counted():
 class _ThreadRanks(Ranks):
     """Ranks that are threads of this process: they meet where real ones would."""
 
-    barrier: threading.Barrier
+    meeting: threading.Barrier
     parts: list
 
     def sum(self, values):
         self.parts[self.rank] = values.clone()
-        self.barrier.wait()
+        self.meeting.wait()
         total = torch.stack(self.parts).sum(dim=0)
-        self.barrier.wait()
+        self.meeting.wait()
         return values.copy_(total)
 
     def same_buffers(self, model):
@@ -159,20 +159,20 @@ class _ThreadRanks(Ranks):
 
 def _evaluate_1003(model, batch_size, world_size):
     """1,003 images of 12 classes on so many ranks: every rank's evaluation."""
-    barrier, parts, results = threading.Barrier(world_size), [None] * world_size, [None] * world_size
+    meeting, parts, results = threading.Barrier(world_size), [None] * world_size, [None] * world_size
     records = SyntheticRecords(1003, 12, 16, 16)
     plan = Plan(records.widths, records.heights, Sequential(batch_size), View(CenterCrop(16, 16), 16))
 
     def of_rank(rank):
         torch.set_num_threads(1)
-        ranks = _ThreadRanks(rank, world_size, rank, world_size, torch.device("cpu"), barrier, parts)
+        ranks = _ThreadRanks(rank, world_size, rank, world_size, torch.device("cpu"), meeting, parts)
         loader = open_loader("turbo", records, plan, LoaderOptions(shard=ranks.shard, num_workers=1))
         precision = Precision("fp32", ranks.device)
         normalize = Normalize(IMAGENET_CHANNELS, ranks.device, channels_last=True)  # one writes into memory it keeps
         try:
             results[rank] = evaluate(copy.deepcopy(model), loader, normalize, precision, ranks)
         except BaseException:
-            barrier.abort()
+            meeting.abort()
             raise
         finally:
             loader.close()
