@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loaders.errors import FeedrateError
+from loaders.errors import FeedrateError, some_of
 from loaders.home_folder import given_path
 from loaders.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from loaders.records import class_folders, is_own
@@ -18,7 +18,6 @@ from .channels import in_words
 from .config import Config, DataConfig
 
 _PACKED = "-packed"
-_MOST_NAMED = 3
 _SIZED = re.compile(r"imagenet-(full|500|400|256)")  # and the converters' preset of that name
 
 
@@ -180,18 +179,13 @@ def _warning_of_classes(path: str, packed: str) -> list[str]:
     if manifest is None or now is None or set(now) == set(manifest.classes):
         return []
     found = ((path, set(now) - set(manifest.classes)), (packed, set(manifest.classes) - set(now)))
-    alone = " and ".join(f"{where} alone has {_few(names)}" for where, names in found if names)
+    alone = " and ".join(f"{where} alone has {some_of(names)}" for where, names in found if names)
     command = shlex.join(["python", "tools/convert.py", "folder", "--source", path, "--out", packed, "--overwrite"])
     return [
         f"warning: {path} has other classes than when {packed} was packed ({alone}), and the packed set is read:"
         f" pack it again by '{command}' and the options it was packed with, or read {path} itself by"
         " --data.no-prefer-packed"
     ]
-
-
-def _few(names: set[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(repr(name) for name in sorted(names)[:_MOST_NAMED]) + more
 
 
 def _setting(normalize: Any) -> str:

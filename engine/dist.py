@@ -14,7 +14,7 @@ import torch
 import torch.distributed as torch_dist
 
 from loaders.cpus import available_cpus
-from loaders.errors import FeedrateError
+from loaders.errors import FeedrateError, first_line
 from loaders.plan import Shard
 
 from .meeting import meet
@@ -199,7 +199,7 @@ def run_and_end(main: Callable[[], int]) -> NoReturn:
         status = main()
     except Exception as error:
         if is_lost_rank(error):
-            print(f"error: another rank is gone ({str(error).splitlines()[0]})", file=sys.stderr)
+            print(f"error: another rank is gone ({first_line(error)})", file=sys.stderr)
         else:
             traceback.print_exc()
         status = 1

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.errors import FeedrateError
+from loaders.errors import FeedrateError, first_line
 from loaders.home_folder import expand_home
 from loaders.plan import BlockShuffled, Order, Sampling, Shuffled
 from loaders.records import Records
@@ -158,7 +158,7 @@ def _numbers_in(path: Path) -> NDArray[np.float64]:
     except OSError as error:
         raise FeedrateError(f"{path} cannot be read ({error.strerror or error}): --data.weights names it") from error
     except (ValueError, TypeError, EOFError) as error:
-        raise FeedrateError(f"{path} does not hold weights ({str(error).splitlines()[0]})") from error
+        raise FeedrateError(f"{path} does not hold weights ({first_line(error)})") from error
     if stored.dtype.kind not in "biuf":
         raise FeedrateError(f"{path} does not hold weights (its values are {stored.dtype}): numbers are needed")
     weights = stored.astype(np.float64)

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from loaders.errors import FeedrateError
+from loaders.errors import FeedrateError, some_of
 from loaders.records import ChannelStatistics, Records, open_unlabelled
 from loaders.sample_table import InSource
 
@@ -24,8 +24,6 @@ from .model import finished_model, place_model
 from .models.weight_files import read_weights
 from .reporting.predictions import Prediction, Predictions
 from .step import Precision
-
-_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def _fit_classes(finished: Finished, config: Config, say: Say, records: Records)
         counts += " of other names"
     if sorted(trained) != sorted(given):
         differing = [
-            f"{whose} {_few(names)}"
+            f"{whose} {some_of(names)}"
             for whose, names in (
                 ("the set alone has", set(given) - set(trained)),
                 ("the weights alone have", set(trained) - set(given)),
@@ -193,11 +191,6 @@ def _are_matched_by_number(trained: tuple[str, ...], given: tuple[str, ...]) -> 
 
 def _are_distinct(names: tuple[str, ...]) -> bool:
     return len(set(names)) == len(names)
-
-
-def _few(names: set[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(repr(name) for name in sorted(names)[:_MOST_NAMED]) + more
 
 
 def _in_order_of(records: Records, finished: Finished, answer: Answer, ranks: Ranks, say: Say) -> Answer:

@@ -25,7 +25,7 @@ from engine.dist import is_lost_rank, run_and_end, start_ranks, stop_ranks
 from engine.loop import Run, train
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import Stopped, StopRequest
-from loaders.errors import FeedrateError
+from loaders.errors import FeedrateError, first_line
 from loaders.lost_output import output_may_be_lost
 
 
@@ -67,9 +67,8 @@ def _run(config: Config, rank: int) -> int:
     except RuntimeError as error:
         if not is_lost_rank(error):
             raise
-        reason = str(error).splitlines()[0]
         print(
-            f"error (rank {rank}): another rank is gone ({reason}):"
+            f"error (rank {rank}): another rank is gone ({first_line(error)}):"
             " the same command goes on from the newest checkpoint",
             file=sys.stderr,
         )

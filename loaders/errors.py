@@ -1,9 +1,10 @@
 """What a user sees when something they gave cannot be used."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 _ALIKE = 0.6  # the least share of letters in order that two names have in common for one to be a slip for the other
+_MOST_NAMED = 3  # in a sentence, of names
 
 
 class FeedrateError(ValueError):
@@ -26,3 +27,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = {name.lstrip("-"): name for name in known}  # dashes, which all options have, make none alike
     near = get_close_matches(word.lstrip("-"), names, n=1, cutoff=_ALIKE)
     return f"did you mean {names[near[0]]}? " if near else ""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what others' code raised, to stand within a sentence; its type's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def some_of(names: Collection[str]) -> str:
+    """The first few of `names`, sorted, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(repr(name) for name in sorted(names)[:_MOST_NAMED]) + more

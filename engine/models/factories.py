@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from loaders.errors import FeedrateError
+from loaders.errors import FeedrateError, first_line
 from loaders.named import load_named
 
 from .image_sizes import attributes_kept
@@ -59,9 +59,9 @@ def refuse_layout(model: nn.Module, name: str, side_px: int) -> None:
     if last is None:
         return
     if (error := _failure(model, side_px, torch.contiguous_format)) is not None:
-        raise FeedrateError(f"{name} fails on an image of {side_px} px ({_first_line(error)}): mend it") from error
+        raise FeedrateError(f"{name} fails on an image of {side_px} px ({_raised(error)}): mend it") from error
     raise FeedrateError(
-        f"{name} cannot be computed with channels last ({_first_line(last)}): change that in it, as by reshape in"
+        f"{name} cannot be computed with channels last ({_raised(last)}): change that in it, as by reshape in"
         " place of view, or give --execution.no-channels-last"
     ) from last
 
@@ -96,7 +96,7 @@ def refuse_idle_weights(model: nn.Module, name: str, side_px: int) -> None:
             model(torch.zeros(2, 3, side_px, side_px)).sum().backward()
         idle = [of for of, tensor in trained.items() if tensor.grad is None]
     except Exception as error:
-        raise FeedrateError(f"{name} cannot be trained on two images of {side_px} px ({_first_line(error)})") from error
+        raise FeedrateError(f"{name} cannot be trained on two images of {side_px} px ({_raised(error)})") from error
     finally:
         model.train(was_training)
         for weight in trained.values():
@@ -131,12 +131,12 @@ def _refuse_other_signature(factory: Any, name: str, call: str, num_classes: int
 
 def _told(error: Exception, factory: Callable[..., Any]) -> str:
     """What was raised, in one line, and where in the factory's own file."""
-    words = _first_line(error)
+    words = _raised(error)
     file = getattr(sys.modules.get(getattr(factory, "__module__", None) or ""), "__file__", None)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f"{words} ({Path(file).name}, line {lines[-1]})" if file and lines else words
 
 
-def _first_line(error: Exception) -> str:
-    said = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+def _raised(error: Exception) -> str:
+    kind, said = type(error).__name__, first_line(error)
+    return kind if said == kind else f"{kind}: {said}"

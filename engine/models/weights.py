@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from loaders.errors import FeedrateError
+from loaders.errors import FeedrateError, first_line
 from loaders.named import is_named
 
 from .architectures import timm_size_keywords
@@ -26,7 +26,7 @@ def published_weights(name: str, sizes: ImageSizes) -> Weights:
         return _of_timm(name, sizes) if name.startswith(TIMM) else _of_torchvision(name)
     except Exception as error:  # each hub's client has its own
         raise FeedrateError(
-            f"the weights published for {name} cannot be had ({_first_line(error)}):"
+            f"the weights published for {name} cannot be had ({first_line(error)}):"
             " without a network, --model.weights must name a file"
         ) from error
 
@@ -157,7 +157,3 @@ def _is_of(name: str, layers: tuple[str, ...]) -> bool:
 
 def _shape(tensor: torch.Tensor) -> str:
     return " × ".join(str(side) for side in tensor.shape) or "one number"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
