@@ -13,13 +13,15 @@ from loaders.api import Batch, Loader
 
 from .augment import Normalize
 from .dist import Ranks
-from .profiler.device_clock import device_clock
+from .profiler.step_clock import StageSpan, step_clock
 from .reporting.class_counts import ClassCounts, count_classes
 from .safeguards.memory import memory_in_use, within_memory
 from .step import Precision
 
 Answer = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 Watch = Callable[[Batch, torch.Tensor, torch.Tensor], None]
+
+_FIRST, _REST = "first batch", "other batches"  # timed apart
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,11 @@ def evaluate(
     model.eval()
     num_top5 = torch.zeros((), dtype=torch.int64, device=ranks.device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=ranks.device)
-    clock, predicted, labels_seen, num_rows = device_clock(ranks.device), [], [], 0
+    clock, predicted, labels_seen, num_rows = step_clock(ranks.device.type), [], [], 0
     for batch in loader.epoch(0):
         told = partial(_out_of_memory, batch.images.shape, ranks.device)
         inputs = within_memory(partial(normalize, batch.images), told)
-        with clock.span(), precision.autocast():
+        with clock.span(_REST if num_rows else _FIRST), precision.autocast():
             padded = within_memory(partial(answer, model, inputs), told)
         best = padded.topk(min(5, padded.shape[1]), dim=1).indices
         watch(batch, padded, best[:, 0])
@@ -128,8 +130,9 @@ def evaluate(
         labels_seen.append(labels.clone())  # a batch is the loader's again after the next
         num_rows = len(padded)
     model.train(was_training)
+    ranks.finish()  # or the last spans would be missing
     classes = count_classes(torch.cat(predicted), torch.cat(labels_seen), padded.shape[1], ranks)
-    return _sum_up(classes, num_top5, loss_sum, _inference_times(clock.seconds(), num_rows, ranks), ranks)
+    return _sum_up(classes, num_top5, loss_sum, _inference_times(clock.read(), num_rows, ranks), ranks)
 
 
 def _out_of_memory(images_shape: torch.Size, device: torch.device) -> str:
@@ -140,13 +143,11 @@ def _out_of_memory(images_shape: torch.Size, device: torch.device) -> str:
     )
 
 
-def _inference_times(seconds: list[float], num_rows: int, ranks: Ranks) -> tuple[float | None, float]:
+def _inference_times(spans: dict[str, StageSpan], num_rows: int, ranks: Ranks) -> tuple[float | None, float]:
     """Seconds an image without the first batches, and of the first batches. All batches have `num_rows` rows."""
-    first, rest, num_rest, num_ranks = ranks.sum(
-        torch.tensor(
-            [seconds[0], sum(seconds[1:]), (len(seconds) - 1) * num_rows, 1], dtype=torch.float64, device=ranks.device
-        )
-    ).tolist()
+    of_rest = spans.get(_REST)
+    own = [spans[_FIRST].wall_s, *((of_rest.wall_s, of_rest.count * num_rows) if of_rest else (0.0, 0)), 1]
+    first, rest, num_rest, num_ranks = ranks.sum(torch.tensor(own, dtype=torch.float64, device=ranks.device)).tolist()
     return rest / num_rest if num_rest else None, first / num_ranks
 
 

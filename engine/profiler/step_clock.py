@@ -1,4 +1,4 @@
-"""How long each stage of a training step takes."""
+"""How long each stage of a training step takes, and what else is timed where the device works."""
 
 import time
 from collections import defaultdict, deque

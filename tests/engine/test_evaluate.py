@@ -17,6 +17,7 @@ from torchmetrics.functional import classification
 from engine.augment import IMAGENET_CHANNELS, Normalize
 from engine.dist import Ranks
 from engine.evaluate import Evaluation, _inference_times, answer_of, evaluate, flip_averaged_answer
+from engine.profiler.step_clock import StageSpan
 from engine.reporting import class_counts
 from engine.reporting.class_counts import count_classes
 from engine.reporting.prediction_sample import PredictionSample
@@ -309,8 +310,10 @@ def test_shifted_images_have_a_quarter_of_the_answer_each(flips):
 
 
 def test_inference_time_is_of_all_batches_but_the_first_which_stands_apart():
-    assert _inference_times([3.0, 0.5, 0.3], 4, ONE_RANK) == (0.8 / 8, 3.0)
-    assert _inference_times([3.0], 4, ONE_RANK) == (None, 3.0)
+    first = {"first batch": StageSpan(1, 3.0, (3.0, 3.0, 3.0))}
+    rest = {"other batches": StageSpan(2, 0.8, (0.4, 0.5, 0.5))}
+    assert _inference_times(first | rest, 4, ONE_RANK) == (0.8 / 8, 3.0)
+    assert _inference_times(first, 4, ONE_RANK) == (None, 3.0)
 
 
 def test_the_first_images_are_kept_with_their_answers_and_no_padding():
