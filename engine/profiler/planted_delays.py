@@ -14,10 +14,8 @@ from loaders.errors import FeedrateError, did_you_mean
 from loaders.stage_writer import Delay, obey_delay
 from loaders.stream_spans import cycles_for, cycles_per_s
 
+from .record import CLOCKED_STAGES
 from .step_clock import StageSpan, StepClock
-
-# of a step, those that a clock has spans for: sync is a part of backward
-CLOCKED_STAGES = ("prepare", "forward", "backward", "clip", "optimizer")
 
 # takes the time of a delay, for so many images
 Spend = Callable[[Delay, int], None]

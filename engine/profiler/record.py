@@ -16,6 +16,7 @@ SCHEMA_VERSION = 2
 
 # one vocabulary, in the order an image meets them, wherever stages are named
 COMPUTE_STAGES = ("prepare", "forward", "backward", "sync", "clip", "optimizer")
+CLOCKED_STAGES = tuple(name for name in COMPUTE_STAGES if name != "sync")  # by the step's clock: sync is in backward
 STAGES = (*LOADER_STAGES, *COMPUTE_STAGES, "other")
 UNSEEN = "unseen"  # no stage, but has a row behind the loader's: what it does that none of them shows
 ROWS = (*LOADER_STAGES, UNSEEN, *COMPUTE_STAGES, "other")

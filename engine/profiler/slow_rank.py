@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass
 
 from .bootstrap import SURE, chance_clearly_above
-from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, RankRecord
+from .record import CLOCKED_STAGES, LOADER_STAGES, Profile, RankRecord
 from .stage_costs import loading_cost_us
 
 SLOWER = 0.15  # a rank's own time must be above the others' by this share, beside the noise, to be called slow
@@ -60,11 +60,10 @@ def _excess(slow: RankRecord, others: list[RankRecord], world_size: int) -> dict
     What it waits longer for data stands under the loader's stage that is slower most, or under "data".
     """
     excess = {}
-    for name in COMPUTE_STAGES:
-        if name != "sync":
-            walls = [_wall_us(rank, name) for rank in (slow, *others)]
-            if walls[0] is not None:
-                excess[name] = walls[0] - statistics.median(wall or 0.0 for wall in walls[1:])
+    for name in CLOCKED_STAGES:
+        walls = [_wall_us(rank, name) for rank in (slow, *others)]
+        if walls[0] is not None:
+            excess[name] = walls[0] - statistics.median(wall or 0.0 for wall in walls[1:])
     waits = [rank.data_wait_share * rank.own_us for rank in (slow, *others)]
     slower = {}
     for name in LOADER_STAGES:

@@ -14,6 +14,7 @@ from loaders.stage_times import StageReading
 
 from .loop_watch import WatchedTurn
 from .record import (
+    CLOCKED_STAGES,
     COMPUTE_STAGES,
     LOADER_STAGES,
     ROWS,
@@ -102,7 +103,7 @@ def _us_per_image(turns: Sequence[WatchedTurn]) -> float:
 def _stages(setting: Setting, turns: Sequence[WatchedTurn], of_loop: float) -> list[StageRecord]:
     """All stages but sync. `of_loop`: these turns' time an image / the loop's, by which shares are multiplied."""
     seconds = sum(turn.seconds for turn in turns)
-    computed = [_compute_stage(setting, name, turns, of_loop) for name in COMPUTE_STAGES if name != "sync"]
+    computed = [_compute_stage(setting, name, turns, of_loop) for name in CLOCKED_STAGES]
     busy = sum(stage.critical_share or 0.0 for stage in computed)
     wait = sum(sum(turn.waits_s) for turn in turns) / seconds * of_loop
     # where the host runs ahead of a GPU it waits for data while that computes: what is left is what data cost

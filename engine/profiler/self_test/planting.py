@@ -11,8 +11,8 @@ from ...config import Config
 from ...dist import Ranks
 from ..bystander import Bystander
 from ..measure import Tell, measure
-from ..planted_delays import CLOCKED_STAGES, delayed_clock
-from ..record import Profile, StageRecord
+from ..planted_delays import delayed_clock
+from ..record import CLOCKED_STAGES, Profile, StageRecord
 from ..session import Bench, opened
 from .cells import IN_SLOW_RANK, MOST_FOR_OTHERS, NOTHING, SLOW_RANK, Baseline, Cell, Outcome, delay_of
 from .slack import Costs, costs_of, hands, longer, loop_us, slack_us, slow_rank_slack_us

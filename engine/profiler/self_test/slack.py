@@ -7,7 +7,7 @@ the longest of that one's.
 
 from collections.abc import Mapping
 
-from ..record import COMPUTE_STAGES, LOADER_STAGES, RankRecord, StageRecord, Where
+from ..record import CLOCKED_STAGES, LOADER_STAGES, RankRecord, StageRecord, Where
 from ..slow_rank import SLOWER
 
 # microseconds an image takes each of those who work at once, stage by stage; workers share theirs
@@ -18,7 +18,7 @@ def costs_of(rank: RankRecord, world_size: int) -> dict[Where, dict[str, float]]
     """Of every stage that was seen, but for waiting for other ranks."""
     costs: dict[Where, dict[str, float]] = {}
     for stage in rank.stages:
-        if stage.wall_us is not None and stage.name in (*LOADER_STAGES, *COMPUTE_STAGES) and stage.name != "sync":
+        if stage.wall_us is not None and stage.name in (*LOADER_STAGES, *CLOCKED_STAGES):
             # a GPU copies by an engine of its own, beside what it computes; the loop's thread waits for it
             where = "loop" if stage.name == "copy" else stage.where
             costs.setdefault(where, {})[stage.name] = stage.wall_us / hands(stage, world_size)

@@ -8,7 +8,8 @@ from short_runs import ONE_RANK, short_config
 
 from engine.augment.normalize import IMAGENET_CHANNELS
 from engine.build import build_step
-from engine.profiler.planted_delays import CLOCKED_STAGES, DelayedClock, delayed_clock
+from engine.profiler.planted_delays import DelayedClock, delayed_clock
+from engine.profiler.record import CLOCKED_STAGES
 from engine.profiler.step_clock import CudaClock, HostClock
 from loaders.errors import FeedrateError
 from loaders.stage_writer import Delay

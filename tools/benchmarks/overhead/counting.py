@@ -10,6 +10,7 @@ import torch
 
 from engine.profiler.data_bound import DataBoundWatch
 from engine.profiler.meter import Meter
+from engine.profiler.record import CLOCKED_STAGES
 from engine.profiler.resources import ResourceMeter
 from engine.profiler.step_clock import HostClock, StepClock, step_clock
 from engine.profiler.time_book import TimeBook
@@ -78,7 +79,7 @@ def _batch_us() -> float:
 def _line_us() -> float:
     """What a line of the log reads, beside writing it: it is written without a profiler, too."""
     clock, times = HostClock(), StageTimes(3)
-    for stage in ("prepare", "forward", "backward", "clip", "optimizer"):
+    for stage in CLOCKED_STAGES:
         with clock.span(stage):
             pass
     for number in range(3):
