@@ -26,18 +26,6 @@ from .sampling import SamplingConfig
 
 _LONGEST_NAME = 200  # bytes; file systems take 255
 
-# of `numerics`: what there was not always, and the value as which it changes nothing. It is told where it is another:
-# so what was written before fits still
-_TOLD_IF_SET = {
-    "optim.decay_factors": [],
-    "optim.rate_factors": [],
-    "optim.frozen_epochs": [],
-    "optim.lookahead_every_updates": 0,
-    "optim.lookahead_share": OptimConfig.lookahead_share,
-    "augment.shift_px": 0,
-}
-_ALWAYS_TOLD = object()  # equals no value
-
 
 @dataclass(frozen=True)
 class DataConfig(SamplingConfig):
@@ -148,7 +136,7 @@ class DataConfig(SamplingConfig):
             "resize_px": self.eval_resize_px,
             "crop_px": self.eval_crop_px or self.eval_size_px,
             "flip": self.eval_flip,
-            **({"shift_px": self.eval_shift_px} if self.eval_shift_px else {}),
+            "shift_px": self.eval_shift_px,
         }
 
 
@@ -276,7 +264,7 @@ class Config:
 
         Data and order are told by the loader's identity, so that a data set may move and be packed anew.
         """
-        settings = {
+        return {
             "epochs": self.epochs,
             "model": self.model.name,
             **{f"model.{name}": value for name, value in asdict(self.model).items() if name != "name"},
@@ -285,7 +273,6 @@ class Config:
             **{f"augment.{name}": _listed(value) for name, value in asdict(self.augment).items()},
             **{f"average.{name}": value for name, value in asdict(self.average).items()},
         }
-        return {name: value for name, value in settings.items() if value != _TOLD_IF_SET.get(name, _ALWAYS_TOLD)}
 
     def numerics_sha256(self) -> str:
         """The mark of these settings in a file of weights."""

@@ -24,7 +24,7 @@ def identity_of(config: Config, ranks: Ranks, data: Data) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "channels_last": config.execution.channels_last,
             "compile": config.execution.compile,
-            **({"cuda_graphs": True} if config.execution.cuda_graphs else {}),
+            "cuda_graphs": config.execution.cuda_graphs,
             **kernels,
         },
     }

@@ -113,9 +113,8 @@ class Progress:
             self.loss_sum += own["loss_sum"]
             self.num_correct += own["num_correct"]
             self.ids_digest += own["ids_digest"]
-            # checkpoints from before samples could be substituted do not have these, and none was
-            self.num_substituted += own.get("num_substituted", 0)
-            self._note(Substitution(**entry) for entry in own.get("substitutions", []))
+            self.num_substituted += own["num_substituted"]
+            self._note(Substitution(**entry) for entry in own["substitutions"])
 
     def _note(self, substitutions: Iterable[Substitution]) -> None:
         for entry in substitutions:

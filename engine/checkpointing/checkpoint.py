@@ -24,9 +24,8 @@ from ..nesting import flat, is_within
 
 _NAME = re.compile(r"step-(\d+)\.pt")
 
-# of an identity: what earlier checkpoints do not tell, nor, the first, those of a CPU; absent, all of it, it differs
-# from nothing
-_NOT_ALWAYS_TOLD = ("execution.deterministic", "evaluation")
+# of an identity: what is told on CUDA alone; absent, it differs from nothing
+_OF_CUDA = "execution.deterministic"
 
 # of an identity: settings that are called otherwise there, and their options
 _OPTION_OF = {
@@ -146,10 +145,9 @@ def refuse_mismatch(
     Returns the differences that `allowed` accepts: a sentence each, by what differs.
     """
     before, now = flat(saved), flat(current)
-    untold = [
-        name for name in _NOT_ALWAYS_TOLD for told in (before, now) if not any(is_within(key, name) for key in told)
-    ]
-    compared = [key for key in before.keys() | now.keys() if not any(is_within(key, name) for name in untold)]
+    compared = before.keys() | now.keys()
+    if _OF_CUDA not in before or _OF_CUDA not in now:
+        compared -= {_OF_CUDA}
     differing = sorted(key for key in compared if before.get(key) != now.get(key))
     told = {key: f"{_named(key)} was {_short(before.get(key))} and is {_short(now.get(key))}" for key in differing}
     of_stream = [key for key in differing if is_within(key, "stream")]

@@ -11,16 +11,7 @@ from typing import Any
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
 
-from .record import SCHEMA_VERSION, Profile, QueueRecord, RankRecord, Subject
-
-# fields that files of this version may have from before, and nobody reads any more; and those they may still lack
-_FORMER: dict[Any, frozenset[str]] = {Profile: frozenset({"overhead"})}
-_LATER: dict[Any, frozenset[str]] = {
-    QueueRecord: frozenset({"put_block_share"}),
-    RankRecord: frozenset({"seen_us"}),
-    Profile: frozenset({"others_cpus"}),
-    Subject: frozenset({"stored_as", "is_raw", "resize_modes"}),
-}
+from .record import SCHEMA_VERSION, Profile
 
 
 def write_profile(path: Path, profile: Profile) -> None:
@@ -63,11 +54,11 @@ def _as(kind: Any, value: Any, where: str) -> Any:
 
 def _record(kind: Any, value: Any, where: str) -> Any:
     names = {field.name for field in fields(kind)}
-    if isinstance(value, dict):
-        value = {name: item for name, item in value.items() if name not in _FORMER.get(kind, ())}
-    found = set(value) if isinstance(value, dict) else set()
-    if not isinstance(value, dict) or not names - _LATER.get(kind, frozenset()) <= found <= names:
-        raise FeedrateError(f"{where}: fields {', '.join(sorted(found ^ names)) or '?'} are missing or too many")
+    if not isinstance(value, dict):
+        raise _wrong(where, value, "object")
+    if value.keys() != names:
+        differing = ", ".join(sorted(value.keys() ^ names))
+        raise FeedrateError(f"{where}: fields {differing} are missing or too many; profile anew")
     kinds = typing.get_type_hints(kind)
     return kind(**{name: _as(kinds[name], value[name], f"{where}.{name}") for name in value})
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from short_runs import ONE_RANK, outcome, resumed_after, run_to_end, short_config, start_from
 
-from engine.augment.augment_config import AugmentConfig
 from engine.checkpointing.checkpoint import newest_checkpoint, save_checkpoint
 from engine.checkpointing.state import restore
 from engine.config import Config, DataConfig, ExecutionConfig, OptimConfig
@@ -145,18 +144,6 @@ def test_which_subset_is_evaluated_is_told_by_its_seed_where_there_is_one():
     assert DataConfig(subset_seed=3).evaluation() == DataConfig().evaluation()
     assert DataConfig(eval_shift_px=1).evaluation() != DataConfig().evaluation()
     assert DataConfig(eval_crop_px=224).evaluation() == DataConfig().evaluation()
-
-
-def test_a_checkpoint_that_does_not_tell_of_evaluations_yet_is_gone_on_from(image_folder, tmp_path):
-    config = short_config(image_folder, tmp_path / "whole", "synthetic")
-    expected = run_to_end(config)
-    start_from(tmp_path / "whole" / "short", 4, tmp_path / "old" / "short")
-    checkpoints = tmp_path / "old" / "short" / "checkpoints"
-    content = newest_checkpoint(checkpoints, print)
-    del content["identity"]["evaluation"]
-    save_checkpoint(checkpoints, 4, content, num_kept=100)
-    run = dataclasses.replace(config.run, folder=str(tmp_path / "old"))
-    assert run_to_end(dataclasses.replace(config, run=run)) == expected
 
 
 def test_on_cuda_alone_a_checkpoint_is_marked_with_whether_kernels_are_deterministic():
@@ -312,24 +299,12 @@ def test_ids_are_on_the_disk_before_a_checkpoint_counts_on_them(image_folder, tm
     ]
 
 
-def test_settings_that_came_later_change_no_mark_until_they_are_used():
-    plain = Config().numerics()
-    later = ("optim.decay_factors", "optim.rate_factors", "optim.lookahead_every_updates", "augment.shift_px")
-    assert not plain.keys() & {*later, "optim.lookahead_share"}
-    fitting_all = (("*", 2.0),)
-    optim = OptimConfig(
-        decay_factors=fitting_all, rate_factors=fitting_all, lookahead_every_updates=5, lookahead_share=0.5
-    )
-    used = Config(optim=optim, augment=AugmentConfig(shift_px=1)).numerics()
-    assert used.keys() - plain.keys() == {*later, "optim.lookahead_share"}
-
-
 def test_a_run_may_take_up_rate_factors_by_starting_its_optimizer_anew(image_folder, tmp_path):
     config = short_config(image_folder, tmp_path / "whole")
     run_to_end(config)
     optim = dataclasses.replace(config.optim, rate_factors=(("classifier.*", 10.0),))
     named = "config.optim.rate_factors"
-    with pytest.raises(FeedrateError, match=f"{named} was absent and is"):
+    with pytest.raises(FeedrateError, match=rf"{named} was \[\] and is"):
         _taken_up(config, tmp_path, 4, optim=optim)
     shutil.rmtree(tmp_path / "changed")
     assert _taken_up(config, tmp_path, 4, named, optim=optim)[0]["position"] == [2, 0]
