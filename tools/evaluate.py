@@ -39,12 +39,15 @@ from engine.command_line import OwnOptions
 from engine.data_path import found_from
 from engine.dist import run_and_end, start_ranks, stop_ranks
 from engine.reporting.display import Display
+from engine.reporting.writing import writing
 from engine.safeguards.exit_status import exit_status
 from engine.scoring import Answered, Score, score
 from loaders.atomic import atomic_file
 from loaders.errors import FeedrateError
 from loaders.home_folder import expand_home
 from tools.benchmarks.arguments import positive
+
+_ANOTHER_FILE = "or name another file"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -59,7 +62,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
     chosen, read_config = _options().split([*preset, *options])
     config = read_config()  # help ends here
     finished = read_finished(find_weights(Path(target), chosen.which))
-    _refuse_no_folder(chosen.per_class, chosen.predictions)
+    _refuse_no_place(chosen.per_class, chosen.predictions)
     if chosen.topk is not None and chosen.predictions is None:
         raise FeedrateError("--topk is of what --predictions FILE.csv writes: give both, or leave it")
     top_k = 0 if chosen.predictions is None else chosen.topk or 1
@@ -75,10 +78,10 @@ def _evaluate(arguments: Sequence[str]) -> int:
     per_class = chosen.per_class if scored.is_labelled else None
     if per_class != chosen.per_class:
         display.say(f"{chosen.per_class} is not written: there are no labels to count by")
+    _tell(display, scored)  # first: this cannot fail for a full disk
     if ranks.is_main:
-        _write(per_class, scored.evaluation.classes.rows(scored.classes))
-        _write(chosen.predictions, _rows(scored))
-    _tell(display, scored, per_class, chosen.predictions)
+        _write(per_class, scored.evaluation.classes.rows(scored.classes), display)
+        _write(chosen.predictions, _rows(scored), display)
     stop_ranks()
     return 0
 
@@ -114,14 +117,15 @@ def _preset_of(target: str, options: list[str]) -> list[str]:
     return read_finished(find_weights(path, None)).options()
 
 
-def _refuse_no_folder(*files: str | None) -> None:
-    """Before anything is evaluated."""
-    for file in files:
-        if file is not None and (not Path(file).parent.is_dir() or Path(file).is_dir()):
-            raise FeedrateError(f"{file} cannot be written: it must name a file in a folder that exists")
+def _refuse_no_place(*files: str | None) -> None:
+    """Before anything is evaluated. A device or a pipe would not be written to, but replaced."""
+    for path in (Path(file) for file in files if file is not None):
+        with writing(path, _ANOTHER_FILE):
+            if not path.parent.is_dir() or (path.exists() and not path.is_file()):
+                raise FeedrateError(f"{path} cannot be written: it must name a file in a folder that exists")
 
 
-def _tell(display: Display, scored: Score, *written: str | None) -> None:
+def _tell(display: Display, scored: Score) -> None:
     found = scored.evaluation
     if scored.is_labelled:
         counts = [
@@ -131,8 +135,6 @@ def _tell(display: Display, scored: Score, *written: str | None) -> None:
         display.say(f"loss {found.loss:.6f}  {'  '.join(counts)}  macro F1 {found.classes.macro_f1:.4f}")
     speed = found.num_samples / scored.seconds
     display.say(f"{found.num_samples:,} images in {scored.seconds:.1f} s, {speed:,.0f} img/s")
-    for file in filter(None, written):
-        display.say(f"written to {file}")
 
 
 def _rows(scored: Score) -> list[dict[str, Any]]:
@@ -158,8 +160,8 @@ def _runners_up(answer: Answered, classes: tuple[str, ...]) -> dict[str, str]:
     return columns
 
 
-def _write(file: str | None, rows: Iterable[dict[str, Any]]) -> None:
-    """Whole or not at all, if it is asked for."""
+def _write(file: str | None, rows: Iterable[dict[str, Any]], display: Display) -> None:
+    """Whole or not at all, if it is asked for, and say so."""
     if file is None:
         return
     table = list(rows)
@@ -167,11 +169,9 @@ def _write(file: str | None, rows: Iterable[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(table[0]))
     writer.writeheader()
     writer.writerows(table)
-    try:
-        with atomic_file(file) as stream:
-            stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        raise FeedrateError(f"{file} cannot be written: {error}") from error
+    with writing(Path(file), _ANOTHER_FILE), atomic_file(file) as stream:
+        stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    display.say(f"written to {file}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -469,6 +471,23 @@ def test_what_cannot_be_read_is_refused(finished, tmp_path, capsys):
     assert "unknown option --per-clas" in _refused(capsys, finished, "--per-clas", "x.csv")
     assert "--data.eval-split names the split" in _refused(capsys, finished, "--data.eval-split", "tset")
     assert "in a folder that exists" in _refused(capsys, finished, "--per-class", tmp_path / "no" / "x.csv")
+    os.mkfifo(tmp_path / "pipe")
+    assert "in a folder that exists" in _refused(capsys, finished, "--per-class", tmp_path / "pipe")
+    too_long = tmp_path / ("x" * 300)
+    assert "cannot be written (File name too long)" in _refused(capsys, finished, "--predictions", too_long)
+
+
+def test_a_full_disk_costs_no_figures_and_is_one_sentence(finished, tmp_path, monkeypatch, capsys):
+    def full(path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(evaluate, "atomic_file", full)
+    file = tmp_path / "x.csv"
+    assert evaluate.main([str(finished), "--predictions", str(file)]) == 2
+    told = capsys.readouterr()
+    assert "macro F1" in told.out and "written to" not in told.out
+    says = f"{file} cannot be written (No space left on device): free some space or permit it, or name another file"
+    assert told.err == f"error: {says}\n"
 
 
 def test_ctrl_c_ends_it_with_a_word_and_no_file(finished, tmp_path, monkeypatch, capsys):
