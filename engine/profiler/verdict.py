@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from .advice import advise, gain_of_share, rate_without, run_of
 from .bootstrap import CLOSE, SURE, chance_above, chance_clearly_above
 from .explanation import BUSY, explained, own_use
+from .number_text import bytes_text, rate_text
 from .record import INCONCLUSIVE, LOADER_STAGES, UNSEEN, Advice, Profile, Rate, Side, Verdict
 from .remedies import remedies
-from .reports.number_text import bytes_text, rate_text
 from .slow_rank import SlowRank, find_slow_rank
 from .stage_costs import (
     Choice,

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from .bootstrap import SURE, chance_clearly_above
+from .number_text import rate_text
 from .record import Profile, Rate, Side, Verdict
-from .reports.number_text import rate_text
 
 
 def bound(name: str) -> str:

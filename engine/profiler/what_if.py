@@ -19,8 +19,8 @@ import numpy as np
 from loaders.errors import FeedrateError
 
 from .bootstrap import redrawn_medians
+from .number_text import bytes_text
 from .record import COMPUTE_STAGES, LOADER_STAGES, Profile, ResourceRecord, WhatIf
-from .reports.number_text import bytes_text
 from .throughput_model import Processors, Values, fit_interplay, fit_scaling
 
 _DRAWS = 400

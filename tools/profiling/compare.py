@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engine.profiler.number_text import NOT_SEEN, rate_text, share_text
 from engine.profiler.reports import comparison
 from engine.profiler.reports.comparison import Comparison, Ratio
-from engine.profiler.reports.number_text import NOT_SEEN, rate_text, share_text
 from loaders.errors import FeedrateError
 from loaders.home_folder import given_path
 from tools.benchmarks.arguments import Parser

@@ -10,9 +10,9 @@ from engine.config import Config
 from engine.dist import Ranks
 from engine.profiler.calibration import calibrated_changes, with_batch, with_path, with_workers
 from engine.profiler.measure import Tell
+from engine.profiler.number_text import interval_text, rate_text, signed_share_text
 from engine.profiler.rate import Rate
 from engine.profiler.record import Profile, WhatIf
-from engine.profiler.reports.number_text import interval_text, rate_text, signed_share_text
 from engine.profiler.session import Budget
 from engine.profiler.trials import Trial, measure_trials
 from engine.profiler.what_if import Change, NotPredictable, Predictor, plain_changes, predict_all

@@ -12,8 +12,8 @@ from typing import Any
 
 from loaders.atomic import atomic_file
 
+from ..number_text import plain
 from ..record import Profile, Span
-from .number_text import plain
 from .report_rows import group_of
 
 _SIDES = ("data", "copy", "compute", "other")  # from above to below

@@ -12,9 +12,9 @@ from loaders.errors import FeedrateError
 
 from ...nesting import flat
 from ..bootstrap import redrawn_medians
+from ..number_text import NOT_SEEN, plain, rate_text, share_text, time_text
 from ..record import ROWS, Profile, Rate
 from ..record_json import read_profile
-from .number_text import NOT_SEEN, plain, rate_text, share_text, time_text
 from .report_rows import seen
 
 FEWEST_ROUNDS = 3  # with three each, all of one below all of the other happens by chance in one case of twenty

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from loaders.atomic import atomic_file
 
-from ..record import INCONCLUSIVE, Profile, StageRecord
-from . import report_rows as rows
-from .number_text import (
+from ..number_text import (
     bytes_text,
     rate_text,
     share_text,
     time_text,
 )
+from ..record import INCONCLUSIVE, Profile, StageRecord
+from . import report_rows as rows
 from .page_style import STYLE
 from .plots.bars import ceilings_plot, shares_plot, waterfall_plot
 from .plots.curves import queue_plot, workers_plot

@@ -3,6 +3,18 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ..number_text import (
+    NOT_SEEN,
+    bytes_text,
+    interval_text,
+    minutes_text,
+    plain,
+    rate_text,
+    seconds_text,
+    share_text,
+    signed_share_text,
+    time_text,
+)
 from ..record import (
     COMPUTE_STAGES,
     LOADER_STAGES,
@@ -17,18 +29,6 @@ from ..record import (
 )
 from ..timeline import WAITING
 from ..verdict_words import used_by_others
-from .number_text import (
-    NOT_SEEN,
-    bytes_text,
-    interval_text,
-    minutes_text,
-    plain,
-    rate_text,
-    seconds_text,
-    share_text,
-    signed_share_text,
-    time_text,
-)
 
 Group = Literal["data", "copy", "compute", "other", "loop"]
 Fact = tuple[str, str]

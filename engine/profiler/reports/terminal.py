@@ -8,15 +8,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..record import Profile
-from . import report_rows as rows
-from .number_text import (
+from ..number_text import (
     NOT_SEEN,
     plain,
     rate_interval_text,
     rate_text,
     share_text,
 )
+from ..record import Profile
+from . import report_rows as rows
 
 SCREEN_LINES = 40  # the report and the prompt after it; a taller terminal is used
 _WIDE = 110  # columns from which on there are bars beside stages, and all that is predicted

@@ -12,7 +12,7 @@ from typing import Any
 from engine.command_line import build, parse_config
 from engine.config import Config, RunConfig
 from engine.nesting import flat
-from engine.profiler.reports.number_text import rate_text
+from engine.profiler.number_text import rate_text
 from loaders.choose import choose_loader
 from loaders.errors import FeedrateError
 

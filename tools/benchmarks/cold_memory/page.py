@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from engine.profiler.reports.number_text import bytes_text, rate_text, share_text, time_text
+from engine.profiler.number_text import bytes_text, rate_text, share_text, time_text
 
 from ..report import about, row
 

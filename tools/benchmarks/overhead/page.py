@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from engine.profiler.reports.number_text import time_text
+from engine.profiler.number_text import time_text
 
 from ..report import about, row
 from .compare import MOST

@@ -1,7 +1,7 @@
 """Plots in rows: ceilings, the way of an image through the stages, and what of the loop's time each stage has."""
 
+from ...number_text import NOT_SEEN, plain, rate_interval_text, rate_text, share_text, time_text
 from ...record import Profile, StageRecord
-from ..number_text import NOT_SEEN, plain, rate_interval_text, rate_text, share_text, time_text
 from ..report_rows import ceiling_rows, group_of, seen
 from .svg import Entry, Picture, Scale, clipped, legend, text_px
 

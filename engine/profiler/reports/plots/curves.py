@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from ...number_text import interval_text, rate_text, share_text
 from ...record import Profile, QueueRecord, WhatIf
-from ..number_text import interval_text, rate_text, share_text
 from ..report_rows import by_workers
 from .svg import Entry, Picture, Scale, legend, text_px
 

@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Sequence
 
+from ...number_text import plain, seconds_text
 from ...record import STAGES, Profile, Span
 from ...timeline import WAITING
-from ..number_text import plain, seconds_text
 from ..report_rows import group_of
 from .svg import Picture, Scale, clipped, text_px
 

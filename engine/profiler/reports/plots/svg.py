@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 from html import escape
 
-from ..number_text import plain
+from ...number_text import plain
 
 _CHARACTER_PX = 6.7  # mean width of a character at 12 px in a sans-serif font, rather too wide than too narrow
 

@@ -1,6 +1,6 @@
 """Numbers of a profile as people read them; None is "n/a", never 0."""
 
-from ..record import Rate
+from .record import Rate
 
 NOT_SEEN = "n/a"
 
