@@ -16,7 +16,8 @@ _GROUPS = {
 }
 _BAR_CHARACTERS = 30
 # a rank is far slower than the others where what it needs by itself is so many times theirs, and this share of the
-# time that the loop took more
+# time that the loop took more. It takes more than a profile's SLOWER: a training has one number a rank, and no rounds
+# by which to tell it from noise
 _FAR_TIMES = 1.5
 _FAR_SHARE = 0.1
 
