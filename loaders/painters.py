@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .native.kernel import Kernel
 from .pixels import Decoder, Pixels, load_rgb
 from .plan import PADDING_ID, PlanRows
 from .records import Records
@@ -17,15 +18,17 @@ from .thread_team import Part
 OrSubstitute = Callable[[PlanRows, int, Callable[[PlanRows], None]], None]
 # what becomes of a sample's pixels: a rectangle (left, top, width, height) of them, mirrored or not, into given memory
 Render = Callable[[Pixels, Sequence[int], bool, Pixels], None]
-# the same of all rows of a table, ROW [n], for the rows of a part; False, of bool [n], where it was left alone
-NativeRender = Callable[[NDArray[np.void], Part], NDArray[np.bool_]]
 
 
-class Places(Protocol):
+class Slab(Protocol):
     """A batch's memory."""
 
     def __getitem__(self, row: int, /) -> Pixels:
         """What is the row's."""
+        ...
+
+    def paint(self, kernel: Kernel, table: NDArray[np.void], part: Part) -> NDArray[np.bool_]:
+        """Have the kernel make a part's rows, ROW [n]; False, of bool [n], where it left one alone."""
         ...
 
 
@@ -40,7 +43,7 @@ class Painter:
         records: Records,
         decode: Decoder,
         render: Render,
-        slabs: Sequence[Places],
+        slabs: Sequence[Slab],
         or_substitute: OrSubstitute,
         times: StageWriter,
     ) -> None:
@@ -54,11 +57,11 @@ class Painter:
     def __call__(self, rows: PlanRows, part: Part) -> None:
         """Fill rows [part.start, part.stop) of the job's slab; padding becomes black."""
         for row in range(part.start, part.stop):
-            self.paint(rows, row, self.place(part.job, row))
+            self.paint(rows, row, self.slab(part.job)[row])
 
-    def place(self, job: int, row: int) -> Pixels:
-        """Where a job's row belongs."""
-        return self._slabs[job % len(self._slabs)][row]
+    def slab(self, job: int) -> Slab:
+        """Where a job's rows belong."""
+        return self._slabs[job % len(self._slabs)]
 
     def paint(self, rows: PlanRows, row: int, out: Pixels, was_read: bool = False) -> None:
         """One image, or the plan's substitute; raises LoaderError where there is to be none.
@@ -83,16 +86,17 @@ class Painter:
 class NativePainter:
     """The same bits by the native kernel; what it leaves alone, `painter` does, with its errors and its substitutes."""
 
-    def __init__(self, stored: StoredRows, render: NativeRender, painter: Painter) -> None:
+    def __init__(self, stored: StoredRows, kernel: Kernel, painter: Painter) -> None:
         self._stored = stored
-        self._render = render
+        self._kernel = kernel
         self._painter = painter
 
     def __call__(self, rows: PlanRows, part: Part) -> None:
         """Fill rows [part.start, part.stop) of the job's slab; padding becomes black."""
         table, held = self._stored.table(rows, part)
-        is_done = self._render(table, part)
+        slab = self._painter.slab(part.job)
+        is_done = slab.paint(self._kernel, table, part)
         del held  # the kernel has read them
         for offset in np.flatnonzero(~is_done).tolist():
             row = part.start + offset
-            self._painter.paint(rows, row, self._painter.place(part.job, row), bool(table["address"][offset]))
+            self._painter.paint(rows, row, slab[row], bool(table["address"][offset]))

@@ -4,21 +4,23 @@ Pixels come from simplejpeg and OpenCV or Pillow, all from pip alone, or with th
 kernel where it could be compiled; `loaders.native.library.why_not` says why it could not.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from .api import Batch, LoaderOptions, ResizeMode
 from .epochs import EpochLoader
 from .native.kernel import Kernel
 from .native.library import load
-from .painters import NativePainter, Painter
+from .painters import NativePainter, Painter, Render, Slab
 from .pixels import Decoder, Pixels, Renderer
 from .plan import Plan, PlanRows
-from .raw_windows import Jobs, RawWindows
+from .raw_windows import RawWindows
 from .records import Records
+from .resampling import Resampling
 from .slabs import Slabs
 from .stage_writer import StageWriter
 from .stored_rows import StoredRows
@@ -43,43 +45,31 @@ class TurboLoader(EpochLoader):
 
     def __init__(self, records: Records, plan: Plan, options: LoaderOptions) -> None:
         super().__init__(records, plan, options)
+        self._kernel_mode: Resampling = "area" if self._resize == "device" else self._resize
         # compiled, if it is for the first time on this machine, before any thread waits for it
-        library = load("area" if self._resize == "device" else self._resize)
+        library = load(self._kernel_mode)
         points = getattr(records, "seek_points", None)
         if library is not None and points is not None:
             points.will_be_read()
-        self._slabs = Slabs(options.num_ahead + 1, options.device.type == "cuda")
-        self._windows = RawWindows(records, options) if self._resize == "device" else None
+        self._product = RawWindows(records, options) if self._resize == "device" else _Images(options, self._resize)
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
-        if self._windows is not None:
-            return self._windows.batches(self._jobs(epoch, start))
-        return to_device(self._host_batches(epoch, start), self._options.device, self._caller)
-
-    def _jobs(self, epoch: int, start: int) -> Jobs:
-        return Jobs(
-            lambda job: self._rows(epoch, start + job),
-            len(self) - start,
-            self._num_workers,
-            self._chunk,
-            self._batch,
-            self._or_substitute,
-            self._writer,
-            self._counting,
-        )
+        return self._product.delivered(self._host_batches(epoch, start), self._options.device, self._caller)
 
     def _host_batches(self, epoch: int, start: int) -> Generator[Batch]:
         """Batch j lies in slab j modulo their number; the team reuses a slab once its batch has been given back."""
         if start == len(self):
             return
         first = self._rows(epoch, start)  # also makes the epoch's order, before any thread could wait for it
-        slabs = self._slabs.of(len(first), first.size_px)
-
-        def painter(number: int) -> Worker:
-            return self._painter(first, [slab.numpy() for slab in slabs], self._writer(number))
+        slabs = self._product.slabs(first)
 
         def rows_of(job: int) -> PlanRows:
-            return self._rows(epoch, start + job)
+            rows = self._rows(epoch, start + job)
+            slabs[job % len(slabs)].make_room(rows)
+            return rows
+
+        def painter(number: int) -> Worker:
+            return self._painter(first, slabs, self._writer(number))
 
         with (
             ThreadTeam(rows_of, painter, len(self) - start, len(slabs), self._chunk(first), self._num_workers) as team,
@@ -87,7 +77,7 @@ class TurboLoader(EpochLoader):
         ):
             for job in range(len(self) - start):
                 rows = team.finished(job, self._caller)
-                yield self._batch(slabs[job % len(slabs)], rows)
+                yield slabs[job % len(slabs)].batch(rows, self._batch)
                 team.give_back(job)
 
     def _chunk(self, like: PlanRows) -> int:
@@ -96,22 +86,57 @@ class TurboLoader(EpochLoader):
         most = max(_MIN_CHUNK, _CHUNK_PIXELS // max(int(stored.mean()), like.size_px**2))
         return max(1, min(most, len(like) // (4 * self._num_workers)))
 
-    def _painter(self, like: PlanRows, slabs: list[Pixels], times: StageWriter) -> Worker:
+    def _painter(self, like: PlanRows, slabs: Sequence[Slab], times: StageWriter) -> Worker:
         """One thread's means of making pixels: here, and only here, it is chosen."""
-        assert self._resize != "device"
-        render = Renderer(like.size_px, like.fill, self._resize)
+        render = self._product.renderer(like)
         painter = Painter(self._records, Decoder(), render, slabs, self._or_substitute, times)
-        library = load(self._resize)
+        library = load(self._kernel_mode)
         if library is None:
             return painter
-        kernel = Kernel(library, like.size_px, like.fill, self._resize, times=times)
-
-        def paint(table: NDArray[np.void], part: Part) -> NDArray[np.bool_]:
-            return kernel(table, slabs[part.job % len(slabs)][part.start : part.stop])
-
-        return NativePainter(StoredRows(self._records, times), paint, painter)
+        kernel = Kernel(library, like.size_px, like.fill, self._kernel_mode, times=times)
+        return NativePainter(StoredRows(self._records, times), kernel, painter)
 
     def close(self) -> None:
         super().close()
+        self._product.clear()
+
+
+class _Images:
+    """Finished images, made by the threads: what `RawWindows` is to rectangles."""
+
+    def __init__(self, options: LoaderOptions, resize: Resampling) -> None:
+        self._resize: Resampling = resize
+        self._slabs = Slabs(options.num_ahead + 1, options.device.type == "cuda")
+
+    def slabs(self, like: PlanRows) -> list["_ImageSlab"]:
+        return [_ImageSlab(images) for images in self._slabs.of(len(like), like.size_px)]
+
+    def renderer(self, like: PlanRows) -> Render:
+        return Renderer(like.size_px, like.fill, self._resize)
+
+    def delivered(self, batches: Generator[Batch], device: torch.device, times: StageWriter) -> Generator[Batch]:
+        return to_device(batches, device, times)
+
+    def clear(self) -> None:
         self._slabs.clear()
-        self._windows = None
+
+
+class _ImageSlab:
+    """One batch of them."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self._images = images
+        self._array: Pixels = images.numpy()
+
+    def make_room(self, rows: PlanRows) -> None:
+        """There is: all batches of an epoch are of one size."""
+
+    def __getitem__(self, row: int) -> Pixels:
+        image: Pixels = self._array[row]
+        return image
+
+    def paint(self, kernel: Kernel, table: NDArray[np.void], part: Part) -> NDArray[np.bool_]:
+        return kernel(table, self._array[part.start : part.stop])
+
+    def batch(self, rows: PlanRows, batch_of: Callable[[torch.Tensor, PlanRows], Batch]) -> Batch:
+        return batch_of(self._images, rows)

@@ -45,10 +45,6 @@ def images(loader, epoch) -> torch.Tensor:
     return torch.cat([batch.images.clone() for batch in loader.epoch(epoch)])
 
 
-def host_batches(loader, epoch=0):
-    return loader._windows.host_batches(loader._jobs(epoch, 0))
-
-
 def test_encoded_samples_are_refused(folder, open_one):
     with pytest.raises(FeedrateError, match=r"37 of 37 are encoded: pack the set anew with --to raw, or"):
         open_one(folder, "turbo", "device")
@@ -63,7 +59,7 @@ def test_one_encoded_sample_is_enough_to_refuse(raw, open_one):
 @pytest.mark.parametrize("crop", [RandomResizedCrop(), PadCrop(30)], ids=["within", "past the border"])
 def test_what_crosses_are_the_rectangles_and_no_more(raw, open_one, crop):
     loader = open_one(raw, "turbo", "device", view=View(crop, 24, 0.5, fill=(10, 130, 250)), order=Shuffled(12))
-    for number, batch in enumerate(host_batches(loader)):
+    for number, batch in enumerate(loader._host_batches(0, 0)):
         rows = loader._plan.rows(0, number)
         areas = rows.rects[:, 2].astype(int) * rows.rects[:, 3]
         assert batch.images.shape == (areas.sum(), 3) and batch.images.is_contiguous()
@@ -81,15 +77,15 @@ def test_what_crosses_are_the_rectangles_and_no_more(raw, open_one, crop):
 
 def test_memory_is_that_of_the_rectangles_not_of_the_largest_sample(raw, open_one):
     loader = open_one(raw, "turbo", "device", view=View(RandomResizedCrop((0.08, 0.1)), 24), num_ahead=2)
-    largest = max(len(batch.images) for epoch in range(4) for batch in host_batches(loader, epoch))
-    held = [len(slab._memory) for slab in loader._windows._slabs]
+    largest = max(len(batch.images) for epoch in range(4) for batch in loader._host_batches(epoch, 0))
+    held = [len(slab._memory) for slab in loader._product._slabs]
     assert len(held) == 3 and max(held) <= 1.25 * largest
     assert largest < 0.2 * 8 * int((raw.widths * raw.heights).max())
 
 
 def test_slabs_are_used_again(raw, open_one):
     loader = open_one(raw, "turbo", "device", order=Sequential(37), num_ahead=1, view=View(PadCrop(2), 24))
-    places = [batch.images.data_ptr() for _ in range(4) for batch in host_batches(loader)]
+    places = [batch.images.data_ptr() for _ in range(4) for batch in loader._host_batches(0, 0)]
     assert len(set(places)) == 1
 
 
@@ -116,20 +112,21 @@ def test_a_substitute_may_be_larger_than_what_it_stands_for(raw, open_one, monke
 
 def test_outgrown_memory_is_gone_before_the_new_comes(raw, open_one, monkeypatch):
     loader = open_one(raw, "turbo", "device", num_ahead=1)
-    slab, rows = loader._windows._slabs[0], loader._plan.rows(0, 0)
-    slab.make_room(rows, 10)
+    slab, rows = raw_windows._Slab(10, pinned=False), loader._plan.rows(0, 0)
+    slab.make_room(rows)
     outgrown, make, still_there = weakref.ref(slab._array), torch.empty, []
     monkeypatch.setattr(
         torch, "empty", lambda shape, **how: still_there.append(outgrown() is not None) or make(shape, **how)
     )
-    slab.make_room(rows, 10_000)
+    slab._least = 10_000
+    slab.make_room(rows)
     assert len(slab[0]) == 10_000 and still_there[-1] is False
 
 
 def test_memory_that_cannot_be_had_is_an_error_in_one_sentence(raw, open_one):
     loader = open_one(raw, "turbo", "device")
     with pytest.raises(LoaderError, match="use a smaller batch"):
-        loader._windows._slabs[0].make_room(loader._plan.rows(0, 0), 1 << 50)
+        raw_windows._Slab(1 << 50, pinned=False).make_room(loader._plan.rows(0, 0))
 
 
 def test_a_sample_that_has_not_the_recorded_size_is_named(raw, open_one, monkeypatch):
@@ -176,5 +173,5 @@ def test_a_gpu_has_the_same_bits(raw_path, tmp_path, open_one):
         records = open_records(path, "train")
         on_gpu = open_one(records, "turbo", "device", device=torch.device("cuda"))
         assert torch.equal(images(on_gpu, 1).cpu(), images(open_one(records, "turbo", "device"), 1))
-        used = [slab._memory for slab in on_gpu._windows._slabs if len(slab._memory)]
+        used = [slab._memory for slab in on_gpu._product._slabs if len(slab._memory)]
         assert used and all(memory.is_pinned() for memory in used)

@@ -50,10 +50,10 @@ def pixels_from_start(job: Job) -> Iterator[torch.Tensor]:
 def copied(job: Job) -> Iterator[torch.Tensor]:
     """The rectangles of each batch, uint8 [P, 3], which `turbo` hands to the device in its mode of that name."""
     with contextlib.closing(_loader(job)) as loader:
-        assert isinstance(loader, TurboLoader) and loader._windows is not None
+        assert isinstance(loader, TurboLoader)
         for epoch in itertools.count():
             # the loader's own step before the last: nothing public ends there
-            for batch in loader._windows.host_batches(loader._jobs(epoch, 0)):
+            for batch in loader._host_batches(epoch, 0):
                 yield batch.images
 
 
