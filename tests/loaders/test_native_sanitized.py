@@ -1,7 +1,9 @@
-"""The native kernel reads damaged JPEGs under the compiler's sanitizers: no byte too far, nothing undefined."""
+"""The native kernel under the compiler's sanitizers, on damaged JPEGs and on raw samples: no byte too far, nothing
+undefined."""
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +17,57 @@ from loaders.native.restart_markers import add_restart_markers
 
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
 NUM_DAMAGES = 150
+NUM_TABLES = 3000
+KERNEL = Path(library.__file__).parent
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory) -> Path:
+def compiled(tmp_path_factory) -> Callable[[str], Path]:
+    """The program of a C file beside this one, with the kernel in it, which is compiled once."""
     if library.load() is None:
         pytest.skip(library.why_not())
-    path = tmp_path_factory.mktemp("sanitized") / "damaged_jpegs"
-    sources = [Path(__file__).parent / "damaged_jpegs.c", *sorted(Path(library.__file__).parent.glob("*.c"))]
-    command = [*library._compiler(), "-O1", "-std=gnu11", *SANITIZERS, "-I", str(Path(library.__file__).parent)]
+    folder = tmp_path_factory.mktemp("sanitized")
+
+    def compile_with(*words: Path | str) -> None:
+        done = subprocess.run(
+            [*library._compiler(), "-O1", "-std=gnu11", *SANITIZERS, "-I", str(KERNEL), *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            cwd=folder,
+        )
+        if done.returncode and "san" in done.stderr.lower():
+            pytest.skip("this compiler has no sanitizers")
+        assert done.returncode == 0, done.stderr
+
+    def program(name: str) -> Path:
+        path = folder / name
+        compile_with("-o", path, Path(__file__).parent / f"{name}.c", *folder.glob("*.o"), *library._LIBRARIES)
+        return path
+
+    compile_with("-c", *sorted(KERNEL.glob("*.c")))
+    return program
+
+
+def counts_of(*command: Path | int) -> list[int]:
+    """What a program prints once it has found nothing wrong."""
     done = subprocess.run(
-        [*command, "-o", str(path), *map(str, sources), *library._LIBRARIES],
+        list(map(str, command)),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
+        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},  # needs to trace, which containers may forbid
     )
-    if done.returncode and "san" in done.stderr.lower():
-        pytest.skip("this compiler has no sanitizers")
-    assert done.returncode == 0, done.stderr
-    return path
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return list(map(int, done.stdout.split()))
 
 
-def test_damaged_files_are_decoded_as_libjpeg_does_or_left_alone(program, tmp_path):
+def test_rectangles_of_raw_samples_are_copied_and_resized_within_their_memory(compiled):
+    num_copied, num_left, num_resized = counts_of(compiled("raw_rectangles"), NUM_TABLES)
+    assert min(num_copied, num_left, num_resized) > NUM_TABLES / 2  # all of them were tried
+
+
+def test_damaged_files_are_decoded_as_libjpeg_does_or_left_alone(compiled, tmp_path):
     rng, files = np.random.default_rng(5), []
     for form, encoded in FORMS.items():
         for noise in (2, 255):
@@ -46,15 +77,8 @@ def test_damaged_files_are_decoded_as_libjpeg_does_or_left_alone(program, tmp_pa
                 if data is not None:
                     files.append(tmp_path / f"{len(files)} {form.replace('/', ' ')}.jpg")
                     files[-1].write_bytes(bytes(data))
-    done = subprocess.run(
-        [str(program), str(NUM_DAMAGES), *map(str, files)],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},  # needs to trace, which containers may forbid
-    )
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    num_both, num_neither, num_left, num_taken_over, num_sought, num_given_up = map(int, done.stdout.split())
+    counts = counts_of(compiled("damaged_jpegs"), NUM_DAMAGES, *files)
+    num_both, num_neither, num_left, num_taken_over, num_sought, num_given_up = counts
     assert num_both + num_neither + num_left == NUM_DAMAGES * len(files)
     assert (
         min(num_both, num_neither, num_left, num_sought, num_given_up) > 100 and num_taken_over > num_both
