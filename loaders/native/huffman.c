@@ -46,7 +46,7 @@ static void take_segment(j_decompress_ptr info, Huffman *huffman)
     uint8_t *to = buffer_reserve(&huffman->bytes, (size_t)(end - from) + HUFFMAN_SLACK);
     if (!to)
         give_up(info);
-    huffman->at = to;
+    huffman->in = (BitReader){.at = to};
     for (;;) {
         found = from < end ? memchr(from, 0xFF, (size_t)(end - from)) : NULL;
         if (!found || found + 1 >= end)
@@ -60,15 +60,13 @@ static void take_segment(j_decompress_ptr info, Huffman *huffman)
     }
     memset(to, 0, HUFFMAN_SLACK);
     huffman->end = to;
-    huffman->bits = 0;
-    huffman->num_bits = 0;
     info->src->next_input_byte = found;
     info->src->bytes_in_buffer = (size_t)(end - found);
 }
 
 static void restart(j_decompress_ptr info, Huffman *huffman)
 {
-    int64_t left = bits_left(huffman);
+    int64_t left = bits_left(&huffman->in, huffman->end);
     while (info->src->bytes_in_buffer > 2 && info->src->next_input_byte[1] == 0xFF) { /* any number may come before it */
         info->src->next_input_byte++;
         info->src->bytes_in_buffer--;
@@ -83,62 +81,19 @@ static void restart(j_decompress_ptr info, Huffman *huffman)
     huffman->next_restart = (huffman->next_restart + 1) & 7;
 }
 
-/* Afterwards there are 56 bits or more: enough for any code with its value, and to look up the next. */
-#define REFILL() (bits |= big_endian(at) >> num_bits, at += (63 - num_bits) >> 3, num_bits |= 56)
-#define TAKE(count) (bits <<= (count), num_bits -= (int)(count))
-
 /* One block, into zeros; NULL where nobody wants it. 0 where something is wrong. */
 static inline __attribute__((always_inline)) int next_block(
     Huffman *huffman, const HuffmanTable *dc, const HuffmanTable *ac, int component, int by_pairs, JCOEF *block)
 {
-    uint64_t bits = huffman->bits;
-    int num_bits = huffman->num_bits, value = huffman->last_dc[component];
-    const uint8_t *at = huffman->at;
-    REFILL();
-    Code code = dc->codes[bits >> (64 - CODE_LOOKUP)];
-    if (!code && !(code = huffman_table_find(dc, bits)))
+    BitReader in = huffman->in; /* a copy, which can stay in registers */
+    if (!next_dc(&in, dc, huffman->last_dc + component))
         return 0;
-    if (value_bits(code))
-        value += value_of(bits << code_bits(code), value_bits(code));
-    TAKE(all_bits(code));
-    if (value < -MOST_DC || value > MOST_DC)
-        return 0;
-    huffman->last_dc[component] = value;
     if (block)
-        block[0] = (JCOEF)value;
-    for (int k = 1; k < DCTSIZE2;) {
-        Pair pair = by_pairs ? ac->pairs[bits >> (64 - PAIR_LOOKUP)] : NO_PAIR;
-        code = by_pairs ? 0 : ac->codes[bits >> (64 - CODE_LOOKUP)];
-        REFILL(); /* behind the lookup, which need not wait for it */
-        int second = k + second_place(pair), next = second + ((pair & PAIR_HAS_SECOND) != 0);
-        if (by_pairs && __builtin_expect(!(pair & NO_PAIR) && next < DCTSIZE2, 1)) {
-            if (block) {
-                block[huffman_natural[k + first_place(pair)]] = (int8_t)(pair >> 16);
-                block[huffman_natural[second]] = (int8_t)(pair >> 24);
-            }
-            TAKE(pair_bits(pair));
-            if (pair & PAIR_ENDS)
-                break;
-            k = next;
-            continue;
-        }
-        if (by_pairs)
-            code = ac->codes[bits >> (64 - CODE_LOOKUP)];
-        if (__builtin_expect(!code, 0) && !(code = huffman_table_find(ac, bits)))
+        block[0] = (JCOEF)huffman->last_dc[component];
+    for (int place = 1; place < DCTSIZE2;)
+        if (!next_ac(&in, ac, by_pairs, block != NULL, block, &place))
             return 0;
-        k += advance(code);
-        if (value_bits(code)) {
-            if (k >= DCTSIZE2)
-                return 0;
-            if (block)
-                block[huffman_natural[k]] = (JCOEF)value_of(bits << code_bits(code), value_bits(code));
-            k++;
-        }
-        TAKE(all_bits(code));
-    }
-    huffman->bits = bits;
-    huffman->num_bits = num_bits;
-    huffman->at = at;
+    huffman->in = in;
     return 1;
 }
 
@@ -160,7 +115,7 @@ static inline __attribute__((always_inline)) boolean next_unit(j_decompress_ptr 
         const HuffmanTable *ac = huffman->ac + info->cur_comp_info[number]->ac_tbl_no;
         int is_sound = blocks ? next_block(huffman, dc, ac, number, by_pairs, *blocks[i])
                               : next_block(huffman, dc, ac, number, by_pairs, NULL);
-        if (!is_sound || bits_left(huffman) < 0)
+        if (!is_sound || bits_left(&huffman->in, huffman->end) < 0)
             give_up(info);
     }
     return TRUE;

@@ -4,6 +4,20 @@
 
 #include "feedrate.h"
 
+static inline uint64_t big_endian(const uint8_t *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap64(value) : value;
+}
+
+static inline uint64_t little_endian_64(const uint8_t *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? value : __builtin_bswap64(value);
+}
+
 /* ---- huffman_table.c ---- */
 
 /* Bits that one lookup sees. With more, pairs take longer to make, and no longer fit beside the rest into 32 KB of cache:
@@ -101,13 +115,95 @@ uint32_t seek_points_check(const uint8_t *noted, size_t size, const uint8_t *sca
 /* For a file that has been started, and of which nothing has been read yet. 0 where what is noted cannot be of this file. */
 int seek_points_use(struct jpeg_decompress_struct *info, const uint8_t *noted, size_t size, SeekPoints *seek);
 
-/* ---- huffman_rows.c ---- */
+/* ---- the decoder's innermost part, of one block after the other (huffman.c) and of rows at once (huffman_rows.c) ---- */
 
-/* Where decoding of a stretch stands. */
+/* place in the file → place in the block */
+extern const uint8_t huffman_natural[DCTSIZE2];
+enum { MOST_DC = 1 << 20 };
+
+/* Where reading compressed data stands. */
 typedef struct {
     uint64_t bits; /* to come, from the top; num_bits of them, or more */
     const uint8_t *at;
     int num_bits;
+} BitReader;
+
+/* Of those up to `end`; negative where more were used than there are. */
+static inline int64_t bits_left(const BitReader *in, const uint8_t *end)
+{
+    return 8 * (int64_t)(end - in->at) + in->num_bits;
+}
+
+/* Afterwards there are 56 bits or more: enough for any code with its value, and to look up the next. */
+static inline __attribute__((always_inline)) void refill(BitReader *in)
+{
+    in->bits |= big_endian(in->at) >> in->num_bits;
+    in->at += (63 - in->num_bits) >> 3;
+    in->num_bits |= 56;
+}
+
+static inline __attribute__((always_inline)) void take(BitReader *in, uint32_t count)
+{
+    in->bits <<= count;
+    in->num_bits -= (int)count;
+}
+
+/* A block's DC coefficient, from the one before of its component to its own. 0 where something is wrong. */
+static inline __attribute__((always_inline)) int next_dc(BitReader *in, const HuffmanTable *table, int *dc)
+{
+    refill(in);
+    Code code = table->codes[in->bits >> (64 - CODE_LOOKUP)];
+    if (!code && !(code = huffman_table_find(table, in->bits)))
+        return 0;
+    int value = *dc;
+    if (value_bits(code))
+        value += value_of(in->bits << code_bits(code), value_bits(code));
+    take(in, all_bits(code));
+    if (value < -MOST_DC || value > MOST_DC)
+        return 0;
+    *dc = value;
+    return 1;
+}
+
+/* An AC coefficient or two, into zeros, or nowhere if not `is_wanted`. `place` is of the coefficient that is due, and
+ * goes on to the next; DCTSIZE2 or more: it was the last. 0 where something is wrong. */
+static inline __attribute__((always_inline)) int next_ac(
+    BitReader *in, const HuffmanTable *table, int by_pairs, int is_wanted, JCOEF *block, int *place)
+{
+    Pair pair = by_pairs ? table->pairs[in->bits >> (64 - PAIR_LOOKUP)] : NO_PAIR;
+    Code code = by_pairs ? 0 : table->codes[in->bits >> (64 - CODE_LOOKUP)];
+    refill(in); /* behind the lookup, which need not wait for it */
+    int second = *place + second_place(pair), next = second + ((pair & PAIR_HAS_SECOND) != 0);
+    if (by_pairs && __builtin_expect(!(pair & NO_PAIR) && next < DCTSIZE2, 1)) {
+        if (is_wanted) {
+            block[huffman_natural[*place + first_place(pair)]] = (int8_t)(pair >> 16);
+            block[huffman_natural[second]] = (int8_t)(pair >> 24);
+        }
+        take(in, pair_bits(pair));
+        *place = pair & PAIR_ENDS ? DCTSIZE2 : next;
+        return 1;
+    }
+    if (by_pairs)
+        code = table->codes[in->bits >> (64 - CODE_LOOKUP)];
+    if (__builtin_expect(!code, 0) && !(code = huffman_table_find(table, in->bits)))
+        return 0;
+    *place += advance(code);
+    if (value_bits(code)) {
+        if (*place >= DCTSIZE2)
+            return 0;
+        if (is_wanted)
+            block[huffman_natural[*place]] = (JCOEF)value_of(in->bits << code_bits(code), value_bits(code));
+        ++*place;
+    }
+    take(in, all_bits(code));
+    return 1;
+}
+
+/* ---- huffman_rows.c ---- */
+
+/* Where decoding of a stretch stands. */
+typedef struct {
+    BitReader in;
     int place;    /* in its block, of the coefficient that is due */
     JCOEF *block; /* the one under way */
     const HuffmanTable *ac;
@@ -136,17 +232,13 @@ typedef boolean UnitDecoder(j_decompress_ptr info, JBLOCKROW *blocks);
 
 /* Behind the bytes: more than the longest block takes, so that reading on into damage stays in memory. */
 enum { MOST_BLOCK_BITS = DCTSIZE2 * (16 + 15), HUFFMAN_SLACK = MOST_BLOCK_BITS / 8 + 32 };
-enum { MOST_DC = 1 << 20 };
-/* place in the file → place in the block */
-extern const uint8_t huffman_natural[DCTSIZE2];
 
 /* One reader's; memory and tables are kept from image to image. */
 typedef struct Huffman {
     Buffer bytes; /* compressed data up to the next marker, without what is stuffed into them */
     HuffmanTable *dc, *ac; /* as many as a file can have of each, in one piece of memory */
-    const uint8_t *at, *end;
-    uint64_t bits; /* to come, from the top; num_bits of them, or more */
-    int num_bits;
+    BitReader in;
+    const uint8_t *end;
     int last_dc[MAX_COMPS_IN_SCAN];
     unsigned until_restart, next_restart;
     JDIMENSION row, column, first_column, last_column; /* of the unit to come; from where to where pixels are wanted */
@@ -160,12 +252,6 @@ typedef struct Huffman {
     JDIMENSION first_ahead, rows_ahead; /* which rows those are, and how many */
 } Huffman;
 
-/* Of the bytes taken; negative where more were used than there are. */
-static inline int64_t bits_left(const Huffman *huffman)
-{
-    return 8 * (int64_t)(huffman->end - huffman->at) + huffman->num_bits;
-}
-
 static inline void next_column(const struct jpeg_decompress_struct *info, Huffman *huffman)
 {
     if (++huffman->column == info->MCUs_per_row) {
@@ -178,20 +264,6 @@ static inline void next_column(const struct jpeg_decompress_struct *info, Huffma
 static inline JDIMENSION unit_width(const struct jpeg_decompress_struct *info)
 {
     return DCTSIZE * (JDIMENSION)(info->comps_in_scan == 1 ? 1 : info->max_h_samp_factor);
-}
-
-static inline uint64_t big_endian(const uint8_t *bytes)
-{
-    uint64_t value;
-    memcpy(&value, bytes, sizeof value);
-    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap64(value) : value;
-}
-
-static inline uint64_t little_endian_64(const uint8_t *bytes)
-{
-    uint64_t value;
-    memcpy(&value, bytes, sizeof value);
-    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? value : __builtin_bswap64(value);
 }
 
 /* Decode the codes of a file that has been started, and of which nothing has been read yet, if this is of the kind for

@@ -13,24 +13,11 @@
 
 enum { WRONG = -1, GOES_ON, DONE };
 
-static inline __attribute__((always_inline)) void refill(Cursor *cursor)
-{
-    cursor->bits |= big_endian(cursor->at) >> cursor->num_bits;
-    cursor->at += (63 - cursor->num_bits) >> 3;
-    cursor->num_bits |= 56;
-}
-
-static inline __attribute__((always_inline)) void take(Cursor *cursor, uint32_t count)
-{
-    cursor->bits <<= count;
-    cursor->num_bits -= (int)count;
-}
-
 /* The next block's DC coefficient, if there is one more. */
 static inline __attribute__((always_inline)) int begin_block(
     const struct jpeg_decompress_struct *info, const Huffman *huffman, Cursor *cursor, Stretch *stretch)
 {
-    if (8 * (int64_t)(stretch->end - cursor->at) + cursor->num_bits < 0)
+    if (bits_left(&cursor->in, stretch->end) < 0)
         return WRONG;
     if (stretch->blocks_left == 0)
         return DONE;
@@ -39,19 +26,10 @@ static inline __attribute__((always_inline)) int begin_block(
     stretch->number = stretch->number + 1 == info->blocks_in_MCU ? 0 : stretch->number + 1;
     const HuffmanTable *dc = huffman->dc + info->cur_comp_info[number]->dc_tbl_no;
     cursor->ac = huffman->ac + info->cur_comp_info[number]->ac_tbl_no;
-    refill(cursor);
-    Code code = dc->codes[cursor->bits >> (64 - CODE_LOOKUP)];
-    if (!code && !(code = huffman_table_find(dc, cursor->bits)))
+    if (!next_dc(&cursor->in, dc, stretch->last_dc + number))
         return WRONG;
-    int value = stretch->last_dc[number];
-    if (value_bits(code))
-        value += value_of(cursor->bits << code_bits(code), value_bits(code));
-    take(cursor, all_bits(code));
-    if (value < -MOST_DC || value > MOST_DC)
-        return WRONG;
-    stretch->last_dc[number] = value;
     cursor->block += DCTSIZE2;
-    cursor->block[0] = (JCOEF)value;
+    cursor->block[0] = (JCOEF)stretch->last_dc[number];
     cursor->place = 1;
     return GOES_ON;
 }
@@ -60,28 +38,8 @@ static inline __attribute__((always_inline)) int begin_block(
 static inline __attribute__((always_inline)) int step(
     const struct jpeg_decompress_struct *info, const Huffman *huffman, Cursor *cursor, Stretch *stretch, int by_pairs)
 {
-    Pair pair = by_pairs ? cursor->ac->pairs[cursor->bits >> (64 - PAIR_LOOKUP)] : NO_PAIR;
-    Code code = by_pairs ? 0 : cursor->ac->codes[cursor->bits >> (64 - CODE_LOOKUP)];
-    refill(cursor); /* behind the lookup, which need not wait for it */
-    int second = cursor->place + second_place(pair), next = second + ((pair & PAIR_HAS_SECOND) != 0);
-    if (by_pairs && __builtin_expect(!(pair & NO_PAIR) && next < DCTSIZE2, 1)) {
-        cursor->block[huffman_natural[cursor->place + first_place(pair)]] = (int8_t)(pair >> 16);
-        cursor->block[huffman_natural[second]] = (int8_t)(pair >> 24);
-        take(cursor, pair_bits(pair));
-        cursor->place = pair & PAIR_ENDS ? DCTSIZE2 : next;
-    } else {
-        if (by_pairs)
-            code = cursor->ac->codes[cursor->bits >> (64 - CODE_LOOKUP)];
-        if (__builtin_expect(!code, 0) && !(code = huffman_table_find(cursor->ac, cursor->bits)))
-            return WRONG;
-        cursor->place += advance(code);
-        if (value_bits(code)) {
-            if (cursor->place >= DCTSIZE2)
-                return WRONG;
-            cursor->block[huffman_natural[cursor->place++]] = (JCOEF)value_of(cursor->bits << code_bits(code), value_bits(code));
-        }
-        take(cursor, all_bits(code));
-    }
+    if (!next_ac(&cursor->in, cursor->ac, by_pairs, 1, cursor->block, &cursor->place))
+        return WRONG;
     return cursor->place < DCTSIZE2 ? GOES_ON : begin_block(info, huffman, cursor, stretch);
 }
 

@@ -109,9 +109,9 @@ static void take_stretch(
     uint8_t *target = buffer_reserve(bytes, (size_t)(end - at) + HUFFMAN_SLACK);
     if (!target)
         jpeg_give_up(reader_of(info));
-    stretch->cursor.bits = (uint64_t)*at << (56 + from->position % 8);
-    stretch->cursor.num_bits = 8 - (int)(from->position % 8);
-    stretch->cursor.at = target + 1;
+    stretch->cursor.in.bits = (uint64_t)*at << (56 + from->position % 8);
+    stretch->cursor.in.num_bits = 8 - (int)(from->position % 8);
+    stretch->cursor.in.at = target + 1;
     while (at < end) {
         const uint8_t *found = memchr(at, 0xFF, (size_t)(end - at));
         size_t size = (size_t)((found ? found + 1 : end) - at);
@@ -139,8 +139,8 @@ static size_t count_stuffed(const uint8_t *bytes, size_t size)
 /* Where decoding stands must be where a point says that it should be, and at the end of all data there. */
 static void check_point(j_decompress_ptr info, const Stretch *stretch, const uint8_t *begin, SeekPoint from, SeekPoint point)
 {
-    int64_t used = 8 * (int64_t)(stretch->cursor.at - begin) - stretch->cursor.num_bits;
-    int64_t left = 8 * (int64_t)(stretch->end - begin) - used;
+    int64_t used = -bits_left(&stretch->cursor.in, begin);
+    int64_t left = bits_left(&stretch->cursor.in, stretch->end);
     size_t bytes = from.position / 8 + (size_t)(used / 8) + count_stuffed(begin, (size_t)(used / 8));
     int is_right = (uint32_t)(8 * bytes + (size_t)(used % 8)) == point.position;
     if (point.position == 8 * huffman_of(info)->seek.scan_bytes)
@@ -228,7 +228,7 @@ static size_t note_points(JpegReader *reader, unsigned wanted, uint8_t *out, siz
     uint8_t *point = out + AT_POINTS;
     for (size_t i = 0; i < (size_t)rows * columns; i++) {
         if (huffman->column % spacing == 0) {
-            size_t used = (size_t)(8 * (int64_t)(huffman->at - begin) - huffman->num_bits);
+            size_t used = (size_t)-bits_left(&huffman->in, begin);
             num_stuffed += count_stuffed(begin + counted, used / 8 - counted);
             counted = used / 8;
             put(point, 4, (uint32_t)(used + 8 * num_stuffed));
@@ -243,7 +243,7 @@ static size_t note_points(JpegReader *reader, unsigned wanted, uint8_t *out, siz
         huffman->decode_unit(info, NULL);
     }
     const uint8_t *end = info->src->next_input_byte;
-    if (bits_left(huffman) > 7 || end[1] != JPEG_EOI || (size_t)(end - scan) > UINT32_MAX / 8)
+    if (bits_left(&huffman->in, huffman->end) > 7 || end[1] != JPEG_EOI || (size_t)(end - scan) > UINT32_MAX / 8)
         return 0;
     put(out + AT_SPACING, 2, spacing);
     put(out + AT_SCAN_BYTES, 4, (uint32_t)(end - scan));

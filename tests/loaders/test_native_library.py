@@ -147,9 +147,10 @@ def test_several_processes_may_build_at_once(cache):
         ("jpeg_window.c", "MARGIN = 2", "MARGIN = 0", "simplejpeg"),
         ("jpeg_reader.c", "JDCT_ISLOW", "JDCT_IFAST", "simplejpeg"),
         ("huffman.c", "left / unit_width(info)", "left / unit_width(info) + 1", "simplejpeg"),
-        ("huffman.c", "block[huffman_natural[second]]", "block[second]", "simplejpeg"),
+        ("huffman.h", "block[huffman_natural[second]]", "block[second]", "simplejpeg"),
+        ("huffman.c", "block != NULL, block", "0, block", "simplejpeg"),
         ("seek_points.c", "stretch->last_dc[i] = from->dc[i]", "stretch->last_dc[i] = 0", "simplejpeg"),
-        ("huffman_rows.c", "block[huffman_natural[second]]", "block[second]", "simplejpeg"),
+        ("huffman_rows.c", "by_pairs, 1, cursor->block", "by_pairs, 0, cursor->block", "simplejpeg"),
         ("huffman_table.c", "(run == 15 ? 16", "(run == 15 ? 15", "simplejpeg"),
     ],
 )
