@@ -28,7 +28,8 @@ def with_restarts(jpeg: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
 
 def points_of(jpeg: NDArray[np.uint8], spacing: int = 0) -> bytes:
-    """See `loaders.native.seek_points`: empty where there are none, among others where the file is damaged."""
-    from loaders.native.seek_points import seek_points
+    """See `noted_points`: empty where there are none, among others where the file is damaged."""
+    from loaders.native import library
+    from loaders.native.kernel import noted_points
 
-    return seek_points(jpeg, spacing)
+    return noted_points(library.required(), jpeg, spacing)

@@ -1,6 +1,6 @@
 """`<split>.seek`: where decoding of each sample's JPEG can begin, beside the files that hold the JPEGs.
 
-What `loaders.native.seek_points` notes of each sample, one after the other in the order of the samples; how many bytes
+What `native.kernel.noted_points` gives of each sample, one after the other in the order of the samples; how many bytes
 of each stands in the table of samples, as `seek_bytes`. Loader `turbo` reads it; to all else it is not there.
 """
 

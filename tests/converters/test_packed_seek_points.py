@@ -17,6 +17,7 @@ from converters.command import main
 from converters.encode import Encoding, UndecodableImage, Wanted, encode
 from converters.inspection.verify import verify
 from converters.packing import PackSettings, pack
+from converters.restarts import points_of
 from converters.split_pass import Rules
 from loaders import packed_folder
 from loaders.api import LoaderOptions
@@ -24,7 +25,6 @@ from loaders.choose import open_loader
 from loaders.crops import RandomResizedCrop
 from loaders.errors import FeedrateError
 from loaders.native import library
-from loaders.native.seek_points import seek_points
 from loaders.orders import Shuffled
 from loaders.packed_folder import open_packed
 from loaders.plan import Plan, View
@@ -66,7 +66,7 @@ def packed(image_folder, tmp_path_factory):
 )
 def test_they_are_noted_of_the_very_jpeg_that_is_stored(data, encoding, is_kept):
     encoded = encode(data, None, encoding, JPEG)
-    assert encoded.seek_points == seek_points(np.frombuffer(encoded.jpeg, np.uint8)) != b""
+    assert encoded.seek_points == points_of(np.frombuffer(encoded.jpeg, np.uint8)) != b""
     assert encoded.is_original == is_kept and (encoded.jpeg == data.tobytes()) == is_kept
     assert encode(data, None, encoding, Wanted(False, True)).seek_points == b""
 
@@ -93,7 +93,7 @@ def test_the_folder_has_a_file_of_them_and_verify_compares_it(packed, tmp_path):
         records = open_packed(packed, "val", format)
         for index in range(len(records)):
             noted = points.of(index)
-            assert (b"" if noted is None else noted.tobytes()) == seek_points(records.read(index)), format
+            assert (b"" if noted is None else noted.tobytes()) == points_of(records.read(index)), format
     folder = shutil.copytree(packed, tmp_path / "packed")
     content = bytearray((folder / "train.seek").read_bytes())
     content[20] ^= 1

@@ -11,14 +11,17 @@ from test_native_kernel import FORMS, jpeg
 from loaders.addresses import address_of
 from loaders.errors import FeedrateError, LoaderError
 from loaders.native import library
-from loaders.native.kernel import ROW, Kernel
-from loaders.native.seek_points import seek_points
+from loaders.native.kernel import ROW, Kernel, noted_points
 from loaders.seek_points import SeekPoints
 
 pytestmark = pytest.mark.skipif(library.load() is None, reason=f"no native kernel: {library.why_not()}")
 
 WITHOUT = {"restart markers", "a restart marker a row", "progressive", "progressive grey"}
 SIDE_PX = 24
+
+
+def seek_points(data: np.ndarray) -> bytes:
+    return noted_points(library.required(), data)
 
 
 def textured(width: int, height: int, seed: int = 0) -> np.ndarray:
