@@ -30,7 +30,7 @@ class View:
             raise FeedrateError(f"size {self.size_px} must be 1 … {MAX_SIDE_PX} px")
         if not 0 <= self.flip_probability <= 1:
             raise FeedrateError(f"flip probability {self.flip_probability} must lie between 0 and 1")
-        if any(not 0 <= value <= 255 for value in self.fill):
+        if len(self.fill) != 3 or any(not 0 <= value <= 255 for value in self.fill):
             raise FeedrateError(f"fill {self.fill} must be three values of 0 … 255")
 
     def size_at(self, epoch: int) -> int:

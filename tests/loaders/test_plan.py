@@ -275,6 +275,7 @@ def test_the_identity_of_flips_by_chance_is_as_it_was_before_they_could_alternat
         (lambda: size_ramp(192, 160, 5, 7), "go up"),
         (lambda: View(flip_probability=1.5), "1.5"),
         (lambda: View(fill=(0, 0, 256)), "256"),
+        (lambda: View(fill=(0, 0)), r"fill \(0, 0\) must be three values"),
         (lambda: Plan([3, 4], [3], Shuffled(1), View()), "equal"),
         (lambda: Plan([0], [3], Shuffled(1), View()), "sides"),
         (lambda: Plan([9, 70_000], [3, 3], Shuffled(1), View()), "sample 1 is 70000×3 px: sides must"),
