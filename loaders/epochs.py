@@ -7,7 +7,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 
@@ -83,6 +83,9 @@ class EpochLoader(ABC):
 
     def __len__(self) -> int:
         return self._num_batches
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(f"loader '{self.name}' is not iterated itself, an epoch of it is: for batch in loader.epoch(0)")
 
     def epoch(self, index: int, start: int = 0) -> "EpochIterator":
         if self._closed:

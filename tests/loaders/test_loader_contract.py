@@ -222,6 +222,12 @@ def test_an_epoch_or_batch_that_does_not_exist_is_refused(samples, name, resize,
 
 
 @every_loader
+def test_a_loader_that_is_iterated_itself_says_how_it_is_meant(samples, name, resize, open_one):
+    with pytest.raises(TypeError, match=rf"loader '{name}' is not iterated itself.*loader\.epoch\(0\)"):
+        list(open_one(samples, name, resize))
+
+
+@every_loader
 def test_identities_are_json_name_the_stream_and_ignore_workers(samples, name, resize, open_one):
     identity = open_one(samples, name, resize).identity()
     assert json.loads(json.dumps(identity)) == identity
