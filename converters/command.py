@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import os
 import shlex
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from loaders.errors import FeedrateError
-from loaders.lost_output import output_may_be_lost
+from loaders.lost_output import UNSAID, status_and_loss
 from loaders.manifest import WORK_FOLDER, PackedSplit
 from loaders.records import open_records
 
@@ -30,7 +29,6 @@ from .progress import shown_phase
 from .samples import Samples
 from .sources.opening import SourceOptions, check_apart, open_source
 
-_UNSAID = 120
 _INSPECTIONS = ("verify", "show")  # commands that print what was asked for, and pack nothing
 _MOST_NAMES = 8  # of what is left out, on the screen; the manifest has all
 Download = Callable[[str, Path], None]  # (data set, where to): fetches it unless it is there
@@ -42,17 +40,9 @@ def main(arguments: Sequence[str], description: str, download: Download) -> int:
     was asked for cannot be written otherwise. Packing goes on then."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does: names of files need not be text
-    try:
-        with output_may_be_lost(but_for=(BrokenPipeError,)) as is_lost:
-            try:
-                status = _run(arguments, description, download)
-            except SystemExit as told:  # the help, which is an answer as well
-                status = int(told.code or 0)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
-        return 128 + signal.SIGPIPE
+    status, is_lost = status_and_loss(lambda: _run(arguments, description, download))
     asks = not arguments or arguments[0] in _INSPECTIONS or not {"-h", "--help"}.isdisjoint(arguments)
-    return status or (_UNSAID if asks and is_lost() else 0)
+    return status or (UNSAID if asks and is_lost else 0)
 
 
 def _run(arguments: Sequence[str], description: str, download: Download) -> int:

@@ -5,14 +5,11 @@ import contextlib
 import dataclasses
 import functools
 import io
-import os
 import re
-import signal
-import sys
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,8 +39,7 @@ def parse_config(arguments: Sequence[str], speaks: bool = True, more_options: Se
     preset, options = _take_preset(list(arguments))
     config = load_preset(preset) if preset else Config(name="default")
     _refuse_unknown(options, more_options)
-    with _reader_may_leave():
-        parsed = _parse(options, config, _description(more_options), speaks)
+    parsed = _parse(options, config, _description(more_options), speaks)
     return parsed if parsed.name else dataclasses.replace(parsed, name=config.name)
 
 
@@ -62,8 +58,7 @@ class OwnOptions(argparse.ArgumentParser):
         FeedrateError for a value that is none, and the configuration for an option that neither knows.
         """
         if {"-h", "--help"} & set(arguments):
-            with _reader_may_leave():
-                print(*filter(None, (self._about, self.format_help())), sep="\n")
+            print(*filter(None, (self._about, self.format_help())), sep="\n")
         try:
             chosen, others = self.parse_known_args(arguments)
         except argparse.ArgumentError as error:
@@ -82,20 +77,6 @@ def _parse(options: list[str], config: Config, description: str, speaks: bool) -
         if leaving.code in (0, None):
             raise
         raise FeedrateError(sentence(complaint.getvalue())) from leaving
-
-
-@contextlib.contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """For help, which is long and read with `head`: where nobody reads on, the process ends with SIGPIPE's status."""
-    try:
-        try:
-            yield
-        finally:
-            if sys.stdout is not None:  # closed by who started it
-                sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
-        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def _description(more_options: Sequence[str]) -> str:

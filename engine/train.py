@@ -26,24 +26,28 @@ from engine.loop import Run, train
 from engine.reporting.display import Display
 from engine.safeguards.interrupt import Stopped, StopRequest
 from loaders.errors import FeedrateError, first_line
-from loaders.lost_output import output_may_be_lost
+from loaders.lost_output import UNSAID, output_may_be_lost, status_and_loss
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input, 1 another rank is gone, 128 + n
-    stopped by signal n.
+    stopped by signal n, 120 where the help that was asked for cannot be written.
 
     Not by `exit_status`, as the commands of tools/ do it: StopRequest takes Ctrl-C, to save first, and one that comes
     before it is for `end_early`; a rank that is gone or that only repeats an error has its own sentence, or none.
     """
-    rank = int(os.environ.get("RANK", "0"))
+    status, is_lost = status_and_loss(lambda: _main(arguments, int(os.environ.get("RANK", "0"))))
+    return status or (UNSAID if is_lost else 0)
+
+
+def _main(arguments: list[str], rank: int) -> int:
     try:
         config = parse_config(arguments, speaks=rank == 0)
     except FeedrateError as error:
         if rank == 0:  # every rank parses the same words
             print(f"error: {error}", file=sys.stderr)
         return 2
-    with output_may_be_lost():
+    with output_may_be_lost():  # the run's folder holds all of it
         return _run(config, rank)
 
 

@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO, cast
+
+UNSAID = 120  # the status, Python's own for it, of a command whose answer cannot be written
 
 
 class MayFail:
@@ -76,3 +79,19 @@ def output_may_be_lost(but_for: tuple[type[OSError], ...] = ()) -> Iterator[Call
             output.flush()
     finally:
         sys.stdout, sys.stderr = before
+
+
+def status_and_loss(command: Callable[[], int]) -> tuple[int, bool]:
+    """Run `command` where printing does not fail. Returns the status that it returns or exits with, as after its help,
+    and whether what it printed was lost: where nobody reads it any more, as behind `| head`, SIGPIPE's status and no.
+    """
+    try:
+        with output_may_be_lost(but_for=(BrokenPipeError,)) as is_lost:
+            try:
+                status = command()
+            except SystemExit as told:
+                status = int(told.code or 0)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
+        return 128 + signal.SIGPIPE, False
+    return status, is_lost()

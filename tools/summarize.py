@@ -7,7 +7,6 @@ engine/train.py are understood, so what is shown is what a run would train. No d
 fetched.
 """
 
-import signal
 import sys
 from pathlib import Path
 
@@ -73,5 +72,4 @@ def _summarize(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # long tables are looked at with `head` or `less`
     sys.exit(main(sys.argv[1:]))

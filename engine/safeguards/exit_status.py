@@ -9,18 +9,25 @@ import sys
 from collections.abc import Callable
 
 from loaders.errors import FeedrateError
+from loaders.lost_output import UNSAID, status_and_loss
 
 
 def exit_status(
     command: Callable[[], int], if_interrupted: str = "", rank: int = 0, kept: Callable[[], str] = lambda: ""
 ) -> int:
-    """Run `command`; returns what it does, or 2 where it raises FeedrateError, 130 where Ctrl-C ends it.
+    """Run `command`; returns what it does, or 2 where it raises FeedrateError, 130 where Ctrl-C ends it, SIGPIPE's
+    where who reads what it says is gone, and 120 where that cannot be written otherwise, which ends nothing.
 
     if_interrupted  what is said then, beside that it was; nothing more where it is empty
     rank            is named in an error, where it is not 0
     kept            asked when one of both happens: what the command leaves behind already. It is said with an error,
                     and instead of `if_interrupted`
     """
+    status, is_lost = status_and_loss(lambda: _framed(command, if_interrupted, rank, kept))
+    return status or (UNSAID if is_lost else 0)
+
+
+def _framed(command: Callable[[], int], if_interrupted: str, rank: int, kept: Callable[[], str]) -> int:
     try:
         return command()
     except FeedrateError as error:

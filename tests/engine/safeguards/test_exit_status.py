@@ -1,9 +1,12 @@
 """How the commands of tools/ end: one frame for all of them."""
 
 import ast
+import os
+import subprocess
+import sys
 
 import pytest
-from commands import REPOSITORY
+from commands import REPOSITORY, TIMEOUT_S
 
 from engine.safeguards.exit_status import exit_status
 from loaders.errors import FeedrateError, LoaderError
@@ -43,6 +46,37 @@ def test_what_the_command_returns_is_its_status_and_nothing_is_said(status, caps
 def test_bad_input_and_ctrl_c_are_a_sentence_and_a_status(error, frame, status, told, capsys):
     assert exit_status(_raising(error), **frame) == status
     assert capsys.readouterr() == ("", told)
+
+
+def _exiting():
+    print("the help")
+    raise SystemExit(0)
+
+
+def _printing():
+    print("the answer")
+    return 0
+
+
+@pytest.mark.parametrize("command", [_exiting, _printing])
+@pytest.mark.parametrize(("is_read", "status"), [(True, 120), (False, 141)])
+def test_an_answer_that_cannot_be_printed_is_no_success(command, is_read, status, monkeypatch, capfd):
+    nobody, mouth = os.pipe()
+    os.close(nobody)
+    with os.fdopen(os.open("/dev/full", os.O_WRONLY) if is_read else os.dup(mouth), "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        assert exit_status(command) == status
+    os.close(mouth)
+    told = capfd.readouterr().err
+    assert ("is lost (No space left on device), and the command goes on" in told) == is_read and "Trace" not in told
+
+
+@pytest.mark.parametrize("command", ["engine/train.py", "tools/find_batch_size.py"])
+def test_so_is_help(command):
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, REPOSITORY / command, "--help"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT_S)
+    assert ended.returncode == 120 and ended.stderr.count("\n") == 1, ended.stderr
 
 
 def test_a_bug_keeps_its_traceback():
