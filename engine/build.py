@@ -12,7 +12,7 @@ from torch import nn
 
 from loaders.errors import FeedrateError
 from loaders.named import is_named
-from loaders.records import ChannelStatistics, ScanProgress
+from loaders.records import ChannelStatistics
 
 from .augment import Normalize
 from .augment.batch_transform import build_augmentation
@@ -68,7 +68,7 @@ def build_run(
         threads = _threads(config, ranks, checkpoint)
         choose_kernels(config, ranks)  # here too: the model's first weights may be computed
         say = _say_and_move(display, watchdog)
-        data = open_data(config, ranks, say, _scan_progress(display, watchdog))
+        data = open_data(config, ranks, say)
         try:
             torch.set_num_threads(threads)  # after the loaders: some libraries they open set it
             model = start_model(config, data, ranks, display.say, fresh=checkpoint is None)
@@ -251,21 +251,6 @@ def _say_and_move(display: Display, watchdog: Watchdog) -> Say:
         display.say(text)
 
     return say
-
-
-def _scan_progress(display: Display, watchdog: Watchdog) -> ScanProgress:
-    """Say how far the one-time scan of an image folder is, at each tenth."""
-    said = -1
-
-    def tell(done: int, total: int) -> None:
-        nonlocal said
-        watchdog.at("reading image sizes")
-        tenth = 10 * done // max(1, total)
-        if tenth > said and total > 10_000:
-            said = tenth
-            display.say(f"reading image sizes, once: {done:,} of {total:,}")
-
-    return tell
 
 
 def _announce(run: Run, resumed: bool) -> None:

@@ -12,7 +12,7 @@ from loaders.choose import choose_loader, open_loader, slower_because
 from loaders.errors import FeedrateError
 from loaders.page_cache import WholeSet
 from loaders.plan import BlockShuffled, Plan, Sequential
-from loaders.records import ChannelStatistics, Records, ScanProgress, open_records
+from loaders.records import ChannelStatistics, Records, open_records
 from loaders.stage_times import StageTimes
 from loaders.stored_form import StoredAs, stored_form
 
@@ -21,6 +21,7 @@ from .config import Config, DataConfig
 from .data_path import data_path_to_open, path_to_read
 from .dist import Ranks
 from .sampling import evaluation_sampling, told_of_weights, training_order, training_sampling
+from .scan_lines import scan_lines
 
 Say = Callable[[str], None]
 
@@ -53,10 +54,10 @@ class Data:
         self.evaluation.close()
 
 
-def open_data(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | None = None) -> Data:
-    """Open what `config` names, for this rank. `say` hears what was chosen and why."""
+def open_data(config: Config, ranks: Ranks, say: Say) -> Data:
+    """Open what `config` names, for this rank. `say` hears what was chosen and why, and how far it is."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
-    train_records, eval_records = _open_both(config, ranks, say, progress)
+    train_records, eval_records = _open_both(config, ranks, say)
     refuse_classes(train_records, eval_records, config.data)
     channels = channels_of(train_records, config.data.normalize, data_path_to_open(config.data))
     train_plan, eval_plan = plan_of(train_records, config), _eval_plan_of(eval_records, config)
@@ -238,29 +239,30 @@ def preferred_format(config: Config) -> str | None:
     return "raw" if resizes_there else None  # such a loader only copies, so what is encoded is of no use to it
 
 
-def opened_split(path: str, split: str, config: Config, ranks: Ranks, progress: ScanProgress | None = None) -> Records:
-    """The records of `split` of the set at `path`, opened on every rank, or on none and all raise FeedrateError."""
+def opened_split(path: str, split: str, config: Config, ranks: Ranks, say: Say) -> Records:
+    """The records of `split` of the set at `path`, opened on every rank, or on none and all raise FeedrateError. `say`
+    hears how far it is."""
     prefers = preferred_format(config)
-    return one_rank_first(ranks, lambda is_first: open_records(path, split, progress if is_first else None, prefers))
+    return one_rank_first(ranks, lambda: open_records(path, split, scan_lines(say), prefers))
 
 
-def one_rank_first(ranks: Ranks, open_: Callable[[bool], T]) -> T:
-    """What `open_` opens, told whether it is the first: one rank of a machine scans and caches an image folder's sizes,
-    the others then find the cache. What it refuses all of them refuse, and none finds the others gone."""
+def one_rank_first(ranks: Ranks, open_: Callable[[], T]) -> T:
+    """What `open_` opens: one rank of a machine scans and caches an image folder's sizes, the others then find the
+    cache. What it refuses all of them refuse, and none finds the others gone."""
     opened: list[T] = []
     is_first = ranks.local_rank == 0
     for is_my_turn in (is_first, not is_first):
-        ranks.together((lambda: opened.append(open_(is_first))) if is_my_turn else lambda: None)
+        ranks.together((lambda: opened.append(open_())) if is_my_turn else lambda: None)
     return opened[0]
 
 
-def _open_both(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | None) -> tuple[Records, Records]:
+def _open_both(config: Config, ranks: Ranks, say: Say) -> tuple[Records, Records]:
     path = _where_stored(config, say)
     if path is None:
         return _synthetic(config, "train"), _synthetic(config, "val")
-    train = opened_split(path, config.data.train_split, config, ranks, progress)
+    train = opened_split(path, config.data.train_split, config, ranks, say)
     try:
-        return train, _open_eval_split(path, config, ranks, progress)
+        return train, _open_eval_split(path, config, ranks, say)
     except FeedrateError:
         with contextlib.suppress(OSError):
             train.close()
@@ -269,12 +271,12 @@ def _open_both(config: Config, ranks: Ranks, say: Say, progress: ScanProgress | 
 
 def _open_one(config: Config, ranks: Ranks, say: Say) -> Records:
     path = _where_stored(config, say)
-    return _synthetic(config, "val") if path is None else _open_eval_split(path, config, ranks, None)
+    return _synthetic(config, "val") if path is None else _open_eval_split(path, config, ranks, say)
 
 
-def _open_eval_split(path: str, config: Config, ranks: Ranks, progress: ScanProgress | None) -> Records:
+def _open_eval_split(path: str, config: Config, ranks: Ranks, say: Say) -> Records:
     try:
-        return opened_split(path, config.data.eval_split, config, ranks, progress)
+        return opened_split(path, config.data.eval_split, config, ranks, say)
     except FeedrateError as error:
         raise FeedrateError(f"{error}; --data.eval-split names the split to evaluate on") from error
 

@@ -63,7 +63,7 @@ def score(config: Config, ranks: Ranks, finished: Finished, top_k: int, say: Say
     choose_kernels(config, ranks)
     weights = read_weights(str(finished.path), say)
     path = data_path_to_open(config.data)
-    unlabelled = one_rank_first(ranks, lambda is_first: _open_unlabelled(path, finished, top_k))
+    unlabelled = one_rank_first(ranks, lambda: _open_unlabelled(path, finished, top_k))
     data = open_evaluation(config, ranks, say, partial(_fit_classes, finished, config, say), unlabelled)
     try:
         _refuse_top_k(top_k, data.records)

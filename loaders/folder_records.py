@@ -26,7 +26,7 @@ def list_splits(path: Path) -> tuple[str, ...]:
 
 
 def open_split(path: Path, split: str, progress: ScanProgress | None) -> "FolderRecords":
-    """Open one split. Sizes are read once and kept in the user's cache; `progress` hears about it.
+    """Open one split. Sizes are read once and kept in the user's cache; `progress` hears about listing and that.
 
     Samples are numbered as torchvision's `ImageFolder` numbers them, except that names beginning with a dot are
     skipped. A class has the same label in both splits. Raises FeedrateError on a class without images, a class that
@@ -34,7 +34,16 @@ def open_split(path: Path, split: str, progress: ScanProgress | None) -> "Folder
     """
     folders = split_folders(path)
     folder = folders[split]
-    classes, labels, files = list_classes(folder, sorted(subfolders(folders.get("train", folder))))
+    num_listed = 0
+
+    def listed(num_images: int) -> None:
+        nonlocal num_listed
+        num_listed += num_images
+        if progress:
+            progress(num_listed, 0)
+
+    names = sorted(subfolders(folders.get("train", folder)))
+    classes, labels, files = list_classes(folder, names, advance=listed)
     return FolderRecords(folder, classes, labels, measured(folder, files, progress))
 
 

@@ -66,7 +66,7 @@ class Records(Protocol):
         ...
 
 
-ScanProgress = Callable[[int, int], None]  # (samples scanned, samples to scan)
+ScanProgress = Callable[[int, int], None]  # (samples done, samples there are; 0 while they are being listed)
 
 
 def records_fingerprint(records: Records) -> str:
@@ -98,8 +98,9 @@ def open_records(
     `path` is a packed folder (see docs/formats.md), a .beton file, a folder with one of CIFAR's archives, or
     a folder of images: `train/<class>/…` and `val/<class>/…` (also `training`; `valid`, `validation`, `test`,
     `testing`; in any capitals), or just `<class>/…`.
-    `module:name@path` is a user's own: what `name` returns for (path, split). `progress` hears about the one-time scan
-    of image sizes. `prefers` names the format ("beton", "raw", "shards") to take of a packed folder that has it.
+    `module:name@path` is a user's own: what `name` returns for (path, split). `progress` hears how far listing a folder
+    of images is, and then the one-time scan of their sizes. `prefers` names the format ("beton", "raw", "shards") to
+    take of a packed folder that has it.
     Raises FeedrateError with one sentence on anything else.
     """
     if own := _own(path):

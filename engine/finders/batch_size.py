@@ -49,7 +49,7 @@ def find_batch_size(config: Config, ranks: Ranks, limit_bytes: int | None, multi
     read. What a loader holds ready comes on top. `tell` hears of each trial, and first which of two sets is read.
     """
     path = path_to_read(config.data, tell)
-    with closing(opened_split(path, config.data.train_split, config, ranks)) as records:
+    with closing(opened_split(path, config.data.train_split, config, ranks, tell)) as records:
         most, num_classes = len(records), len(records.classes)
     if most < multiple:
         raise FeedrateError(

@@ -237,7 +237,7 @@ def open_source(config: Config, ranks: Ranks, tell: Tell) -> Iterator[Source]:
     """What `config` trains on and the name of its loader, open as long as the block lasts."""
     choose_loader(config.loader)  # refuses what is not known or not installed before anything is read
     path = path_to_read(config.data, tell)
-    with closing(opened_split(path, config.data.train_split, config, ranks)) as records:
+    with closing(opened_split(path, config.data.train_split, config, ranks, tell)) as records:
         tell(f"data: {path}, {len(records):,} samples")
         keep_in_memory([records], config.data, ranks, tell)
         plan = plan_of(records, config)

@@ -239,7 +239,15 @@ def test_the_scan_tells_its_progress(root):
     assert told[-1] == (7, 7)
     told.clear()
     open_records(root, "train", lambda done, total: told.append((done, total)))
-    assert not told
+    assert all(total == 0 for _, total in told)  # sizes are not read again
+
+
+def test_listing_tells_how_far_it_is_at_every_start(root):
+    for _ in range(2):
+        told = []
+        open_records(root, "train", lambda done, total, told=told: told.append((done, total)))
+        listed = [done for done, total in told if total == 0]
+        assert listed == [4, 7]  # class by class
 
 
 def test_splits_are_cached_apart_and_by_their_real_path(root, cache, scanned, tmp_path):
