@@ -1,6 +1,7 @@
 """Evaluating weights that a run has finished, on its own evaluation split or on another set of their classes."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 from loaders.errors import FeedrateError, some_of
+from loaders.packed_names import TextNames
 from loaders.records import ChannelStatistics, Records, open_unlabelled
 from loaders.sample_table import InSource
 
@@ -36,6 +38,22 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class Answers(Sequence[Answered]):
+    """Of very many samples: 1.28 million `Answered` would take 1 GB. `names` is empty where no source has any."""
+
+    predictions: Sequence[Prediction]
+    places: Sequence[str]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.predictions)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        one = self.predictions[index]
+        return Answered(one, self.places[index], self.names[one.id] if self.names else "")
+
+
+@dataclass(frozen=True)
 class Score:
     """An evaluation with the classes' names in the set's order, and the seconds it took, the first batch included.
 
@@ -46,7 +64,7 @@ class Score:
     evaluation: Evaluation
     classes: tuple[str, ...]
     seconds: float
-    answers: list[Answered]
+    answers: Sequence[Answered]
     is_labelled: bool
 
 
@@ -83,16 +101,17 @@ def score(config: Config, ranks: Ranks, finished: Finished, top_k: int, say: Say
         watch = predictions or unwatched
         evaluation = evaluate(model, data.loader, normalize, precision, ranks, answer, watch)
         (seconds,) = ranks.largest([time.perf_counter() - started])
-        kept = predictions.read(ranks) if predictions else []
+        kept = predictions.read(ranks) if predictions else ()
         return Score(evaluation, records.classes, seconds, _answered(records, kept), unlabelled is None)
     finally:
         data.close()
 
 
-def _answered(records: Records, predictions: list[Prediction]) -> list[Answered]:
+def _answered(records: Records, predictions: Sequence[Prediction]) -> Answers:
+    """Where samples are stored is asked now: of records that are closed nobody may ask."""
     in_source: InSource | None = getattr(records, "in_source", None)
-    names = in_source.names() if in_source is not None and predictions else []
-    return [Answered(one, records.where(one.id), names[one.id] if names else "") for one in predictions]
+    names = in_source.names() if in_source is not None and predictions else ()
+    return Answers(predictions, TextNames.of(records.where(one.id) for one in predictions), names)
 
 
 def _refuse_other_model(config: Config, finished: Finished, say: Say) -> None:

@@ -1,7 +1,7 @@
 """The names of very many files or samples, in one buffer."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,3 +50,21 @@ class PackedNames:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PackedNames) and self.joined == other.joined and self.ends == other.ends
+
+
+class TextNames(Sequence[str]):
+    """Names of any bytes as text, each made when it is asked for."""
+
+    def __init__(self, packed: PackedNames) -> None:
+        self._packed = packed
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "TextNames":
+        """These, in this order."""
+        return cls(PackedNames.of(name.encode("utf-8", "surrogateescape") for name in names))
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        return self._packed[index].decode("utf-8", "surrogateescape")

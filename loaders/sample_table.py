@@ -14,7 +14,7 @@ An uncompressed NumPy archive, so `numpy.load` reads it without us, and only tho
     seek_bytes     int64 [N], the size of its seek points in <split>.seek (`loaders.seek_points`), where there are any
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import FeedrateError
-from .packed_names import PackedNames
+from .packed_names import PackedNames, TextNames
 from .soundness import PACK_AGAIN, one_line, refuse_samples
 
 COLUMNS = {
@@ -87,12 +87,12 @@ class SampleTable:
         refuse_samples((widths <= 0) | (heights <= 0), self.path, "has no pixels")
         return widths, heights
 
-    def names(self) -> list[str]:
-        """What the source calls the samples, [N]."""
+    def names(self) -> Sequence[str]:
+        """What the source calls the samples, [N]. Raises FeedrateError."""
         names = PackedNames(self._stored("names").tobytes(), self.column("name_ends"))
         if not names.are_sound():
             raise FeedrateError(f"{self.path}: its names are damaged, {PACK_AGAIN}")
-        return [names[index].decode("utf-8", "surrogateescape") for index in range(len(names))]
+        return TextNames(names)
 
     def _stored(self, name: str) -> NDArray[Any]:
         try:
@@ -122,6 +122,6 @@ class InSource:
         refuse_samples(outside, self.table.path, f"has a number in its source that is not 0 … {self.most - 1}")
         return numbers
 
-    def names(self) -> list[str]:
+    def names(self) -> Sequence[str]:
         """What the source calls each, [N]. Raises FeedrateError."""
         return self.table.names()

@@ -31,7 +31,8 @@ if __name__ == "__main__":
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from engine.checkpointing.finished import WEIGHTS_OF_RUN, config_beside, find_weights, read_finished
@@ -80,7 +81,7 @@ def _evaluate(arguments: Sequence[str]) -> int:
         display.say(f"{chosen.per_class} is not written: there are no labels to count by")
     _tell(display, scored)  # first: this cannot fail for a full disk
     if ranks.is_main:
-        _write(per_class, scored.evaluation.classes.rows(scored.classes), display)
+        _write(per_class, iter(scored.evaluation.classes.rows(scored.classes)), display)
         _write(chosen.predictions, _rows(scored), display)
     stop_ranks()
     return 0
@@ -137,9 +138,9 @@ def _tell(display: Display, scored: Score) -> None:
     display.say(f"{found.num_samples:,} images in {scored.seconds:.1f} s, {speed:,.0f} img/s")
 
 
-def _rows(scored: Score) -> list[dict[str, Any]]:
+def _rows(scored: Score) -> Iterator[dict[str, Any]]:
     classes = scored.classes
-    return [
+    return (
         {
             "id": answer.prediction.id,
             "where": answer.where,
@@ -150,7 +151,7 @@ def _rows(scored: Score) -> list[dict[str, Any]]:
             **_runners_up(answer, classes),
         }
         for answer in scored.answers
-    ]
+    )
 
 
 def _runners_up(answer: Answered, classes: tuple[str, ...]) -> dict[str, str]:
@@ -160,17 +161,17 @@ def _runners_up(answer: Answered, classes: tuple[str, ...]) -> dict[str, str]:
     return columns
 
 
-def _write(file: str | None, rows: Iterable[dict[str, Any]], display: Display) -> None:
-    """Whole or not at all, if it is asked for, and say so."""
+def _write(file: str | None, rows: Iterator[dict[str, Any]], display: Display) -> None:
+    """Whole or not at all, if it is asked for, and say so; row by row, since there may be millions."""
     if file is None:
         return
-    table = list(rows)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(table[0]))
-    writer.writeheader()
-    writer.writerows(table)
+    first = next(rows)
     with writing(Path(file), _ANOTHER_FILE), atomic_file(file) as stream:
-        stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        text = io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="")
+        writer = csv.DictWriter(text, fieldnames=list(first))
+        writer.writeheader()
+        writer.writerows(chain([first], rows))
+        text.detach()  # with all of it written; else it would close the file
     display.say(f"written to {file}")
 
 

@@ -1,8 +1,12 @@
 """What a model takes each image of an evaluation for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from loaders.api import Batch
 
@@ -21,6 +25,28 @@ class Prediction:
     predicted: int
     probability: float
     runners_up: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class PredictionTable(Sequence[Prediction]):
+    """Of very many samples, as arrays: a `Prediction` is made when it is asked for.
+
+    ids            int64 [N], ascending;  labels  int64 [N]
+    classes        int64 [N, K], the likeliest first;  probabilities  float [N, K]
+    """
+
+    ids: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    probabilities: NDArray[np.floating[Any]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        classes, shares = self.classes[index].tolist(), self.probabilities[index].tolist()
+        runners_up = tuple(zip(classes[1:], shares[1:], strict=True))
+        return Prediction(int(self.ids[index]), int(self.labels[index]), classes[0], shares[0], runners_up)
 
 
 class Predictions:
@@ -43,14 +69,14 @@ class Predictions:
         self._whole.append(torch.cat([ids[:, None], batch.labels[:, None], likeliest], dim=1))
         self._probability.append(logits.softmax(dim=1).gather(1, likeliest))
 
-    def read(self, ranks: Ranks) -> list[Prediction]:
-        """Of all ranks' images, in order of id, on the main rank; [] on the others. Every rank must call it."""
+    def read(self, ranks: Ranks) -> Sequence[Prediction]:
+        """Of all ranks' images, in order of id, on the main rank; none on the others. Every rank must call it."""
         wholes = ranks.gather_tensor(torch.cat(self._whole))
         probabilities = ranks.gather_tensor(torch.cat(self._probability))
-        found = [
-            Prediction(sample, label, classes[0], shares[0], tuple(zip(classes[1:], shares[1:], strict=True)))
-            for whole, of_it in zip(wholes, probabilities, strict=True)
-            for (sample, label, *classes), shares in zip(whole.tolist(), of_it.tolist(), strict=True)
-            if sample >= 0  # the others are padding
-        ]
-        return sorted(found, key=lambda prediction: prediction.id)
+        if not wholes:
+            return ()
+        whole, shares = torch.cat(wholes).cpu().numpy(), torch.cat(probabilities).cpu().numpy()
+        order = np.argsort(whole[:, 0], kind="stable")
+        order = order[np.count_nonzero(whole[:, 0] < 0) :]  # what comes first is padding
+        whole, shares = whole[order], shares[order]
+        return PredictionTable(whole[:, 0], whole[:, 1], whole[:, 2:], shares)

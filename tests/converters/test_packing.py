@@ -230,7 +230,7 @@ def test_the_table_says_where_each_sample_came_from(image_folder, tmp_path):
     pack({"train": source}, tmp_path, settings(), 0)
     table = SampleTable(tmp_path / "train.samples.npz", 37)
     order = table.column("source_index").tolist()
-    assert table.names() == [source.stored(index).name for index in order]
+    assert list(table.names()) == [source.stored(index).name for index in order]
     assert table.column("labels").tolist() == source.labels[order].tolist()
 
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import threading
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -350,6 +351,31 @@ def test_of_equal_logits_all_who_look_see_the_class_that_is_counted():
     assert {one.predicted for one in answers} == {counted}
     others = set(range(12)) - {counted}
     assert all({label for label, _ in one.runners_up} == others for one in answers)
+
+
+def test_answers_are_those_of_each_batch_in_order_of_id_without_padding_in_the_memory_of_arrays():
+    num_batches, size, generator = 20, 1000, torch.Generator().manual_seed(0)
+    ids = torch.randperm(num_batches * size, generator=generator)
+    ids[ids >= 19_500] = -1
+    logits = torch.randn(num_batches * size, 4, generator=generator)
+    labels = torch.arange(len(ids)) % 4
+    predictions = Predictions(2)
+    for part in torch.arange(len(ids)).split(size):
+        batch = Batch(torch.empty(size, 3, 1, 1), labels[part], ids[part], size)
+        predictions(batch, logits[part], logits[part].argmax(1))
+    tracemalloc.start()
+    try:
+        answers = predictions.read(ONE_RANK)
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 100 * len(answers)  # an object each takes 400 bytes and more
+    assert [one.id for one in answers] == list(range(19_500))
+    places = ids.argsort()[500:].tolist()
+    shares, classes = (of.tolist() for of in logits.softmax(1).topk(2, 1))
+    for one, place in zip(answers, places, strict=True):
+        assert one.label == labels[place] and (one.predicted, one.probability) == (classes[place][0], shares[place][0])
+        assert one.runners_up == ((classes[place][1], shares[place][1]),)
 
 
 def test_an_evaluation_is_written_with_its_classes_and_its_matrix(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import NamedTuple
 
@@ -157,6 +158,20 @@ def test_two_ranks_count_and_answer_what_one_does(finished, tmp_path):
     assert together.stdout.splitlines().count(line) == 1
     assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
     assert len((tmp_path / "one.csv").read_bytes().splitlines()) == 1 + 23
+
+
+def test_a_table_of_very_many_rows_is_written_without_holding_them(tmp_path):
+    file = tmp_path / "answers.csv"
+    rows = ({"id": number, "where": f"\udce9 {number}"} for number in range(20_000))
+    tracemalloc.start()
+    try:
+        evaluate._write(str(file), rows)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    lines = file.read_bytes().split(b"\r\n")
+    assert lines[:2] == [b"id,where", b"0,\xe9 0"] and lines[-2:] == [b"19999,\xe9 19999", b""] and len(lines) == 20_002
+    assert most < file.stat().st_size
 
 
 @pytest.mark.parametrize("loader", ["torchvision", "resident"])
