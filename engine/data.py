@@ -20,8 +20,8 @@ from .channels import channels_of, told_of
 from .config import Config, DataConfig
 from .data_path import data_path_to_open, path_to_read
 from .dist import Ranks
+from .reporting.lines import scan_lines
 from .sampling import evaluation_sampling, told_of_weights, training_order, training_sampling
-from .scan_lines import scan_lines
 
 Say = Callable[[str], None]
 

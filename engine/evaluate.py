@@ -88,6 +88,16 @@ def answer_of(flips: bool, shift_px: int = 0) -> Answer:
     return partial(shift_averaged_answer, answer, shift_px) if shift_px else answer
 
 
+def watched_by(*all_of_them: Watch) -> Watch:
+    """Shows every batch to each of them."""
+
+    def watch(batch: Batch, logits: torch.Tensor, predicted: torch.Tensor) -> None:
+        for one in all_of_them:
+            one(batch, logits, predicted)
+
+    return watch
+
+
 def unwatched(batch: Batch, logits: torch.Tensor, predicted: torch.Tensor) -> None:
     """For evaluations whose single answers nobody wants."""
 

@@ -14,7 +14,7 @@ from .checkpointing.saving import Saver
 from .config import Config
 from .data import Data
 from .dist import Ranks
-from .evaluate import Evaluation, answer_of, evaluate, unwatched
+from .evaluate import Evaluation, answer_of, evaluate, watched_by
 from .optimisation.average import Averages
 from .optimisation.plateau import RateWatch
 from .profiler import remedies
@@ -24,6 +24,7 @@ from .profiler.resources import ResourceMeter
 from .profiler.time_book import TimeBook
 from .progress import Progress
 from .reporting.display import Display
+from .reporting.lines import batch_lines
 from .reporting.prediction_sample import PredictionSample
 from .reporting.run_folder import RunFolder
 from .safeguards.interrupt import Lookout, Stopped, StopRequest
@@ -116,7 +117,9 @@ def _evaluate(run: Run) -> dict[str, Evaluation]:
     answer = answer_of(config.data.eval_flip, config.data.eval_shift_px)
     evaluations = {}
     for prefix, model in models.items():
-        watch = sample if model is step.module else unwatched
+        name = " ".join(["evaluating", *prefix.split("_")[1:-1]])
+        lines = batch_lines(run.display.say, name, len(run.data.evaluation))
+        watch = watched_by(lines, sample) if model is step.module else lines
         evaluations[prefix] = evaluate(
             model, run.data.evaluation, step.normalize, step.precision, run.ranks, answer, watch
         )

@@ -21,9 +21,10 @@ from .config import Config, DataConfig
 from .data import Say, one_rank_first, open_evaluation
 from .data_path import data_path_to_open
 from .dist import Ranks
-from .evaluate import Answer, Evaluation, answer_of, evaluate, unwatched
+from .evaluate import Answer, Evaluation, answer_of, evaluate, watched_by
 from .model import finished_model, place_model
 from .models.weight_files import read_weights
+from .reporting.lines import batch_lines
 from .reporting.predictions import Prediction, Predictions
 from .step import Precision
 
@@ -98,7 +99,8 @@ def score(config: Config, ranks: Ranks, finished: Finished, top_k: int, say: Say
         predictions = Predictions(top_k) if top_k else None
         precision = Precision(config.execution.precision, ranks.device)
         started = time.perf_counter()
-        watch = predictions or unwatched
+        lines = batch_lines(say, "evaluating", len(data.loader))
+        watch = watched_by(lines, predictions) if predictions else lines
         evaluation = evaluate(model, data.loader, normalize, precision, ranks, answer, watch)
         (seconds,) = ranks.largest([time.perf_counter() - started])
         kept = predictions.read(ranks) if predictions else ()

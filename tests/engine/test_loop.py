@@ -7,8 +7,11 @@ from short_runs import run_to_end, short_config, start_from
 
 from engine import loop
 from engine.dist import Ranks
+from engine.optimisation.average import AverageConfig
 from engine.profiler.meter import Meter
 from engine.profiler.resources import ResourceMeter
+from engine.reporting import lines
+from engine.reporting.display import Display
 from engine.step import TrainStep
 
 
@@ -63,3 +66,11 @@ def test_a_cpu_is_done_when_its_call_returns_and_a_gpu_is_waited_for(monkeypatch
     assert waited == []
     Ranks(0, 1, 0, 1, torch.device("cuda", 0)).finish()
     assert waited == [torch.device("cuda", 0)]
+
+
+def test_a_long_evaluation_says_how_far_it_is(image_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lines, "FIRST_LINE_S", 0.0)  # then even a short one is long
+    config = short_config(image_folder, tmp_path, epochs=1)
+    run_to_end(dataclasses.replace(config, average=AverageConfig(ema_decay=0.9)), Display(is_main=True))
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("evaluating")]
+    assert [line.split(" of ")[0] for line in told] == ["evaluating: batch 1", "evaluating ema: batch 1"]

@@ -26,6 +26,7 @@ from engine.checkpointing.weights import save_weights
 from engine.command_line import parse_config
 from engine.config import Config, DataConfig, OptimConfig
 from engine.optimisation.average import AverageConfig
+from engine.reporting import lines
 from engine.scoring import score
 from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics
@@ -158,6 +159,12 @@ def test_two_ranks_count_and_answer_what_one_does(finished, tmp_path):
     assert together.stdout.splitlines().count(line) == 1
     assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
     assert len((tmp_path / "one.csv").read_bytes().splitlines()) == 1 + 23
+
+
+def test_a_long_evaluation_says_how_far_it_is(finished, monkeypatch, capsys):
+    monkeypatch.setattr(lines, "FIRST_LINE_S", 0.0)  # then even a short one is long
+    assert evaluate.main([str(finished)]) == 0
+    assert capsys.readouterr().out.count("\nevaluating: batch 1 of ") == 1
 
 
 def test_a_table_of_very_many_rows_is_written_without_holding_them(tmp_path):
