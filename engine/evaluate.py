@@ -15,6 +15,7 @@ from .augment import Normalize
 from .dist import Ranks
 from .profiler.step_clock import StageSpan, step_clock
 from .reporting.class_counts import ClassCounts, count_classes
+from .reporting.kept_rows import KeptRows
 from .safeguards.memory import memory_in_use, within_memory
 from .step import Precision
 
@@ -125,7 +126,7 @@ def evaluate(
     model.eval()
     num_top5 = torch.zeros((), dtype=torch.int64, device=ranks.device)
     loss_sum = torch.zeros((), dtype=torch.float64, device=ranks.device)
-    clock, predicted, labels_seen, num_rows = step_clock(ranks.device.type), [], [], 0
+    clock, predicted, labels_seen, num_rows = step_clock(ranks.device.type), KeptRows(), KeptRows(), 0
     for batch in loader.epoch(0):
         told = partial(_out_of_memory, batch.images.shape, ranks.device)
         inputs = within_memory(partial(normalize, batch.images), told)
@@ -136,12 +137,12 @@ def evaluate(
         logits, labels, best = (rows[: batch.num_valid] for rows in (padded, batch.labels, best))
         num_top5 += (best == labels[:, None]).sum()
         loss_sum += functional.cross_entropy(logits, labels, reduction="none").double().sum()
-        predicted.append(best[:, 0])
-        labels_seen.append(labels.clone())  # a batch is the loader's again after the next
+        predicted.add(best[:, 0])
+        labels_seen.add(labels)
         num_rows = len(padded)
     model.train(was_training)
     ranks.finish()  # or the last spans would be missing
-    classes = count_classes(torch.cat(predicted), torch.cat(labels_seen), padded.shape[1], ranks)
+    classes = count_classes(predicted.read(), labels_seen.read(), padded.shape[1], ranks)
     return _sum_up(classes, num_top5, loss_sum, _inference_times(clock.read(), num_rows, ranks), ranks)
 
 

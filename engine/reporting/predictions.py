@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from loaders.api import Batch
 
 from ..dist import Ranks
+from .kept_rows import KeptRows
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,7 @@ class Predictions:
 
     def __init__(self, top_k: int = 1) -> None:
         self._num_runners_up = top_k - 1
-        self._whole: list[torch.Tensor] = []
-        self._probability: list[torch.Tensor] = []
+        self._whole, self._probability = KeptRows(), KeptRows()
 
     def __call__(self, batch: Batch, logits: torch.Tensor, predicted: torch.Tensor) -> None:
         """Take a batch with its padding, so that all ranks keep equally many rows."""
@@ -66,13 +66,13 @@ class Predictions:
         first = predicted[:, None]  # of equal logits, `topk` of all might take another
         others = logits.scatter(1, first, -torch.inf).topk(self._num_runners_up, dim=1).indices
         likeliest = torch.cat([first, others], dim=1)
-        self._whole.append(torch.cat([ids[:, None], batch.labels[:, None], likeliest], dim=1))
-        self._probability.append(logits.softmax(dim=1).gather(1, likeliest))
+        self._whole.add(torch.cat([ids[:, None], batch.labels[:, None], likeliest], dim=1))
+        self._probability.add(logits.softmax(dim=1).gather(1, likeliest))
 
     def read(self, ranks: Ranks) -> Sequence[Prediction]:
         """Of all ranks' images, in order of id, on the main rank; none on the others. Every rank must call it."""
-        wholes = ranks.gather_tensor(torch.cat(self._whole))
-        probabilities = ranks.gather_tensor(torch.cat(self._probability))
+        wholes = ranks.gather_tensor(self._whole.read())
+        probabilities = ranks.gather_tensor(self._probability.read())
         if not wholes:
             return ()
         whole, shares = torch.cat(wholes).cpu().numpy(), torch.cat(probabilities).cpu().numpy()

@@ -1,6 +1,7 @@
 """Evaluation counts every image once, and the counts are the same integers however the work is shared."""
 
 import copy
+import gc
 import json
 import threading
 import tracemalloc
@@ -376,6 +377,20 @@ def test_answers_are_those_of_each_batch_in_order_of_id_without_padding_in_the_m
     for one, place in zip(answers, places, strict=True):
         assert one.label == labels[place] and (one.predicted, one.probability) == (classes[place][0], shares[place][0])
         assert one.runners_up == ((classes[place][1], shares[place][1]),)
+
+
+def test_no_tensor_is_kept_of_each_batch():
+    """It would lie where the batch's large ones have been: on a CPU no later one would fit there."""
+    predictions, num_alive = Predictions(2), []
+
+    def watch(*seen):
+        predictions(*seen)
+        num_alive.append(sum(type(one) is torch.Tensor for one in gc.get_objects()))
+
+    precision = Precision("fp32", torch.device("cpu"))
+    batches = [_noise(4, 4, seed) for seed in range(20)]
+    evaluate(_of_12_classes().eval(), _Batches(*batches), NORMALIZE, precision, ONE_RANK, watch=watch)
+    assert len(num_alive) == 20 and num_alive[-1] <= num_alive[2]
 
 
 def test_an_evaluation_is_written_with_its_classes_and_its_matrix(tmp_path):
