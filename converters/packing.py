@@ -170,7 +170,7 @@ class _Pass:
                     file.write(json.dumps({"split": split, **asdict(item)}).encode() + b"\n")
 
     def _all_bad(self, split: str, done: SplitPass) -> list[BadSample]:
-        return [*self._splits[split].bad, *done.tally.bad]
+        return [*self._splits[split].bad, *done.found_bad]
 
     def _describe_files(self, passes: Mapping[str, SplitPass], phase: Phase) -> dict[str, PackedSplit]:
         """Write the tables and hash everything, by reading it again: what stands before samples is written last."""

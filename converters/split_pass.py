@@ -64,7 +64,8 @@ def counted_every(num_samples: int, encoding: Encoding) -> int:
 class SplitPass:
     """Packs one split; may be stopped anywhere and made anew, and goes on from its last checkpoint.
 
-    outputs  by format. Complete after `run`: rows (ROW [N], N falling with bad samples), tally, paths by format.
+    outputs    by format. Complete after `run`: rows (ROW [N], N falling with bad samples), tally, paths by format.
+    found_bad  what could not be used so far, that too which was more than the rules bear
     """
 
     def __init__(self, samples: Samples, outputs: Mapping[str, Output], journal: Path, seed: int | None) -> None:
@@ -79,6 +80,7 @@ class SplitPass:
         self._rows = np.zeros(len(samples), ROW)
         self._rows[: len(rows)] = rows
         self._saved = self._done = len(rows), tally  # rows and tally; one name, so that no thread sees half a step
+        self.found_bad = tally.bad
         self._saver = _Saver(self._save)
         for output in outputs.values():
             output.restore(rows)
@@ -111,7 +113,11 @@ class SplitPass:
 
         def place(task: Task, report: Report) -> list[Place]:
             nonlocal placed_rows, placed
-            placed = _added(placed, task, report, rules, len(self._samples.bad))
+            bad = [BadSample(task.stored[i].name, task.stored[i].where(), reason) for i, reason in report.bad]
+            if bad and rules.skip_bad:
+                self.found_bad = [*placed.bad, *bad]
+            check_bad(len(self._samples.bad) + len(placed.bad), bad, rules)
+            placed = _added(placed, report, bad)
             rows = self._rows[placed_rows : placed_rows + len(report.rows)]
             rows[:] = report.rows
             places = [output.place(rows, placed_rows) for output in self.outputs.values()]
@@ -151,10 +157,8 @@ class SplitPass:
         self._saved = done
 
 
-def _added(tally: Tally, task: Task, report: Report, rules: Rules, num_listed: int) -> Tally:
-    """The tally after a task. Raises FeedrateError where the rules do not bear its bad samples."""
-    bad = [BadSample(task.stored[i].name, task.stored[i].where(), reason) for i, reason in report.bad]
-    check_bad(num_listed + len(tally.bad), bad, rules)
+def _added(tally: Tally, report: Report, bad: Sequence[BadSample]) -> Tally:
+    """The tally after a task, of which `bad` could not be used."""
     histogram = tally.histogram
     if report.histogram is not None:
         histogram = (np.array(histogram) + report.histogram).tolist()

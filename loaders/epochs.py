@@ -1,12 +1,13 @@
 """What all loaders do alike: check what they are given, and run one epoch at a time."""
 
 import atexit
+import signal
 import threading
-import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any, ClassVar, NoReturn
 
 import torch
@@ -21,6 +22,7 @@ from .stage_writer import UNTIMED, StageWriter
 from .substitutes import substitute
 
 _MOST_S = 5.0  # that Python's exit waits for epochs: what a dead disk holds up ends never
+_AGAIN_S = 0.1  # after which the next wait of an epoch that had so long is broken off as well
 
 _running: "weakref.WeakSet[EpochIterator]" = weakref.WeakSet()  # of all loaders
 _running_lock = threading.Lock()
@@ -29,20 +31,28 @@ _running_lock = threading.Lock()
 @atexit.register
 def _end_running() -> None:
     """Of epochs that nobody closed. Once Python is down their threads stand still, and from 3.13 on who closes one then
-    waits for these for ever."""
+    waits for these for ever. By a timer, since 3.12 starts no thread here that could do the waiting."""
     with _running_lock:
         iterators = list(_running)
-    endings = [threading.Thread(target=_end, args=(iterator,), daemon=True) for iterator in iterators]
-    for ending in endings:
-        ending.start()
-    until = time.monotonic() + _MOST_S
-    for ending in endings:
-        ending.join(max(0.0, until - time.monotonic()))
+    if not iterators or threading.current_thread() is not threading.main_thread():
+        return
+    usual = signal.signal(signal.SIGALRM, _too_long)
+    for iterator in iterators:
+        with suppress(BaseException):  # nobody is there to hear of it
+            signal.setitimer(signal.ITIMER_REAL, _MOST_S / len(iterators), _AGAIN_S)
+            try:
+                iterator.end("Python exits")
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, usual)
 
 
-def _end(iterator: "EpochIterator") -> None:
-    with suppress(Exception):  # nobody is there to hear of it
-        iterator.end("Python exits")
+class _TooLong(BaseException):
+    pass
+
+
+def _too_long(number: int, frame: FrameType | None) -> NoReturn:
+    raise _TooLong
 
 
 class EpochLoader(ABC):

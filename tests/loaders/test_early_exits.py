@@ -131,3 +131,37 @@ sys.exit(3)
 def test_a_read_that_never_returns_does_not_keep_python(image_folder):
     done = python("-c", _STUCK, str(image_folder))
     assert (done.returncode, done.stdout) == (3, "leaves\n")
+
+
+_STUCK_AHEAD = """
+import sys, threading, time
+from loaders.api import LoaderOptions
+from loaders.choose import open_loader
+from loaders.crops import RandomResizedCrop
+from loaders.plan import Plan, Shuffled, View
+from loaders.records import open_records
+
+records = open_records(sys.argv[1], "train")
+read, begun, first = records.read, threading.Event(), set()
+plan = Plan(records.widths, records.heights, Shuffled(4), View(RandomResizedCrop(), 32))
+
+def stuck(index):
+    if index not in first:
+        begun.set()
+        threading.Event().wait()
+    return read(index)
+
+records.read = stuck
+loader = open_loader("turbo", records, plan, LoaderOptions(num_workers=2, num_ahead=2))
+first |= set(plan.rows(0, 0, LoaderOptions().shard).ids.tolist())
+epoch = loader.epoch(0)
+next(epoch)
+begun.wait()
+print("leaves")
+sys.exit(3)
+"""
+
+
+def test_nor_does_one_for_a_batch_that_nobody_asked_for_yet(image_folder):
+    done = python("-c", _STUCK_AHEAD, str(image_folder))
+    assert (done.returncode, done.stdout, done.stderr) == (3, "leaves\n", "")
