@@ -15,13 +15,13 @@ import torch.distributed as torch_dist
 
 from loaders.cpus import available_cpus
 from loaders.errors import FeedrateError, first_line
+from loaders.lost_output import UNSAID
 from loaders.plan import Shard
 
 from .meeting import meet
 
 _TIMEOUT_S = 600.0
 LEAST_START_S = 120.0  # that a start is waited for: importing and compiling are one long move
-_UNSAID = 120  # as Python itself ends where its last words cannot be written
 _WATCHED_TIMEOUT = timedelta(days=20)  # milliseconds still fit into 32 bits, as poll(2) takes them
 _STORE_TIMEOUT = timedelta(seconds=5)
 # how torch and gloo word it when another rank went away in the middle of something
@@ -88,7 +88,7 @@ class Ranks:
 
     def barrier(self) -> None:
         """Wait until every rank has come here. Every rank must call it."""
-        self.gather(None)  # the hosts meet, whatever their devices still do
+        self.gather(None)
 
     def together(self, act: Callable[[], object]) -> None:
         """Let each rank act, and wait for all: where any raises FeedrateError, all raise the first rank's sentence.
@@ -228,7 +228,7 @@ def end_process(status: int) -> NoReturn:
         except BrokenPipeError:  # nobody reads any more
             pass
         except OSError:  # a full disk, for instance: what was said is not all there
-            status = status or _UNSAID
+            status = status or UNSAID
     os._exit(status)
 
 

@@ -24,7 +24,7 @@ from .dist import Ranks
 from .evaluate import Answer, Evaluation, answer_of, evaluate, watched_by
 from .model import finished_model, place_model
 from .models.weight_files import read_weights
-from .reporting.lines import batch_lines
+from .reporting.lines import batch_lines, scan_lines
 from .reporting.predictions import Prediction, Predictions
 from .step import Precision
 
@@ -82,7 +82,7 @@ def score(config: Config, ranks: Ranks, finished: Finished, top_k: int, say: Say
     choose_kernels(config, ranks)
     weights = read_weights(str(finished.path), say)
     path = data_path_to_open(config.data)
-    unlabelled = one_rank_first(ranks, lambda: _open_unlabelled(path, finished, top_k))
+    unlabelled = one_rank_first(ranks, lambda: _open_unlabelled(path, finished, top_k, say))
     data = open_evaluation(config, ranks, say, partial(_fit_classes, finished, config, say), unlabelled)
     try:
         _refuse_top_k(top_k, data.records)
@@ -128,9 +128,9 @@ def _refuse_other_model(config: Config, finished: Finished, say: Say) -> None:
         say("note: the settings are not all those of the training; a model made in another way gives other figures")
 
 
-def _open_unlabelled(path: str, finished: Finished, top_k: int) -> Records | None:
+def _open_unlabelled(path: str, finished: Finished, top_k: int, say: Say) -> Records | None:
     """The images of a folder that holds them alone; None where `path` is something else."""
-    records = open_unlabelled(path, finished.classes or ("",))
+    records = open_unlabelled(path, finished.classes or ("",), scan_lines(say))
     if records is None:
         return None
     if not top_k:

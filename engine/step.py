@@ -114,9 +114,10 @@ class TrainStep:
         self.module.train()
         if is_another:
             self._warm.clear()
-            self._distributed = None
-            gc.collect()  # its hooks would exchange gradients of what now rests, or not of what now is trained
-            self._distributed = self._distribute()
+            if self._distributed is not None:
+                self._distributed = None
+                gc.collect()  # its hooks would exchange gradients of what now rests, or not of what now is trained
+                self._distributed = self._distribute()
         return is_another
 
     def states(self) -> States:

@@ -10,21 +10,24 @@ from typing import Any, TextIO, cast
 UNSAID = 120  # the status, Python's own for it, of a command whose answer cannot be written
 
 
+class ReaderGone(BaseException):
+    """Nobody reads standard output any more. No OSError, which libraries that print would take for their own matter."""
+
+
 class MayFail:
     """A text stream to which printing raises nothing: from its first OSError on, what is written to it is lost.
 
     What is written past it, to its `buffer` or its file, may fail as ever.
 
-    tell    hears that error, once
-    but_for kinds of it that are raised all the same
+    stream           where that is one of these, the stream of that one, which then has no part in it
+    tell             hears that error, once
+    needs_a_reader   a pipe that nobody reads any more raises ReaderGone all the same
     """
 
-    def __init__(
-        self, stream: TextIO, tell: Callable[[OSError], None], but_for: tuple[type[OSError], ...] = ()
-    ) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, tell: Callable[[OSError], None], needs_a_reader: bool = False) -> None:
+        self._stream: TextIO = stream._stream if isinstance(stream, MayFail) else stream
         self._tell = tell
-        self._but_for = but_for
+        self._needs_a_reader = needs_a_reader
         self.is_lost = False
 
     def write(self, text: str) -> int:
@@ -46,21 +49,22 @@ class MayFail:
             return
         try:
             act()
-        except self._but_for:
-            raise
         except OSError as error:
             self.is_lost = True
             # what the stream still keeps goes nowhere too, or emptying it when the process ends would fail once more
             with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), self._stream.fileno())
+            if self._needs_a_reader and isinstance(error, BrokenPipeError):
+                raise ReaderGone from error
             self._tell(error)
 
 
 @contextlib.contextmanager
-def output_may_be_lost(but_for: tuple[type[OSError], ...] = ()) -> Iterator[Callable[[], bool]]:
+def output_may_be_lost(needs_a_reader: bool = False) -> Iterator[Callable[[], bool]]:
     """A block in which printing does not fail. Where standard output cannot be written, standard error says so once.
 
-    Gives what tells whether it was lost, to be asked behind the block. `but_for`: as of MayFail, for standard output.
+    Gives what tells whether it was lost, to be asked behind the block: of blocks in one another the innermost knows.
+    `needs_a_reader`: as of MayFail, for standard output.
     """
     before = sys.stdout, sys.stderr  # None each where it was closed by who started the process
 
@@ -71,7 +75,7 @@ def output_may_be_lost(but_for: tuple[type[OSError], ...] = ()) -> Iterator[Call
             errors.flush()
 
     errors = None if before[1] is None else MayFail(before[1], lambda error: None)
-    output = None if before[0] is None else MayFail(before[0], tell, but_for)
+    output = None if before[0] is None else MayFail(before[0], tell, needs_a_reader)
     sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, errors)
     try:
         yield lambda: output is not None and output.is_lost
@@ -86,12 +90,11 @@ def status_and_loss(command: Callable[[], int]) -> tuple[int, bool]:
     and whether what it printed was lost: where nobody reads it any more, as behind `| head`, SIGPIPE's status and no.
     """
     try:
-        with output_may_be_lost(but_for=(BrokenPipeError,)) as is_lost:
+        with output_may_be_lost(needs_a_reader=True) as is_lost:
             try:
                 status = command()
             except SystemExit as told:
                 status = int(told.code or 0)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python empties what is kept for it at the end
+    except ReaderGone:
         return 128 + signal.SIGPIPE, False
     return status, is_lost()

@@ -64,7 +64,7 @@ from tools.benchmarks.what_if import compare as what_if
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run the command; returns its exit status: 0 done, 2 bad input, and what else `exit_status` says."""
 
     def measure() -> int:
         chosen = parse(arguments)

@@ -52,7 +52,7 @@ _ANOTHER_FILE = "or name another file"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run the command; returns its exit status: 0 done, 2 bad input, and what else `exit_status` says."""
     # what it writes is whole or not there
     return exit_status(lambda: _evaluate(arguments), rank=int(os.environ.get("RANK", "0")))
 
@@ -79,10 +79,12 @@ def _evaluate(arguments: Sequence[str]) -> int:
     per_class = chosen.per_class if scored.is_labelled else None
     if per_class != chosen.per_class:
         display.say(f"{chosen.per_class} is not written: there are no labels to count by")
-    _tell(display, scored)  # first: this cannot fail for a full disk
-    if ranks.is_main:
-        _write(per_class, iter(scored.evaluation.classes.rows(scored.classes)), display)
-        _write(chosen.predictions, _rows(scored), display)
+    try:
+        if ranks.is_main:
+            _write(per_class, iter(scored.evaluation.classes.rows(scored.classes)), display)
+            _write(chosen.predictions, _rows(scored), display)
+    finally:
+        _tell(display, scored)  # whatever becomes of the files
     stop_ranks()
     return 0
 

@@ -32,7 +32,8 @@ from loaders.errors import FeedrateError
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit status: 0 found, 2 bad input or nothing fits, 130 interrupted."""
+    """Run the command; returns its exit status: 0 found, 2 bad input or nothing fits, and what else
+    `exit_status` says."""
     return exit_status(lambda: _find(arguments))
 
 

@@ -49,7 +49,7 @@ _OPTION_OF = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run the command; returns its exit status: 0 done, 2 bad input, and what else `exit_status` says."""
     return exit_status(lambda: _find(arguments))  # what it writes is whole or not there, and said
 
 

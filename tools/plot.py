@@ -39,7 +39,7 @@ PLOTS: dict[str, Callable[[Sequence[str]], Path]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run the command; returns its exit status: 0 done, 2 bad input, and what else `exit_status` says."""
     return exit_status(lambda: _draw(arguments), "nothing was written")
 
 

@@ -37,7 +37,7 @@ _COLUMNS = ("output_size", "num_params", "mult_adds", "trainable")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit status: 0 done, 2 bad input."""
+    """Run the command; returns its exit status: 0 done, 2 bad input, and what else `exit_status` says."""
     return exit_status(lambda: _summarize(arguments))
 
 

@@ -29,6 +29,13 @@ def let_rest(norm: _BatchNorm, is_at_rest: bool) -> None:
     norm.is_at_rest = is_at_rest  # type: ignore[assignment]
 
 
+def let_rest_as(source: nn.Module, copy: nn.Module) -> None:
+    """Let the batch norms of a copy rest where those of its source do."""
+    for theirs, own in zip(source.modules(), copy.modules(), strict=True):
+        if isinstance(theirs, _Rests):
+            own.is_at_rest = theirs.is_at_rest  # type: ignore[assignment]
+
+
 def freeze_all_but(model: nn.Module, trained: tuple[str, ...]) -> None:
     """Freeze every parameter outside the modules of these names, and keep the batch norms there in evaluation mode."""
     kept = {id(part) for name in trained for part in model.get_submodule(name).modules()}

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..bounds import above_0, at_least, between
 from ..dist import Ranks
+from ..models.freezing import let_rest_as
 from .windows import Windows
 
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -127,6 +128,7 @@ class Averages:
         swa = self._named["swa"]
         if swa.num_averaged <= epoch - self._config.swa_start_epoch:  # not again if this epoch's end is met again
             swa.add(self._source)
+        let_rest_as(self._source, swa.model)
         estimate_statistics(swa.model, inputs, autocast, ranks)
 
     def models(self) -> dict[str, nn.Module]:
@@ -154,7 +156,7 @@ def estimate_statistics(model: nn.Module, inputs: Iterable[torch.Tensor], autoca
     """
     model.eval()
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    norms = [norm for norm in norms if norm.train().training]  # those of a frozen backbone stay as they are
+    norms = [norm for norm in norms if norm.train().training]  # those that rest stay as they are
     if not norms:
         return
     with _plain_means(norms):

@@ -56,6 +56,8 @@ class FrozenEpochs:
         self.resting = resting
         for name, parameter in self._trained.items():
             parameter.requires_grad_(name not in resting)
+            if name in resting:
+                parameter.grad = None  # of a window that a run with other rules left open
         for norm, own in self._norms:
             let_rest(norm, not any(parameter.requires_grad for parameter in own))
         return True

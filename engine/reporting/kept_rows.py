@@ -1,8 +1,10 @@
 """Rows that are kept of very many batches."""
 
+import math
+
 import torch
 
-_PIECE_ROWS = 1 << 16
+_PIECE_BYTES = 1 << 20
 
 
 class KeptRows:
@@ -20,7 +22,9 @@ class KeptRows:
         """Keep these, [n, …]: all are to be alike but for n."""
         if not self._pieces or self._num_rows + len(rows) > len(self._pieces[-1]):
             self._end_piece()
-            self._pieces.append(rows.new_empty((max(_PIECE_ROWS, len(rows)), *rows.shape[1:])))
+            row_bytes = rows.element_size() * math.prod(rows.shape[1:])
+            num_rows = max(_PIECE_BYTES // max(1, row_bytes), len(rows))
+            self._pieces.append(rows.new_empty((num_rows, *rows.shape[1:])))
             self._num_rows = 0
         self._pieces[-1][self._num_rows : self._num_rows + len(rows)] = rows
         self._num_rows += len(rows)

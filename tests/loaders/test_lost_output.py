@@ -11,7 +11,7 @@ from commands import REPOSITORY, TIMEOUT_S, environment
 PRINTS = """
 import sys
 from loaders.lost_output import output_may_be_lost
-with output_may_be_lost({but_for}) as is_lost:
+with output_may_be_lost({how}) as is_lost:
     for number in range(3):
         print("said", number, flush=True)
     if sys.stdout is not None:
@@ -48,7 +48,7 @@ def unread():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing")
 def test_a_full_disk_is_told_once_and_the_status_is_the_commands_own(unbuffered):
     with open("/dev/full", "wb") as full:
-        assert _ended(PRINTS.format(but_for=""), full, unbuffered=unbuffered) == (
+        assert _ended(PRINTS.format(how=""), full, unbuffered=unbuffered) == (
             7,
             TOLD.format("No space left on device"),
         )
@@ -56,23 +56,54 @@ def test_a_full_disk_is_told_once_and_the_status_is_the_commands_own(unbuffered)
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_so_is_a_reader_that_is_gone(unread, unbuffered):
-    assert _ended(PRINTS.format(but_for=""), unread, unbuffered=unbuffered) == (7, TOLD.format("Broken pipe"))
+    assert _ended(PRINTS.format(how=""), unread, unbuffered=unbuffered) == (7, TOLD.format("Broken pipe"))
 
 
 def test_with_nobody_to_tell_it_goes_on_all_the_same(unread):
-    assert _ended(PRINTS.format(but_for=""), unread, unread)[0] == 7
+    assert _ended(PRINTS.format(how=""), unread, unread)[0] == 7
 
 
-def test_what_is_excepted_is_raised(unread):
-    status, told = _ended(PRINTS.format(but_for="(BrokenPipeError,)"), unread)
-    assert status != 7 and "BrokenPipeError" in told
+def test_who_needs_a_reader_ends_without_one(unread):
+    status, told = _ended(PRINTS.format(how="needs_a_reader=True"), unread)
+    assert status != 7 and told.endswith("ReaderGone\n")
+
+
+FRAMED = """
+import os, sys
+from rich.console import Console
+from loaders.lost_output import output_may_be_lost, status_and_loss
+def command():
+    {body}
+    return 0
+status, is_lost = status_and_loss(command)
+sys.exit(9 if is_lost else status)
+"""
+
+
+@pytest.mark.parametrize("body", ["print('said')", "Console().print('said')", "sys.stdout.writelines(['said'])"])
+def test_a_command_whose_reader_is_gone_ends_with_sigpipes_status_whatever_prints(unread, body):
+    assert _ended(FRAMED.format(body=body), unread) == (141, "")
+
+
+def test_another_pipe_that_breaks_is_no_reader_that_is_gone():
+    body = "ends = os.pipe(); os.close(ends[0]); os.write(ends[1], b'x')"
+    status, told = _ended(FRAMED.format(body=body), subprocess.DEVNULL)
+    assert status == 1 and told.endswith("BrokenPipeError: [Errno 32] Broken pipe\n")
+
+
+def test_a_block_inside_another_keeps_its_loss_to_itself(unread):
+    """As training does, whose folder holds all that it says, within the frame of a command."""
+    body = "with output_may_be_lost(): print('said', flush=True)"
+    with open("/dev/full", "wb") as full:
+        for output, why in ((full, "No space left on device"), (unread, "Broken pipe")):
+            assert _ended(FRAMED.format(body=body), output) == (0, TOLD.format(why))
 
 
 def test_where_it_can_be_written_nothing_is_said_of_it():
-    assert _ended(PRINTS.format(but_for=""), subprocess.DEVNULL) == (3, "")
+    assert _ended(PRINTS.format(how=""), subprocess.DEVNULL) == (3, "")
 
 
 @pytest.mark.parametrize("closed", ["sys.stdout", "sys.stderr"])
 def test_output_closed_from_the_start_is_left_alone(closed):
-    script = f"import sys; {closed} = None\n{PRINTS.format(but_for='')}"
+    script = f"import sys; {closed} = None\n{PRINTS.format(how='')}"
     assert _ended(script, subprocess.DEVNULL) == (3, "")

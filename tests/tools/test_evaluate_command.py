@@ -27,6 +27,7 @@ from engine.command_line import parse_config
 from engine.config import Config, DataConfig, OptimConfig
 from engine.optimisation.average import AverageConfig
 from engine.reporting import lines
+from engine.reporting.display import Display
 from engine.scoring import score
 from loaders.errors import FeedrateError
 from loaders.records import ChannelStatistics
@@ -172,7 +173,7 @@ def test_a_table_of_very_many_rows_is_written_without_holding_them(tmp_path):
     rows = ({"id": number, "where": f"\udce9 {number}"} for number in range(20_000))
     tracemalloc.start()
     try:
-        evaluate._write(str(file), rows)
+        evaluate._write(str(file), rows, Display(is_main=False))
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -512,6 +513,14 @@ def test_a_full_disk_costs_no_figures_and_is_one_sentence(finished, tmp_path, mo
     assert told.err == f"error: {says}\n"
 
 
+def test_a_reader_that_leaves_after_the_figures_costs_no_file(finished, tmp_path, monkeypatch):
+    """As `| grep -m1 ^loss` does."""
+    file, found = tmp_path / "x.csv", []
+    monkeypatch.setattr(evaluate, "_tell", lambda *what: found.append(file.exists()))
+    assert evaluate.main([str(finished), "--predictions", str(file)]) == 0
+    assert found == [True]
+
+
 def test_ctrl_c_ends_it_with_a_word_and_no_file(finished, tmp_path, monkeypatch, capsys):
     def interrupted(*anything, **more):
         raise KeyboardInterrupt
@@ -523,8 +532,6 @@ def test_ctrl_c_ends_it_with_a_word_and_no_file(finished, tmp_path, monkeypatch,
 
 
 def test_help_needs_no_run_and_lists_the_options_of_a_run_too(capsys):
-    with pytest.raises(SystemExit) as leaving:
-        evaluate.main(["--help"])
-    assert leaving.value.code == 0
+    assert evaluate.main(["--help"]) == 0
     told = capsys.readouterr().out
     assert "--per-class" in told and "ema-best" in told and "--data.path" in told

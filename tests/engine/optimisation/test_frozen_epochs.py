@@ -5,12 +5,14 @@ import dataclasses
 import pytest
 import torch
 from drawn_models import build_model
-from short_runs import ONE_RANK, resumed_after, run_to_end, short_config
+from safetensors.torch import load_file
+from short_runs import ONE_RANK, resumed_after, run_to_end, short_config, start_from
 from torch import nn
 
 from engine.command_line import parse_config
 from engine.config import OptimConfig
 from engine.finders.learning_rate import SweepSettings, find_learning_rates
+from engine.optimisation.average import AverageConfig
 from engine.optimisation.frozen_epochs import FrozenEpochs
 from engine.reporting.display import Display
 from loaders.errors import FeedrateError
@@ -127,6 +129,35 @@ def test_a_run_that_goes_on_in_any_epoch_has_the_same_bits(image_folder, tmp_pat
     expected = run_to_end(config)
     for step in (5, 7, 13):
         assert resumed_after(config, step) == expected, f"resumed after step {step}"
+
+
+def test_an_average_keeps_the_statistics_that_rest(image_folder, tmp_path):
+    average = AverageConfig(swa_start_epoch=1)
+    config = _run(image_folder, tmp_path, frozen_epochs=(("*", 1, -1), ("classifier.*", 0, 0)))
+    run_to_end(dataclasses.replace(config, average=average))
+    begun = torch.load(tmp_path / "short" / "checkpoints" / "step-00000005.pt", weights_only=True)["model"]
+    averaged = load_file(tmp_path / "short" / "swa.safetensors")
+    statistics = [name for name in begun if name.endswith(("running_mean", "running_var"))]
+    assert statistics and all(torch.allclose(averaged[name], begun[name]) for name in statistics)
+
+
+def test_what_rests_by_rules_that_are_new_in_an_open_window_does_not_move_by_it(image_folder, tmp_path):
+    config = _run(image_folder, tmp_path / "whole", accumulate=5)
+    run_to_end(config)
+    start_from(tmp_path / "whole" / "short", 3, tmp_path / "changed" / "short")
+    changed = dataclasses.replace(
+        config,
+        optim=dataclasses.replace(config.optim, frozen_epochs=((BLOCKS, 0, 1),)),
+        run=dataclasses.replace(
+            config.run, folder=str(tmp_path / "changed"), allow_change=("config.optim.frozen_epochs",)
+        ),
+    )
+    run_to_end(changed)
+    checkpoints = tmp_path / "changed" / "short" / "checkpoints"
+    begun, ended = (torch.load(checkpoints / f"step-{step:08d}.pt", weights_only=True)["model"] for step in (3, 5))
+    resting = [name for name, _ in build_model("cifar_resnet20", 3, seed=0).named_parameters() if "blocks.0." in name]
+    assert resting and all(torch.equal(begun[name], ended[name]) for name in resting)
+    assert not torch.equal(begun["classifier.weight"], ended["classifier.weight"])
 
 
 def test_a_search_for_rates_trains_what_the_first_epoch_does(image_folder, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from engine.reporting.kept_rows import KeptRows
 
 
 def test_rows_come_back_in_order_also_where_batches_are_uneven_or_larger_than_a_piece(monkeypatch):
-    monkeypatch.setattr(kept_rows, "_PIECE_ROWS", 10)
+    monkeypatch.setattr(kept_rows, "_PIECE_BYTES", 10 * 2 * 4)
     kept, shown = KeptRows(), []
     for size in (4, 4, 4, 10, 3, 25, 1):
         rows = torch.rand(size, 2)
@@ -24,4 +24,10 @@ def test_no_tensor_is_kept_of_each_batch(monkeypatch):
     kept = KeptRows()
     for _ in range(500):
         kept.add(torch.zeros(256, dtype=torch.int64))
-    assert len(made) == 2 and len(kept.read()) == 500 * 256
+    assert len(made) == 1 and len(kept.read()) == 500 * 256
+
+
+def test_a_piece_is_no_larger_for_long_rows(monkeypatch):
+    kept = KeptRows()
+    kept.add(torch.zeros(7, 21_841))
+    assert len(kept._pieces[0]) == 12  # of 87 kB each
