@@ -42,4 +42,11 @@ def statistics_of(passes: Mapping[str, SplitPass], splits: Mapping[str, Samples]
 
 def statistics_digest(statistics: Statistics) -> str:
     """SHA-256 of them, to the last bit: of images that packing encodes, they cannot be counted again."""
-    return hashlib.sha256(json.dumps(asdict(statistics)).encode()).hexdigest()
+    numbers = {name: [float(value) for value in getattr(statistics, name)] for name in ("mean", "std")}  # 255 is 255.0
+    return hashlib.sha256(json.dumps({**asdict(statistics), **numbers}).encode()).hexdigest()
+
+
+def are_possible(statistics: Statistics) -> bool:
+    """Whether any pixels have these: values in 0 … 255 deviate by √(mean (255 - mean)) at most."""
+    pairs = zip(statistics.mean, statistics.std, strict=True)
+    return all(0 <= mean <= 255 and 0 <= std <= (mean * (255 - mean)) ** 0.5 + 1e-6 for mean, std in pairs)

@@ -167,7 +167,7 @@ def _report(out: Path, packed: Packed, seconds: float) -> None:
             print(f"{path}: where decoding can begin, {readable_bytes(size)} on disk (seek points)")
         if split.num_bad:
             print(f"{name}: {split.num_bad:,} bad samples left out, listed in {out / BAD_SAMPLES_NAME}")
-            _tell_of_emptied(name, split, manifest.classes)
+        _tell_of_empty(name, split, manifest.classes)
     statistics = manifest.statistics
     mean, std = (", ".join(f"{value:.2f}" for value in of) for of in (statistics.mean, statistics.std))
     print(f"{len(manifest.classes):,} classes; mean {mean}, std {std} (red, green, blue of '{statistics.split}')")
@@ -191,14 +191,12 @@ def _tell_what_to_do(out: str, splits: Collection[str]) -> None:
         print(f"or train with all of it, evaluated on the very same images: {train} --data.eval-split train")
 
 
-def _tell_of_emptied(name: str, split: PackedSplit, classes: Sequence[str]) -> None:
-    """Warn of classes that nothing is left of to train with."""
+def _tell_of_empty(name: str, split: PackedSplit, classes: Sequence[str]) -> None:
+    """Warn of classes that there is nothing of to train with."""
     empty = [repr(classes[label]) for label, num in enumerate(split.samples_per_class) if not num]
     if name == "train" and empty:
         more = f" and {len(empty) - _MOST_NAMES:,} more" if len(empty) > _MOST_NAMES else ""
-        print(
-            f"warning: no sample is left in '{name}' of {len(empty):,} classes: {', '.join(empty[:_MOST_NAMES])}{more}"
-        )
+        print(f"warning: '{name}' has no sample of {len(empty):,} classes: {', '.join(empty[:_MOST_NAMES])}{more}")
 
 
 def _verify(chosen: argparse.Namespace) -> None:

@@ -44,7 +44,10 @@ def _end_running() -> None:
                 iterator.end("Python exits")
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, usual)
+    with suppress(_TooLong):
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0)  # which one too late may have kept from
+    signal.signal(signal.SIGALRM, usual or signal.SIG_DFL)
 
 
 class _TooLong(BaseException):

@@ -94,7 +94,10 @@ def status_and_loss(command: Callable[[], int]) -> tuple[int, bool]:
             try:
                 status = command()
             except SystemExit as told:
-                status = int(told.code or 0)
+                if not isinstance(told.code, int | None):  # words, as people's own code may leave with
+                    print(told.code, file=sys.stderr)
+                    return 1, is_lost()
+                status = told.code or 0
     except ReaderGone:
         return 128 + signal.SIGPIPE, False
     return status, is_lost()

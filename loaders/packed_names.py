@@ -67,4 +67,7 @@ class TextNames(Sequence[str]):
         return len(self._packed)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        return self._packed[index].decode("utf-8", "surrogateescape")
+        place = range(len(self))[index]
+        if isinstance(place, range):
+            return [self[one] for one in place]
+        return self._packed[place].decode("utf-8", "surrogateescape")

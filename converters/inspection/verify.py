@@ -9,7 +9,7 @@ from pathlib import Path
 from loaders.manifest import MANIFEST_NAME, WORK_FOLDER, Manifest, fault_of, parse_manifest
 from loaders.soundness import PACK_AGAIN
 
-from ..channel_statistics import statistics_digest
+from ..channel_statistics import are_possible, statistics_digest
 from ..out_folder import BAD_SAMPLES_NAME, NAMED_LIKE_OWN, require_packed
 from ..packing import FORMATS, classes_digest
 from ..progress import Phase, silent_phase
@@ -98,6 +98,8 @@ def _manifest_findings(manifest: Manifest) -> Iterator[str]:
             f"{MANIFEST_NAME} names other classes, or in another order, than were packed (their SHA-256 is not the one"
             f" in its source's task): undo that, or {PACK_AGAIN}"
         )
+    if not are_possible(manifest.statistics):
+        yield f"{MANIFEST_NAME} has statistics that no pixels have, which are 0 … 255: {PACK_AGAIN}"
     if manifest.source.get("statistics_sha256") not in (None, statistics_digest(manifest.statistics)):
         yield (
             f"{MANIFEST_NAME} has statistics that are not those that packing counted (their SHA-256 is not the one in"

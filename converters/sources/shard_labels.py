@@ -11,6 +11,7 @@ from loaders.errors import FeedrateError
 
 _MOST_CLASSES = 1 << 20  # a damaged label must not take all memory
 _LONGEST_NAME = 255  # as of a folder; what is longer is a caption
+_SHOWN_BYTES = 40
 
 
 @dataclass
@@ -24,16 +25,19 @@ class ShardLabels:
     def add(self, content: bytes, part: str, where: str) -> int:
         """The number, so far, of the label in the bytes of a sample's `part` ("cls", "json").
 
-        Raises ValueError where it is none, FeedrateError for a name beside numbers, and the other way round.
+        Raises ValueError where it is none, or a name and the first was a number, or the other way round.
         """
         label = _json_label(content) if part == "json" else _text_label(content)
         if label is None or (isinstance(label, int) and not 0 <= label < _MOST_CLASSES):
-            raise ValueError(f"its .{part} holds no label, which is a whole number from 0 on, or a class's name")
+            shown = content[:_SHOWN_BYTES].decode("utf-8", "backslashreplace")
+            raise ValueError(
+                f"its .{part} holds no label ({shown!r}), which is a whole number from 0 on, or a class's name: one"
+                f" line of at most {_LONGEST_NAME} characters, with letters"
+            )
         first, there = self._first = self._first or (label, where)
         if isinstance(first, str) is not isinstance(label, str):
-            raise FeedrateError(
-                f"the labels are both numbers and names, {first!r} of {there} and {label!r} of {where}: write all as"
-                " numbers, or all as names"
+            raise ValueError(
+                f"labels are all numbers or all names: its own is {label!r}, and the first, of {there}, is {first!r}"
             )
         if isinstance(label, str):
             return self._names.setdefault(label, len(self._names))
@@ -63,9 +67,13 @@ class ShardLabels:
 
 def _text_label(content: bytes) -> int | str | None:
     try:
-        text = content.decode("utf-8-sig").strip()
+        return _of_text(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return None
+
+
+def _of_text(text: str) -> int | str | None:
+    text = text.strip()
     is_number = text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NAME
     return int(text) if is_number else _name(text)
 
@@ -78,7 +86,7 @@ def _json_label(content: bytes) -> int | str | None:
         return None
     label = entries.get("label", entries.get("cls")) if isinstance(entries, dict) else None
     if isinstance(label, str):
-        return _name(label.strip())
+        return _of_text(label)
     return label if isinstance(label, int) and not isinstance(label, bool) else None
 
 
@@ -110,4 +118,4 @@ def _from_json(text: str) -> tuple[str, ...]:
         content = [content[str(label)] for label in range(len(content))]
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
         raise ValueError('it should be ["name", …] or {"0": "name", …}')
-    return tuple(content)
+    return tuple(name.strip() for name in content)

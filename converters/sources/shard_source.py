@@ -46,8 +46,8 @@ def open_splits(path: Path, phase: Phase) -> dict[str, Samples]:
     """List every split: shards in the order of their names, samples as they stand in them.
 
     Shards lie in `train/` and `val/` or have these words in their names; otherwise all are "train". A sample without
-    an image or a label is a bad one. Raises FeedrateError for damaged or compressed shards, for numbers and names
-    among the labels, and for labels that classes.txt or classes.json beside them does not name.
+    an image or a label is a bad one. Raises FeedrateError for damaged or compressed shards, and for labels that
+    classes.txt or classes.json beside them does not name.
     """
     shards, left_out = _by_split(path)
     labels, listed = ShardLabels(), {}
@@ -180,8 +180,6 @@ class _ShardReader:
             if parts[part].is_link:
                 raise ValueError("it is a link inside the shard")
             label = self._label(parts)
-        except FeedrateError:  # of all labels together: no fault of the sample
-            raise
         except ValueError as error:
             place = parts[part].name if part is not None else key
             self._listed.bad.append(BadSample(f"{self._shard.name}/{place}", f"{self._shard}, {place}", str(error)))

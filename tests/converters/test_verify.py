@@ -364,6 +364,23 @@ def test_statistics_of_images_encoded_since_that_have_no_hash_are_not_compared_a
     assert told.findings == [] and "statistics of 'train' are not compared" in " ".join(told.remarks)
 
 
+@pytest.mark.parametrize("mean, std", [(1000.0, 0.0), (-7.0, 0.0), (100.0, 999.0), (100.0, -1.0), (float("nan"), 1.0)])
+def test_statistics_that_no_pixels_have_are_found_also_without_their_hash(whole, tmp_path, mean, std):
+    folder = shutil.copytree(whole(("beton",), Encoding(limit_px=60, quality=95)), tmp_path / "packed")
+    edit_manifest(folder, lambda manifest: manifest["source"].pop("statistics_sha256"))
+    edit_manifest(folder, lambda manifest: manifest["statistics"]["mean"].__setitem__(1, mean))
+    edit_manifest(folder, lambda manifest: manifest["statistics"]["std"].__setitem__(1, std))
+    assert "has statistics that no pixels have" in only(folder)
+
+
+def test_statistics_written_as_whole_numbers_have_the_hash_of_these(tmp_path):
+    (tmp_path / "in" / "train" / "white").mkdir(parents=True)
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "in" / "train" / "white" / "0.png")
+    pack(listed(tmp_path / "in"), tmp_path / "out", PackSettings(), 0)
+    edit_manifest(tmp_path / "out", lambda manifest: manifest["statistics"].update(mean=[255, 255, 255], std=[0, 0, 0]))
+    assert findings(tmp_path / "out") == []
+
+
 @pytest.mark.parametrize("quality", [3, 100])
 def test_images_that_lose_much_when_encoded_are_not_called_wrong(tmp_path, quality):
     rng = np.random.default_rng(5)

@@ -85,6 +85,10 @@ def test_a_command_whose_reader_is_gone_ends_with_sigpipes_status_whatever_print
     assert _ended(FRAMED.format(body=body), unread) == (141, "")
 
 
+def test_words_that_peoples_own_code_leaves_with_are_said():
+    assert _ended(FRAMED.format(body="sys.exit('no weights here')"), subprocess.DEVNULL) == (1, "no weights here\n")
+
+
 def test_another_pipe_that_breaks_is_no_reader_that_is_gone():
     body = "ends = os.pipe(); os.close(ends[0]); os.write(ends[1], b'x')"
     status, told = _ended(FRAMED.format(body=body), subprocess.DEVNULL)

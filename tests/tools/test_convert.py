@@ -190,7 +190,7 @@ def test_a_class_that_nothing_is_left_of_is_said(tmp_path):
     done = python(CONVERT, "folder", "--source", str(root), "--on-bad", "skip")
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("warning: "))
-    assert "no sample is left in 'train' of 1 classes: 'bee'" in line
+    assert "'train' has no sample of 1 classes: 'bee'" in line
 
 
 def test_cifar_as_a_tree_of_images_becomes_raw_pixels_with_test_as_val(tmp_path):
