@@ -100,12 +100,10 @@ class TrainStep:
         self._ranks = ranks
         # in this order: compiling what is distributed already would leave all of it uncompiled (torch 2.15)
         self._alone = compiled(model, config, ranks, self.frozen.num_states) if config.execution.compile else model
-        self._distributed = self._distribute()
+        self._model: nn.Module = self._alone
+        self._distributed: DistributedDataParallel | None = None
+        self._distribute()
         self._warm: set[torch.Size] = set()
-
-    @property
-    def _model(self) -> nn.Module:
-        return self._alone if self._distributed is None else self._distributed
 
     def begin_epoch(self, epoch: int) -> bool:
         """Train from now on what is trained in this epoch. True if that is not what was, and first steps are again to
@@ -115,9 +113,9 @@ class TrainStep:
         if is_another:
             self._warm.clear()
             if self._distributed is not None:
-                self._distributed = None
+                self._model, self._distributed = self._alone, None
                 gc.collect()  # its hooks would exchange gradients of what now rests, or not of what now is trained
-                self._distributed = self._distribute()
+                self._distribute()
         return is_another
 
     def states(self) -> States:
@@ -266,12 +264,11 @@ class TrainStep:
             loss = functional.cross_entropy(logits.float(), targets, label_smoothing=smoothing)
         return loss, logits
 
-    def _distribute(self) -> DistributedDataParallel | None:
-        """The model as one that exchanges, with other ranks if there are any, the gradients of what is trained now."""
-        if self._ranks.world_size == 1:
-            return None
-        device = self._ranks.device
-        return DistributedDataParallel(self._alone, device_ids=[device.index] if device.type == "cuda" else None)
+    def _distribute(self) -> None:
+        """Have the model exchange, with other ranks if there are any, the gradients of what is trained now."""
+        if self._ranks.world_size > 1:
+            device_ids = [self._ranks.device.index] if self._ranks.device.type == "cuda" else None
+            self._model = self._distributed = DistributedDataParallel(self._alone, device_ids=device_ids)
 
     def _out_of_memory(self, images_shape: torch.Size) -> str:
         """A sentence that says what did not fit, and what would."""

@@ -56,7 +56,7 @@ def test_an_epochs_clock_runs_from_after_looking_at_all_processes_until_the_devi
     monkeypatch.setattr(loop, "evaluate", noted("evaluation", loop.evaluate))
     config = short_config(image_folder, tmp_path, "synthetic")
     run_to_end(dataclasses.replace(config, epochs=1))
-    assert happened == ["looked around", "clock started", *["step"] * 5, "device done", "evaluation"]
+    assert happened == ["looked around", "clock started", *["step"] * 5, "device done", "evaluation", "device done"]
 
 
 def test_a_cpu_is_done_when_its_call_returns_and_a_gpu_is_waited_for(monkeypatch):

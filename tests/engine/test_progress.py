@@ -84,13 +84,3 @@ def test_substitutions_survive_a_checkpoint_and_another_number_of_ranks():
         progress.restore(of_three, dataclasses.replace(ONE_RANK, rank=rank, world_size=2))
     assert [sorted(progress.substitutions) for progress in of_two] == [[1, 3], [2]]
     assert [progress.num_substituted for progress in of_two] == [2, 1]
-
-
-def test_a_checkpoint_from_before_there_were_substitutions_is_taken_up():
-    state = _recorded([1, 2]).state(ONE_RANK)
-    for own in state["ranks"]:
-        del own["num_substituted"], own["substitutions"]
-    progress = Progress(CPU)
-    progress.restore(state, ONE_RANK)
-    assert progress.num_images == 2
-    assert progress.totals(ONE_RANK)["num_substituted"] == 0
