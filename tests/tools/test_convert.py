@@ -465,10 +465,8 @@ def test_bad_files_are_the_answer_even_where_nobody_reads_which(image_folder, tm
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize(
-    ("word", "status"), [("folder", 128 + signal.SIGPIPE), ("verify", 128 + signal.SIGPIPE), ("show", 1)]
-)
-def test_where_nobody_reads_on_it_ends_without_a_traceback(image_folder, tmp_path, word, status, unbuffered):
+@pytest.mark.parametrize("word", ["folder", "verify", "show"])
+def test_where_nobody_reads_on_it_ends_without_a_traceback(image_folder, tmp_path, word, unbuffered):
     """As behind `| head -1`."""
     pack = ["folder", "--source", str(image_folder), "--out", str(tmp_path / "out")]
     if word != "folder":
@@ -484,7 +482,7 @@ def test_where_nobody_reads_on_it_ends_without_a_traceback(image_folder, tmp_pat
             text=True,
             timeout=TIMEOUT_S,
         )
-    assert (ended.returncode, ended.stderr) == (status, "")
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing")
