@@ -20,8 +20,8 @@ Rules = Iterable[tuple[str, int, int]]
 
 
 class FrozenEpochs:
-    """`rules` are a pattern of parameters' names each, the first epoch in which what it fits rests, and the one before
-    which it is trained again, -1: none; where several fit a parameter the last counts.
+    """`rules` are a pattern of parameters' names each, the epoch from which what it fits rests, counted from 0, and the
+    one from which it is trained again, -1: none; where several fit a parameter the last counts.
 
     Batch norms all of whose trained parameters rest use and keep the statistics they have. Nothing rests before `begin`
     is called. Raises FeedrateError where a pattern fits nothing, or nothing would be trained in an epoch.
