@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .dali_graph import Feed, Graph, RunningGraph
-from .errors import LoaderError
+from .errors import LoaderError, first_line
 from .pixels import Pixels
 from .plan import PlanRows
 from .records import Records
@@ -109,7 +109,7 @@ class Stream:
         feed = batch.feed(self._records, self._graph)
         self._under_way.append((batch, feed))
         if self._running is None:
-            self._running = self._graph.build()
+            self._running = self._built()
         self._running.feed(feed)
 
     def take(self) -> tuple[PlanRows, torch.Tensor]:
@@ -120,6 +120,13 @@ class Stream:
             images = self._made()
         batch, _ = self._under_way.popleft()
         return batch.rows, batch.finish(images)
+
+    def _built(self) -> RunningGraph:
+        try:
+            return self._graph.build()
+        except RuntimeError as error:  # of a GPU whose driver DALI was not built for, for instance
+            reason = first_line(error)
+        raise LoaderError(f"DALI cannot work on {self._graph.device} ({reason}): --loader turbo does without DALI")
 
     def _made(self) -> torch.Tensor | str:
         """What DALI made of the oldest batch, or why it did not.

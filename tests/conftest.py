@@ -3,17 +3,21 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # cuBLAS looks at it once, at a process's first product of matrices, whichever test that is in
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
+from devices import CUDA, NOMINAL
+from nominal_cuda import nominal_cuda
 from pictures import write_image_folder
 
 from loaders.cache_folder import cache_folder
@@ -33,6 +37,16 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("images"),
         {"train": {"ant": 13, "bee": 11, "cat": 13}, "val": {"ant": 7, "bee": 9, "cat": 7}},
     )
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """What `devices.on_each_device` names: the CPU, a GPU, and one in name."""
+    if request.param != NOMINAL:
+        yield request.param
+        return
+    with nominal_cuda():
+        yield CUDA
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from nominal_cuda import is_entered
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -14,12 +15,24 @@ from loaders import transfer
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 # tensors without content: where there is no GPU, a device of which whatever reads from it fails
 META = torch.device("meta")
+NOMINAL = "cuda in name"
 
 on_a_gpu = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
-on_each_device = pytest.mark.parametrize("device", [CPU, pytest.param(CUDA, marks=on_a_gpu)], ids=lambda d: d.type)
+without_a_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, and one in name is none")
+_NAMED = [CPU, pytest.param(CUDA, marks=on_a_gpu), pytest.param(NOMINAL, marks=without_a_gpu)]
+on_each_device = pytest.mark.parametrize("device", _NAMED, ids=str, indirect=True)
+on_each_real_device = pytest.mark.parametrize("device", _NAMED[:2], ids=str, indirect=True)
+# what there is to be seen on a GPU alone
+on_each_gpu = pytest.mark.parametrize("device", _NAMED[1:], ids=str, indirect=True)
+
+
+def skip_dali_in_name(loader: str) -> None:
+    """Skip a test of `dali` on a GPU in name: DALI's kernels are its own."""
+    if loader == "dali" and is_entered():
+        pytest.skip("DALI takes a GPU that is more than a name")
 
 
 @contextmanager

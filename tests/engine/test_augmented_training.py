@@ -1,11 +1,13 @@
 """Augmentation within the step: against plain float32 arithmetic, resumed, on other ranks, and without waiting."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from commands import TRAIN, run, short_options, torchrun
+from devices import CPU, no_waiting, on_each_gpu
 from short_runs import ONE_RANK, outcome, resumed_after, run_to_end, short_config
 from torch import nn
 
@@ -208,23 +210,19 @@ def test_a_bad_setting_is_refused_by_one_sentence(setting, message):
     assert message in str(refusal.value)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@on_each_gpu
 @pytest.mark.parametrize("policy", ["rand", "trivial"])
-def test_on_cuda_the_host_never_waits_and_the_images_are_the_cpus(policy):
+def test_on_cuda_the_host_never_waits_and_the_images_are_the_cpus(policy, device):
     images, labels, ids = _batch(32, side=48)
     config = dataclasses.replace(EVERYTHING, policy=policy)
     results = []
-    for device in ("cpu", "cuda"):
+    for place in (CPU, device):
         transform = build_augmentation(config, 1, 5)
         for step in (0, 1):  # the first call loads kernels
-            moved, targets = images.to(device), labels.to(device)
-            try:
-                torch.cuda.set_sync_debug_mode("error" if step and device == "cuda" else "default")
+            moved, targets = images.to(place), labels.to(place)
+            with no_waiting(place) if step else nullcontext():
                 pixels = transform.before_normalising(moved, ids, step)
                 mixed, shares = transform.after_normalising(pixels.float(), targets, ids, step)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
         results.append((mixed.cpu(), shares.cpu()))
     (mixed, shares), (on_cuda, shares_on_cuda) = results
     torch.testing.assert_close(shares, shares_on_cuda)

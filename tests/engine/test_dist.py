@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from commands import REPOSITORY, TIMEOUT_S, environment
-from devices import on_each_device
+from devices import on_each_real_device
 from torch.distributed import HashStore
 
 from engine import dist
@@ -79,7 +79,7 @@ dist.end_process(0)
 """
 
 
-@on_each_device
+@on_each_real_device
 def test_the_backend_of_a_device_has_all_that_ranks_exchange(tmp_path, device):
     """Of NCCL as well, which takes a GPU, and more than one for what it does between them."""
     (tmp_path / "exchanges.py").write_text(EXCHANGES)

@@ -6,6 +6,7 @@ import fnmatch
 
 import pytest
 import torch
+from devices import on_each_gpu
 from short_runs import ONE_RANK
 from torch import nn
 
@@ -382,11 +383,9 @@ def test_a_model_whose_pooling_has_no_deterministic_gradient_on_cuda_is_refused_
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@on_each_gpu
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
-def test_a_step_on_cuda_never_makes_the_host_wait_and_agrees_with_the_cpu(precision):
-    device = torch.device("cuda", 0)
+def test_a_step_on_cuda_never_makes_the_host_wait_and_agrees_with_the_cpu(precision, device):
     cuda_rank = Ranks(0, 1, 0, 1, device)
     model = _model().to(device, memory_format=torch.channels_last)
     step = _step(model, OptimConfig(), precision, cuda_rank)

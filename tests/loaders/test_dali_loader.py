@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from devices import CPU, META, OnlySent, on_each_device
+from devices import CPU, META, OnlySent, on_each_gpu, on_each_real_device
+from nominal_cuda import is_entered
 from pictures import smooth_picture
 from PIL import Image
 from settling import at_rest, settled
@@ -456,7 +457,7 @@ def test_a_sample_of_one_pixel_and_a_batch_of_one(tmp_path, open_one):
         assert np.abs(image.astype(int) - plain(records, loader, 0, number)).max() <= 2
 
 
-@on_each_device
+@on_each_real_device
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "gray"])
 def test_jpegs_of_all_usual_kinds_are_decoded_by_the_device_itself(device, subsampling, tmp_path):
     """What a GPU's decoders refuse, nvImageCodec leaves to the processor's, and tells only who asks."""
@@ -480,3 +481,12 @@ def test_choosing_a_loader_does_not_import_dali():
     code = "import loaders.choose, sys; loaders.choose.choose_loader('dali'); sys.exit('nvidia.dali' in sys.modules)"
     # finding nvidia.dali imports the namespace around it only
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+@on_each_gpu
+def test_a_gpu_that_dali_cannot_work_on_is_said_in_one_sentence(device, folder, open_one):
+    if not is_entered():
+        pytest.skip("DALI can")
+    loader = open_one(folder, "dali", device=device)
+    with pytest.raises(LoaderError, match=r"^DALI cannot work on cuda:0 \(.*\): --loader turbo does without DALI$"):
+        next(loader.epoch(0))

@@ -4,6 +4,7 @@ import numpy as np
 import PIL
 import pytest
 import torch
+from devices import on_each_gpu
 from pictures import smooth_picture
 from PIL import Image
 from torch.overrides import TorchFunctionMode
@@ -136,11 +137,10 @@ def test_weights_do_not_depend_on_how_a_device_divides_by_numbers(size_px, side_
     assert torch.equal(as_on_cuda, weights())
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@on_each_gpu
 @pytest.mark.parametrize("cubic", [False, True], ids=["bilinear", "bicubic"])
 @pytest.mark.parametrize("size_px", [32, 224])
-def test_a_gpu_has_the_same_bits(size_px, cubic):
+def test_a_gpu_has_the_same_bits(size_px, cubic, device):
     pictures = Pictures("noise", size_px, past_border=True, cubic=cubic)
     expected = cut_and_resize(pictures.pixels, pictures.cuts())
-    assert torch.equal(cut_and_resize(pictures.pixels.cuda(), pictures.cuts()).cpu(), expected)
+    assert torch.equal(cut_and_resize(pictures.pixels.to(device), pictures.cuts()).cpu(), expected)

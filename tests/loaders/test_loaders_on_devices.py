@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from devices import CPU, CUDA, META, OnlySent, keep_busy, no_waiting, on_a_gpu, on_each_device
+from devices import CPU, META, OnlySent, keep_busy, no_waiting, on_each_device, on_each_gpu, skip_dali_in_name
 from stored_samples import LOADERS, READING_LOADERS, LoaderCase, for_each, for_each_over_all_records
 from test_device_resize import MOST_LEVELS
 
@@ -25,9 +25,10 @@ def kept(batches) -> list[Batch]:
     return [Batch(b.images.clone(), b.labels.clone(), b.ids.clone(), b.num_valid) for b in batches]
 
 
-def can_run(case: LoaderCase, device: torch.device) -> bool:
-    """`resident` refuses mode area on a GPU, which a test of its own says."""
-    return not (device.type == "cuda" and (case.name, case.resize) == ("resident", "area"))
+def skip_what_cannot_run(case: LoaderCase, device: torch.device) -> None:
+    if device.type == "cuda" and (case.name, case.resize) == ("resident", "area"):
+        pytest.skip("resident refuses mode area on a GPU, which a test of its own says")
+    skip_dali_in_name(case.name)
 
 
 def assert_same_samples(found: list[Batch], expected: list[Batch], case: LoaderCase, device: torch.device) -> None:
@@ -56,8 +57,7 @@ def assert_same_pixels(found: torch.Tensor, expected: torch.Tensor, case: Loader
 @for_each_over_all_records(LOADERS)
 @on_each_device
 def test_batches_are_those_of_the_cpu(records, case, device, open_one):
-    if not can_run(case, device):
-        pytest.skip("resident cannot resize in mode area on a GPU")
+    skip_what_cannot_run(case, device)
     expected = kept(open_one(records, case.name, case.resize).epoch(3))
     found = kept(open_one(records, case.name, case.resize, device=device).epoch(3))
     assert_same_samples(found, expected, case, device)
@@ -66,8 +66,7 @@ def test_batches_are_those_of_the_cpu(records, case, device, open_one):
 @for_each(READING_LOADERS)
 @on_each_device
 def test_what_is_filled_and_padded_is_that_of_the_cpu(samples, case, device, open_one):
-    if not can_run(case, device):
-        pytest.skip("resident cannot resize in mode area on a GPU")
+    skip_what_cannot_run(case, device)
     pads = View(PadCrop(20), 32, 0.5, fill=(10, 130, 250))
     ends_ragged = View(CenterCrop(28, 32), 32)
     for view, order in ((pads, Shuffled(12)), (ends_ragged, Sequential(16))):
@@ -80,8 +79,7 @@ def test_what_is_filled_and_padded_is_that_of_the_cpu(samples, case, device, ope
 @for_each(READING_LOADERS)
 @on_each_device
 def test_an_epoch_entered_anywhere_is_the_tail_of_the_whole(samples, case, device, open_one):
-    if not can_run(case, device):
-        pytest.skip("resident cannot resize in mode area on a GPU")
+    skip_what_cannot_run(case, device)
     loader = open_one(samples, case.name, case.resize, device=device)
     whole = kept(loader.epoch(5))
     for start in range(len(loader) + 1):
@@ -94,8 +92,7 @@ def test_an_epoch_entered_anywhere_is_the_tail_of_the_whole(samples, case, devic
 @for_each(READING_LOADERS)
 @on_each_device
 def test_what_is_written_into_a_batch_reaches_no_later_one(samples, case, device, open_one):
-    if not can_run(case, device):
-        pytest.skip("resident cannot resize in mode area on a GPU")
+    skip_what_cannot_run(case, device)
     expected = [kept(open_one(samples, case.name, case.resize).epoch(epoch)) for epoch in (0, 1)]
     spoiled = open_one(samples, case.name, case.resize, device=device)
     for epoch in (0, 1):
@@ -113,10 +110,9 @@ def test_what_is_written_into_a_batch_reaches_no_later_one(samples, case, device
 
 @for_each(LOADERS)
 @in_both_ways
-@pytest.mark.parametrize("device", [pytest.param(CUDA, marks=on_a_gpu)], ids=str)
+@on_each_gpu
 def test_asking_for_a_batch_does_not_make_the_host_wait_for_the_steps_before(samples, case, view, device, open_one):
-    if not can_run(case, device):
-        pytest.skip("resident cannot resize in mode area on a GPU")
+    skip_what_cannot_run(case, device)
     loader = open_one(samples, case.name, case.resize, order=Shuffled(4), view=view, device=device)
     for is_first in (True, True, False):  # the same epoch each time: only the first ones meet new kernels and memory
         batches = loader.epoch(0)
@@ -169,7 +165,7 @@ def test_writing_into_a_buffer_that_is_shared_would_be_seen():
         assert_same_samples(copies, expected, LOADERS[0], CPU)
 
 
-@pytest.mark.parametrize("device", [pytest.param(torch.device("cuda"), marks=on_a_gpu)], ids=str)
+@on_each_gpu
 def test_resident_refuses_to_resize_by_area_on_a_gpu(folder, device, open_one):
     with pytest.raises(FeedrateError, match="cannot resize in mode 'area' on cuda"):
         open_one(folder, "resident", "area", device=device)

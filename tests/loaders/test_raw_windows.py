@@ -5,6 +5,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from devices import on_each_gpu
 from packed_by_hand import samples_of, write_packed
 from PIL import Image
 from stored_samples import write_cifar10
@@ -17,8 +18,6 @@ from loaders.native import library
 from loaders.plan import Sequential, Shuffled, View
 from loaders.records import open_records
 from loaders.stage_times import StageTimes
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +165,11 @@ def test_a_rectangle_larger_than_its_room_is_an_error_and_nobodys_memory():
         raw_windows._copy(np.ones((3, 2, 3), np.uint8), out)
 
 
-@pytest.mark.gpu
-@needs_cuda
-def test_a_gpu_has_the_same_bits(raw_path, tmp_path, open_one):
+@on_each_gpu
+def test_a_gpu_has_the_same_bits(raw_path, tmp_path, open_one, device):
     for path in (raw_path, write_cifar10(tmp_path)):
         records = open_records(path, "train")
-        on_gpu = open_one(records, "turbo", "device", device=torch.device("cuda"))
+        on_gpu = open_one(records, "turbo", "device", device=device)
         assert torch.equal(images(on_gpu, 1).cpu(), images(open_one(records, "turbo", "device"), 1))
         used = [slab._memory for slab in on_gpu._product._slabs if len(slab._memory)]
         assert used and all(memory.is_pinned() for memory in used)

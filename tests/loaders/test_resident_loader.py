@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from devices import on_each_gpu
 from stored_samples import plain_image, write_cifar10
 
 from loaders import resident_loader, resident_pixels
@@ -19,7 +20,6 @@ from loaders.plan import Plan, Sequential, Shard, Shuffled, View
 from loaders.records import open_records
 from loaders.sampling import Sampling
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 PAD_CROP = View(PadCrop(4), 32, 0.5, fill=(10, 130, 250))
 
 
@@ -170,11 +170,10 @@ def test_area_is_for_processors_unless_nothing_is_resized(train, monkeypatch):
             open_loader("resident", train, plan, options).close()
 
 
-@pytest.mark.gpu
-@needs_cuda
+@on_each_gpu
 @pytest.mark.parametrize("view", [PAD_CROP, View(RandomResizedCrop(), 24, 0.5)], ids=["cuts", "resizes"])
-def test_a_gpu_has_the_same_bits(train, folder, open_one, view):
+def test_a_gpu_has_the_same_bits(train, folder, open_one, view, device):
     for records in (train, folder):
         on_cpu = open_one(records, "resident", "device", view=view)
-        on_gpu = open_one(records, "resident", "device", view=view, device=torch.device("cuda"))
+        on_gpu = open_one(records, "resident", "device", view=view, device=device)
         assert torch.equal(images(on_gpu, 1).cpu(), images(on_cpu, 1))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from devices import no_waiting
+from devices import no_waiting, on_each_gpu
 
 from loaders import transfer
 from loaders.api import Batch, Substitution
@@ -14,8 +14,6 @@ from loaders.errors import LoaderError
 from loaders.stage_times import Delay, StageTimes
 from loaders.stage_writer import UNTIMED
 from loaders.transfer import _copied, send, to_device
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 class Source:
@@ -193,10 +191,9 @@ def test_an_error_comes_after_the_batch_before_it(streams_made, fails_at):
     assert found == list(range(fails_at))
 
 
-@pytest.mark.gpu
-@needs_cuda
-def test_on_cuda_sending_does_not_wait_and_what_is_sent_may_change_at_once():
-    device, host = torch.device("cuda"), torch.zeros(100_000, dtype=torch.int64)
+@on_each_gpu
+def test_on_cuda_sending_does_not_wait_and_what_is_sent_may_change_at_once(device):
+    host = torch.zeros(100_000, dtype=torch.int64)
     work, sent = torch.randn(2048, 2048, device=device), []
     for number in range(20):
         work = torch.tanh(work @ work)
@@ -206,10 +203,9 @@ def test_on_cuda_sending_does_not_wait_and_what_is_sent_may_change_at_once():
     assert all(bool((one == number).all()) for number, one in enumerate(sent))
 
 
-@pytest.mark.gpu
-@needs_cuda
-def test_on_cuda_epochs_leave_no_memory_behind_on_streams_of_their_own():
-    device, reserved_bytes = torch.device("cuda"), []
+@on_each_gpu
+def test_on_cuda_epochs_leave_no_memory_behind_on_streams_of_their_own(device):
+    reserved_bytes = []
     for _ in range(12):
         for batch in to_device(Source(6, pinned=True).batches(), device):
             batch.images.float().mean()
@@ -219,20 +215,17 @@ def test_on_cuda_epochs_leave_no_memory_behind_on_streams_of_their_own():
     assert reserved_bytes[-1] - reserved_bytes[2] < 20 << 20
 
 
-@pytest.mark.gpu
-@needs_cuda
+@on_each_gpu
 @pytest.mark.parametrize("pinned", [True, False])
-def test_on_cuda_batches_of_any_length_arrive_whole_with_what_else_they_carry(pinned):
-    batches = list(to_device(noted(20, pinned), torch.device("cuda")))
+def test_on_cuda_batches_of_any_length_arrive_whole_with_what_else_they_carry(pinned, device):
+    batches = list(to_device(noted(20, pinned), device))
     assert all(batch.images.device.type == "cuda" for batch in batches)
     assert_whole(batches)
 
 
-@pytest.mark.gpu
-@needs_cuda
+@on_each_gpu
 @pytest.mark.parametrize("pinned", [True, False])
-def test_on_cuda_batches_are_whole_though_their_slab_is_overwritten_and_the_device_is_busy(pinned):
-    device = torch.device("cuda")
+def test_on_cuda_batches_are_whole_though_their_slab_is_overwritten_and_the_device_is_busy(pinned, device):
     source = Source(20, pinned)
     work = torch.randn(2048, 2048, device=device)
     sums = []
@@ -247,36 +240,33 @@ def test_on_cuda_batches_are_whole_though_their_slab_is_overwritten_and_the_devi
     assert source.closed
 
 
-@pytest.mark.gpu
-@needs_cuda
-def test_on_cuda_an_error_comes_after_the_batches_before_it():
+@on_each_gpu
+def test_on_cuda_an_error_comes_after_the_batches_before_it(device):
     def failing():
         yield from Source(3, pinned=True).batches()
         raise LoaderError("sample 7")
 
-    batches = to_device(failing(), torch.device("cuda"))
+    batches = to_device(failing(), device)
     assert [next(batches).ids[0].item() for _ in range(3)] == [0, 1, 2]
     with pytest.raises(LoaderError, match="sample 7"):
         next(batches)
 
 
-@pytest.mark.gpu
-@needs_cuda
-def test_on_cuda_leaving_early_closes_the_source():
+@on_each_gpu
+def test_on_cuda_leaving_early_closes_the_source(device):
     source = Source(20, pinned=True)
-    batches = to_device(source.batches(), torch.device("cuda"))
+    batches = to_device(source.batches(), device)
     next(batches)
     batches.close()
     assert source.closed
 
 
-@pytest.mark.gpu
-@needs_cuda
+@on_each_gpu
 @pytest.mark.parametrize("pinned", [True, False])
 @pytest.mark.parametrize("stage", ["pin", "copy"])
-def test_on_cuda_pinning_and_copying_are_told_apart(pinned, stage):
+def test_on_cuda_pinning_and_copying_are_told_apart(pinned, stage, device):
     times = StageTimes(1, {stage: Delay("sleep", 0.001)})
-    for _ in to_device(Source(20, pinned).batches(), torch.device("cuda"), times.writer(0)):
+    for _ in to_device(Source(20, pinned).batches(), device, times.writer(0)):
         pass
     reading = times.read()
     assert list(reading) == (["copy"] if pinned else ["pin", "copy"])

@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import torch
 from commands import TRAIN, run, short_options, torchrun
-from devices import CUDA, META, no_waiting, on_a_gpu
+from devices import no_waiting, on_each_gpu
 from short_runs import ONE_RANK, outcome, resumed_after, run_to_end, short_config, start_from
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, update_bn
@@ -179,7 +179,7 @@ def test_momenta_are_as_before_even_when_a_batch_cannot_be_made():
     assert model[1].momentum == 0.1 and not model[1]._forward_pre_hooks
 
 
-@pytest.mark.parametrize("device", [META, pytest.param(CUDA, marks=on_a_gpu)], ids=lambda device: device.type)
+@on_each_gpu
 def test_estimating_statistics_reads_nothing_from_the_device(device):
     model, inputs = _model().to(device), [images.to(device) for images in _inputs()]
     with torch.no_grad():

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 import torch
-from devices import CUDA, META, no_waiting, on_a_gpu
+from devices import no_waiting, on_each_gpu
 from short_runs import resumed_after, run_to_end, short_config, start_from
 from small_training import small_net
 
@@ -99,7 +99,7 @@ def test_a_run_may_begin_with_it_where_its_checkpoint_has_none(image_folder, tmp
     assert run_to_end(dataclasses.replace(config, optim=optim, run=allowed))["position"] == [2, 0]
 
 
-@pytest.mark.parametrize("device", [META, pytest.param(CUDA, marks=on_a_gpu)], ids=lambda device: device.type)
+@on_each_gpu
 def test_it_reads_nothing_from_the_device(device):
     model = small_net().to(device)
     lookahead = Lookahead(model, EVERY_3RD, num_updates=6)

@@ -4,6 +4,7 @@ import time
 
 import pytest
 import torch
+from devices import on_each_gpu
 from short_runs import ONE_RANK, short_config
 
 from engine.augment.normalize import IMAGENET_CHANNELS
@@ -97,11 +98,9 @@ def test_all_stages_of_a_real_step_obey_and_its_numbers_stay_the_same(tmp_path):
     assert sorted(walls_of(step.clock)) == sorted(CLOCKED_STAGES)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@on_each_gpu
 @pytest.mark.parametrize("kind", ["sleep", "spin"])
-def test_on_a_gpu_the_device_takes_the_delay_and_the_host_does_not_wait(kind):
-    device = torch.device("cuda", 0)
+def test_on_a_gpu_the_device_takes_the_delay_and_the_host_does_not_wait(kind, device):
     clock = delayed_clock(CudaClock(), {"forward": Delay(kind, 0.025)}, IMAGES, device)
     torch.cuda.synchronize()
     started = time.perf_counter()
