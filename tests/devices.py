@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from nominal_cuda import is_entered
+from nominal_cuda import entered
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -31,7 +31,7 @@ on_each_gpu = pytest.mark.parametrize("device", _NAMED[1:], ids=str, indirect=Tr
 
 def skip_dali_in_name(loader: str) -> None:
     """Skip a test of `dali` on a GPU in name: DALI's kernels are its own."""
-    if loader == "dali" and is_entered():
+    if loader == "dali" and entered():
         pytest.skip("DALI takes a GPU that is more than a name")
 
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 from devices import no_waiting
-from nominal_cuda import GPU, UNWRITTEN, is_entered, nominal_cuda
+from nominal_cuda import GPU, UNWRITTEN, entered, nominal_cuda
 from torch import nn
 
 CUDA = torch.device("cuda")
@@ -28,10 +28,10 @@ def small_net() -> nn.Module:
 def test_it_is_gone_after_its_block():
     before = torch.cuda.is_available(), torch.cuda.Stream, torch.autocast
     with nominal_cuda():
-        assert torch.cuda.is_available() and is_entered()
+        assert torch.cuda.is_available() and entered()
         kept = torch.zeros(3, device=CUDA)
     assert (torch.cuda.is_available(), torch.cuda.Stream, torch.autocast) == before
-    assert kept.device.type == "cpu" and not is_entered()
+    assert kept.device.type == "cpu" and entered() is None
 
 
 def test_what_is_made_of_its_tensors_is_its_own_and_a_copy_on_the_host_is_not(mode):

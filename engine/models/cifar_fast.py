@@ -77,7 +77,7 @@ def patch_moments(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     number, float64 scalar. Both may be added up over batches and ranks.
     """
     patches = functional.unfold(images, _PATCH_PX).transpose(1, 2).reshape(-1, _PATCH_VALUES).double()
-    return patches.T @ patches, patches.new_tensor(len(patches))
+    return patches.T @ patches, torch.full((), len(patches), dtype=torch.float64, device=patches.device)
 
 
 def whitening_filters(outer_products: torch.Tensor, count: torch.Tensor) -> torch.Tensor:

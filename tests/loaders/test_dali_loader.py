@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from devices import CPU, META, OnlySent, on_each_gpu, on_each_real_device
-from nominal_cuda import is_entered
+from nominal_cuda import entered
 from pictures import smooth_picture
 from PIL import Image
 from settling import at_rest, settled
@@ -485,7 +485,7 @@ def test_choosing_a_loader_does_not_import_dali():
 
 @on_each_gpu
 def test_a_gpu_that_dali_cannot_work_on_is_said_in_one_sentence(device, folder, open_one):
-    if not is_entered():
+    if entered() is None:
         pytest.skip("DALI can")
     loader = open_one(folder, "dali", device=device)
     with pytest.raises(LoaderError, match=r"^DALI cannot work on cuda:0 \(.*\): --loader turbo does without DALI$"):

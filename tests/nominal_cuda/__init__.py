@@ -28,14 +28,14 @@ import torch
 from .streams import GPU, HOST, Event, Stream, synchronize_all
 from .tensors import UNWRITTEN, NominalCuda, on_gpu, record_stream
 
-__all__ = ["GPU", "UNWRITTEN", "NominalCuda", "is_entered", "nominal_cuda"]
+__all__ = ["GPU", "UNWRITTEN", "NominalCuda", "entered", "nominal_cuda"]
 _MEMORY_BYTES = 8 << 30
 _entered: list[NominalCuda] = []
 
 
-def is_entered() -> bool:
-    """Whether the GPU that torch sees is one in name."""
-    return bool(_entered)
+def entered() -> NominalCuda | None:
+    """The GPU in name that torch sees; None where it sees a real one, or none."""
+    return _entered[-1] if _entered else None
 
 
 @contextmanager
