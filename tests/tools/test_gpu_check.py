@@ -334,8 +334,8 @@ def test_every_test_marked_gpu_is_in_one_part_and_a_test_that_hangs_says_where(t
     asked = sorted(path for words in commands.values() for path in files_of(words))
     assert len(asked) == len(set(asked)) and asked == sorted(files_of(of_dali))
     tests = (REPOSITORY / "tests").rglob("test_*.py")
-    marked = {path for path in tests if re.search("^@?.*pytest.mark.gpu|^from devices", path.read_text(), re.MULTILINE)}
-    assert set(asked) == marked - {Path(__file__)}
+    marked = {path for path in tests if re.search("pytest[.]mark[.]gpu|[@]on_each_|[=]on_a_gpu", path.read_text())}
+    assert set(asked) == marked
 
 
 def test_parts_that_share_a_working_folder_do_not_take_each_others_rounds_away(tmp_path):

@@ -20,7 +20,7 @@ _LOADERS = "turbo,dali,ffcv,resident,torchvision"
 _SANITIZER_PATHS = (os.environ.get("PATH", ""), "/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer")
 _TESTED = (*MEASURED, "configs", "tests")
 _TEST_S = 90  # after which a test says where it is
-_MARKED = re.compile(r"pytest\.mark\.gpu|^from devices import", re.MULTILINE)
+_MARKED = re.compile(r"pytest\.mark\.gpu|@on_each_|=on_a_gpu")
 _DRY_PRESET = """epochs = 1
 [data]
 batch_size = 8
@@ -223,10 +223,20 @@ PARTS = {
         found.end_to_end,
     ),
     "tests-dali": Part(
-        "Tests marked gpu, with DALI", 1.5, 300, _tests(["loaders", "engine"], _DALI), found.tests, code=_TESTED
+        "Tests marked gpu, with DALI",
+        1.5,
+        300,
+        _tests(["loaders", "engine", "tools"], _DALI),
+        found.tests,
+        code=_TESTED,
     ),
     "tests-engine": Part(
-        "Tests marked gpu, of the engine", 3.5, 420, _tests(["engine"], _NOT_DALI), found.tests, code=_TESTED
+        "Tests marked gpu, of engine and tools",
+        3.8,
+        480,
+        _tests(["engine", "tools"], _NOT_DALI),
+        found.tests,
+        code=_TESTED,
     ),
     "cifar": _keeping(
         "CIFAR-10 beside airbench", 2.1, 330, _cifar(0.8), found.cifar, _needs_folder(_CIFAR), code=_PRESETS
