@@ -1,9 +1,11 @@
 """Fixtures shared by all tests. Everything is made here: no data set is needed."""
 
+import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 # cuBLAS looks at it once, at a process's first product of matrices, whichever test that is in
@@ -18,6 +20,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
 from devices import CUDA, NOMINAL
 from nominal_cuda import nominal_cuda
+from nominal_cuda.dali import dali_in_name
 from pictures import write_image_folder
 
 from loaders.cache_folder import cache_folder
@@ -45,7 +48,8 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     if request.param != NOMINAL:
         yield request.param
         return
-    with nominal_cuda():
+    has_dali = importlib.util.find_spec("nvidia") and importlib.util.find_spec("nvidia.dali")
+    with nominal_cuda() as mode, dali_in_name(mode) if has_dali else nullcontext():
         yield CUDA
 
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from nominal_cuda import entered
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -27,12 +26,6 @@ on_each_device = pytest.mark.parametrize("device", _NAMED, ids=str, indirect=Tru
 on_each_real_device = pytest.mark.parametrize("device", _NAMED[:2], ids=str, indirect=True)
 # what there is to be seen on a GPU alone
 on_each_gpu = pytest.mark.parametrize("device", _NAMED[1:], ids=str, indirect=True)
-
-
-def skip_dali_in_name(loader: str) -> None:
-    """Skip a test of `dali` on a GPU in name: DALI's kernels are its own."""
-    if loader == "dali" and entered():
-        pytest.skip("DALI takes a GPU that is more than a name")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 import resume_program
 import torch
 from commands import REPOSITORY, run, short_options
-from devices import CPU, CUDA, no_waiting, on_a_gpu, on_each_device, on_each_gpu, skip_dali_in_name
+from devices import CPU, CUDA, no_waiting, on_a_gpu, on_each_device, on_each_gpu
 from short_runs import ONE_RANK, short_config
 
 from engine.augment.augment_config import AugmentConfig
@@ -113,7 +113,6 @@ def test_a_run_cut_back_and_resumed_ends_with_the_same_bits(device, loader, imag
 
 @on_each_device
 def test_losses_of_some_steps_are_those_of_the_cpu(device, loader, image_folder, tmp_path):
-    skip_dali_in_name(loader)
     images = packed_for(loader, image_folder, tmp_path)
     expected = losses(config_on(CPU, images, tmp_path / "expected", loader), CPU)
     found = losses(config_on(device, images, tmp_path / "found", loader), device)

@@ -1,8 +1,9 @@
-"""Loader `dali` decoding on a GPU. Needs a CUDA device and a DALI built for its driver."""
+"""Loader `dali` on a GPU; on one in name with DALI's operators for processors."""
 
 import numpy as np
 import pytest
 import torch
+from devices import on_each_gpu
 from stored_samples import plain_image
 
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
@@ -10,11 +11,7 @@ from loaders.plan import Sequential, Shuffled, View
 
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-]
-CUDA = torch.device("cuda")
+CUDA = torch.device("cuda")  # the current one
 KINDS = ["folder", "raw", "beton"]  # JPEGs, pixels, both
 
 
@@ -23,10 +20,11 @@ def kept(batches):
     return [batch.images.permute(0, 2, 3, 1).cpu().numpy() for batch in batches]
 
 
+@on_each_gpu
 @pytest.mark.parametrize("kind", KINDS)
-def test_batches_lie_on_the_device_and_their_ids_on_the_host(records_of, kind, open_one):
+def test_batches_lie_on_the_device_and_their_ids_on_the_host(records_of, kind, open_one, device):
     records = records_of(kind)
-    loader = open_one(records, "dali", device=CUDA)
+    loader = open_one(records, "dali", device=device)
     for number, batch in enumerate(loader.epoch(0)):
         rows = loader._plan.rows(0, number)
         assert batch.images.device.type == batch.labels.device.type == "cuda" and batch.ids.device.type == "cpu"
@@ -36,12 +34,13 @@ def test_batches_lie_on_the_device_and_their_ids_on_the_host(records_of, kind, o
         assert batch.labels.tolist() == records.labels[rows.ids].tolist()
 
 
+@on_each_gpu
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("crop", [RandomResizedCrop(), PadCrop(20), CenterCrop(28, 32)], ids=lambda c: type(c).__name__)
-def test_pixels_are_near_pillows_but_for_the_outermost(records_of, kind, crop, open_one):
+def test_pixels_are_near_pillows_but_for_the_outermost(records_of, kind, crop, open_one, device):
     records = records_of(kind)
     view = View(crop, 32, 0.5, fill=(10, 130, 250))
-    loader = open_one(records, "dali", order=Shuffled(37), view=view, device=CUDA)
+    loader = open_one(records, "dali", order=Shuffled(37), view=view, device=device)
     (images,) = kept(loader.epoch(1))
     rows = loader._plan.rows(1, 0)
     planned = zip(rows.ids, rows.rects, rows.flips, strict=True)
@@ -51,6 +50,8 @@ def test_pixels_are_near_pillows_but_for_the_outermost(records_of, kind, crop, o
     assert off.max() <= 8 and off.mean() < 1
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_batches_stay_whole_while_the_device_is_busy(folder, open_one):
     quiet = kept(open_one(folder, "dali", device=CUDA).epoch(2))
     work = torch.randn(2048, 2048, device=CUDA)
@@ -67,8 +68,9 @@ def kept_tensors(images):
     return [tensor.permute(0, 2, 3, 1).cpu().numpy() for tensor in images]
 
 
-def test_an_epoch_entered_anywhere_is_the_tail_of_the_whole(folder, open_one):
-    loader = open_one(folder, "dali", device=CUDA)
+@on_each_gpu
+def test_an_epoch_entered_anywhere_is_the_tail_of_the_whole(folder, open_one, device):
+    loader = open_one(folder, "dali", device=device)
     whole = kept(loader.epoch(5))
     for start in range(len(loader) + 1):
         tail = kept(loader.epoch(5, start))
@@ -76,14 +78,16 @@ def test_an_epoch_entered_anywhere_is_the_tail_of_the_whole(folder, open_one):
         assert all(np.array_equal(one, other) for one, other in zip(tail, whole[start:], strict=True))
 
 
-def test_padding_is_black(folder, open_one):
-    loader = open_one(folder, "dali", order=Sequential(16), view=View(CenterCrop(28, 32), 32), device=CUDA)
+@on_each_gpu
+def test_padding_is_black(folder, open_one, device):
+    loader = open_one(folder, "dali", order=Sequential(16), view=View(CenterCrop(28, 32), 32), device=device)
     *_, last = loader.epoch(0)
     assert last.num_valid == 5 and not last.images[5:].any() and last.images[:5].any()
 
 
-def test_leaving_early_again_and_again_holds_no_device_memory(folder, open_one):
-    loader = open_one(folder, "dali", device=CUDA)
+@on_each_gpu
+def test_leaving_early_again_and_again_holds_no_device_memory(folder, open_one, device):
+    loader = open_one(folder, "dali", device=device)
     free = []
     for turn in range(12):
         batches = loader.epoch(turn)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from devices import CPU, META, OnlySent, on_each_gpu, on_each_real_device
-from nominal_cuda import entered
+from devices import CPU, META, OnlySent, on_each_real_device, without_a_gpu
+from nominal_cuda import nominal_cuda
 from pictures import smooth_picture
 from PIL import Image
 from settling import at_rest, settled
@@ -483,10 +483,9 @@ def test_choosing_a_loader_does_not_import_dali():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-@on_each_gpu
-def test_a_gpu_that_dali_cannot_work_on_is_said_in_one_sentence(device, folder, open_one):
-    if entered() is None:
-        pytest.skip("DALI can")
-    loader = open_one(folder, "dali", device=device)
-    with pytest.raises(LoaderError, match=r"^DALI cannot work on cuda:0 \(.*\): --loader turbo does without DALI$"):
-        next(loader.epoch(0))
+@without_a_gpu
+def test_a_gpu_that_dali_cannot_work_on_is_said_in_one_sentence(folder, open_one):
+    with nominal_cuda():
+        loader = open_one(folder, "dali", device=torch.device("cuda", 0))
+        with pytest.raises(LoaderError, match=r"^DALI cannot work on cuda:0 \(.*\): --loader turbo does without DALI$"):
+            next(loader.epoch(0))

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from devices import CPU, META, OnlySent, keep_busy, no_waiting, on_each_device, on_each_gpu, skip_dali_in_name
+from devices import CPU, META, OnlySent, keep_busy, no_waiting, on_each_device, on_each_gpu
 from stored_samples import LOADERS, READING_LOADERS, LoaderCase, for_each, for_each_over_all_records
 from test_device_resize import MOST_LEVELS
 
@@ -28,7 +28,6 @@ def kept(batches) -> list[Batch]:
 def skip_what_cannot_run(case: LoaderCase, device: torch.device) -> None:
     if device.type == "cuda" and (case.name, case.resize) == ("resident", "area"):
         pytest.skip("resident refuses mode area on a GPU, which a test of its own says")
-    skip_dali_in_name(case.name)
 
 
 def assert_same_samples(found: list[Batch], expected: list[Batch], case: LoaderCase, device: torch.device) -> None:

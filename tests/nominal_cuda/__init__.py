@@ -12,8 +12,9 @@ Made to come out wrong, as it can on a GPU:
   bytes of `UNWRITTEN`, and host memory that is written before is copied as it is then;
 * memory of a side stream that another stream reads without `record_stream` is an AssertionError.
 
-Arithmetic is the CPU's, to the bit. Kernels, memory, speed, code that torch compiles, DALI, NCCL, and what torch does
-below its Python functions are not told from the CPU's, or do not run at all.
+Arithmetic is the CPU's, to the bit, and DALI's operators are those for a processor (`dali`). Kernels, memory, speed,
+code that torch compiles, NCCL, and what torch does below its Python functions are not told from the CPU's, or do not
+run at all.
 """
 
 import threading

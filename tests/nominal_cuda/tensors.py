@@ -92,7 +92,7 @@ class NominalCuda(TorchFunctionMode):
             self._refuse_foreign(func, gpu)
         for tensor in made:
             if is_on_gpu and not any(tensor is one for one in given):
-                self._own(tensor)
+                self.own(tensor)
             elif is_pinned:
                 lock_pages(tensor)
         return result
@@ -111,7 +111,7 @@ class NominalCuda(TorchFunctionMode):
             is_known = memory.stream is self.default_stream or self.stream in memory.readers
             assert is_known, f"{_name(func)} reads memory of another stream, which was not told by record_stream"
 
-    def _own(self, tensor: torch.Tensor) -> torch.Tensor:
+    def own(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor, from now on the device's; allocated on the current stream, unless its memory is there already."""
         if not on_gpu(tensor):
             tensor.untyped_storage().of_gpu = SimpleNamespace(stream=self.stream, readers={self.stream})
@@ -165,7 +165,7 @@ class NominalCuda(TorchFunctionMode):
         if device.type not in ("cuda", "cpu"):
             return source.to(device, **how)
         target = torch.empty_like(source, **how, requires_grad=False)
-        return self._copy(func, source.detach(), self._own(target) if device.type == "cuda" else target, non_blocking)
+        return self._copy(func, source.detach(), self.own(target) if device.type == "cuda" else target, non_blocking)
 
     def _copy_into(self, func, args, kwargs):
         target, source, non_blocking = (*args, *kwargs.values(), False)[:3]
@@ -188,7 +188,7 @@ class NominalCuda(TorchFunctionMode):
         if waits:
             self.waits(func)
         result = func(*args)
-        return self._own(result) if isinstance(result, torch.Tensor) else result
+        return self.own(result) if isinstance(result, torch.Tensor) else result
 
     def _look_at(self, func, args, kwargs):
         if any(on_gpu(tensor) for tensor in _tensors((args, kwargs))):
@@ -208,7 +208,7 @@ class NominalCuda(TorchFunctionMode):
     def _grad(self, func, args, kwargs):
         """Made below Python, where its parameter is."""
         gradient = func(*args)
-        return self._own(gradient) if gradient is not None and on_gpu(args[0]) else gradient
+        return self.own(gradient) if gradient is not None and on_gpu(args[0]) else gradient
 
 
 _SPECIAL = {
