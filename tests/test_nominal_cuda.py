@@ -70,6 +70,8 @@ def test_it_trains_to_the_bits_of_the_cpu(mode, optimizer):
         lambda moved, host: torch.stack([moved.sum(), host.sum()]),
         lambda moved, host: torch.where(moved > 0, moved, host),
         lambda moved, host: host[moved.long()],
+        lambda moved, host: host.sum().add_(moved.sum()),  # a number may be read there, and not written
+        lambda moved, host: torch.clamp(moved, host.sum(), host.sum()),
         lambda moved, host: small_net()(moved.view(1, 3, 8, 8)),
         lambda moved, host: small_net().to(CUDA)(host.view(1, 3, 8, 8)),
     ],
@@ -96,6 +98,10 @@ def test_tensors_of_both_devices_are_not_computed_with(mode, mix):
         lambda moved, host: moved[moved > 0],
         lambda moved, host: moved[host.long()],
         lambda moved, host: moved.nonzero(),
+        lambda moved, host: moved.__setitem__(moved.long(), 2.0),
+        lambda moved, host: moved[[0, 2]],
+        lambda moved, host: f"{moved.sum():.1f}",
+        lambda moved, host: torch.cuda.Stream().synchronize(),
         lambda moved, host: torch.equal(moved, moved),
     ],
 )
@@ -165,11 +171,11 @@ def test_memory_of_a_side_stream_is_not_read_by_another_that_was_not_told(mode):
 def test_delays_take_their_time_on_the_device_and_none_of_the_hosts(mode):
     begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begun.record()
-    torch.cuda._sleep(100_000_000)
+    torch.cuda._sleep(1_000_000_000)
     ended.record()
     assert begun.query() and not ended.query()
     torch.cuda.synchronize()
-    assert ended.query() and begun.elapsed_time(ended) >= 50
+    assert ended.query() and begun.elapsed_time(ended) >= 500
 
 
 def test_threads_that_are_started_have_it_too(mode):

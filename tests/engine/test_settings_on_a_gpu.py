@@ -1,9 +1,10 @@
 """Every kind of setting on a GPU: what the CPU computes, and a host that waits for no single batch.
 
-Where there is no GPU, one in name stands for it.
+Where there is no GPU, one in name stands for it, and only that one counts what is waited for.
 """
 
 import dataclasses
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,8 @@ def losses_and_waits(config: Config, device: torch.device) -> tuple[list[float],
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     assert len(epochs) == 2
     waited = Counter(gpu.waited if gpu is not None else ())
-    if config.execution.precision == "fp16":
-        del waited["TensorBase.item"]  # once an update torch's GradScaler looks whether gradients overflowed
+    if config.execution.precision == "fp16":  # once an update torch's GradScaler looks whether gradients overflowed
+        waited["TensorBase.item"] -= 2 * math.ceil(epochs[0]["num_steps"] / config.optim.accumulate)
     return [value for line in epochs for name, value in sorted(line.items()) if name.endswith("loss")], waited
 
 

@@ -3,14 +3,17 @@
 Refused, as torch or its debug mode refuses it:
 
 * operations that mix tensors of both devices, but for those that torch lets pass;
-* whatever makes the host wait for the device, where `torch.cuda.set_sync_debug_mode("error")` says so. Copies out of
-  pageable memory are among it, which that mode of torch's overlooks.
+* what makes the host wait for the device, where `torch.cuda.set_sync_debug_mode("error")` says so: reading values,
+  moving them, and indices and operations that need them (`tensors`), but not waits within torch's own Python functions.
+  Copies out of pageable memory are among it, which that mode of torch's overlooks.
 
 Made to come out wrong, as it can on a GPU:
 
 * a copy on a side stream is done as late as may be: when a stream or the host waits for it. Who reads before finds
   bytes of `UNWRITTEN`, and host memory that is written before is copied as it is then;
 * memory of a side stream that another stream reads without `record_stream` is an AssertionError.
+
+A copy on the default stream is done when asked for: page-locked memory that is written too early after it is not seen.
 
 Arithmetic is the CPU's, to the bit, and DALI's operators are those for a processor (`dali`). Kernels, memory, speed,
 code that torch compiles, NCCL, and what torch does below its Python functions are not told from the CPU's, or do not
@@ -27,11 +30,11 @@ import pytest
 import torch
 
 from .streams import GPU, HOST, Event, Stream, synchronize_all
+from .streams import entered as _entered
 from .tensors import UNWRITTEN, NominalCuda, on_gpu, record_stream
 
 __all__ = ["GPU", "UNWRITTEN", "NominalCuda", "entered", "nominal_cuda"]
 _MEMORY_BYTES = 8 << 30
-_entered: list[NominalCuda] = []
 
 
 def entered() -> NominalCuda | None:

@@ -3,12 +3,14 @@
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 GPU, HOST = torch.device("cuda", 0), torch.device("cpu")
 _CYCLES_PER_S = 2e9
 # kept by whoever keeps one of torch's: loaders have one for all epochs
+entered: list[Any] = []  # the GPUs in name that there are, each within the one before
 _streams: "weakref.WeakSet[Stream]" = weakref.WeakSet()
 
 
@@ -57,6 +59,7 @@ class Stream:
         return event
 
     def synchronize(self) -> None:
+        entered[-1].waits("Stream.synchronize")
         self.record_event().synchronize()
 
     def is_capturing(self) -> bool:
@@ -66,9 +69,12 @@ class Stream:
 class Event:
     """A place in a stream, and when that will have come so far. Before it is recorded it is over."""
 
+    waited_until_s = 0.0  # of all of them, by the host
+
     def __init__(self, enable_timing: bool = False, blocking: bool = False) -> None:
         self._stream: Stream | None = None
         self._number, self.due_s = 0, 0.0
+        self._is_timed = enable_timing
 
     def record(self, stream: Stream | None = None) -> None:
         self._stream = stream or torch.cuda.current_stream()
@@ -79,18 +85,25 @@ class Event:
         if self._stream is not None:
             self._stream.copy_until(self._number)
 
+    def is_waited_for(self) -> bool:
+        """Whether the host has waited until it was over: what it took long for otherwise does not count."""
+        return Event.waited_until_s >= self.due_s
+
     def synchronize(self) -> None:
         self.let_copy()
+        Event.waited_until_s = max(Event.waited_until_s, self.due_s)
         time.sleep(max(0.0, self.due_s - time.perf_counter()))
 
     def query(self) -> bool:
         return (self._stream is None or self._stream.has_copied(self._number)) and time.perf_counter() >= self.due_s
 
     def elapsed_time(self, later: "Event") -> float:
+        are_timed = all(event._is_timed and event._stream is not None for event in (self, later))
+        assert are_timed, "torch refuses times of events that are not recorded, or were made without enable_timing"
         assert self.query() and later.query(), "torch refuses times of what is not done yet"
         return 1e3 * (later.due_s - self.due_s)
 
 
 def synchronize_all() -> None:
     for stream in list(_streams):
-        stream.synchronize()
+        stream.record_event().synchronize()  # of which torch's debug mode says nothing

@@ -4,7 +4,9 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -16,11 +18,15 @@ _MOVES_HOST_DATA = {torch.tensor, torch.as_tensor, _T.new_tensor}
 _WAITS = {
     *(torch.nonzero, _T.nonzero, torch.argwhere, _T.argwhere, torch.masked_select, _T.masked_select),
     *(torch.unique, _T.unique, torch.unique_consecutive, torch.bincount, _T.bincount),
-    *(torch.equal, _T.equal, torch.allclose, _T.allclose, torch.is_nonzero),
+    *(torch.equal, _T.equal, torch.allclose, _T.allclose, torch.is_nonzero, _T.is_nonzero, _T.unique_consecutive),
+    *(torch.repeat_interleave, _T.repeat_interleave, torch.linalg.eigh, torch.linalg.svd),
 }
 _TAKES_BOTH = {_T.data.__set__, torch._has_compatible_shallow_copy_type, torch.result_type}
 # elsewhere a tensor of the host's without dimensions counts as a number
-_TAKES_NO_NUMBERS = {torch.cat, torch.stack, torch.matmul, _T.matmul, _T.__matmul__}
+_TAKES_NO_NUMBERS = {
+    *(torch.cat, torch.stack, torch.matmul, _T.matmul, _T.__matmul__, torch.index_select, _T.index_select),
+    *(torch.gather, _T.gather, _T.scatter_, _T.scatter_add_, torch.addmm, functional.linear, functional.conv2d),
+}
 
 
 def on_gpu(tensor: torch.Tensor) -> bool:
@@ -71,6 +77,8 @@ class NominalCuda(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         special = _SPECIAL.get(func, NominalCuda._compute)
+        if special not in _ASK:
+            self.stream.copy_until(self.stream.num_asked())  # what a stream is given, it does in order
         return special(self, func, args, dict(kwargs or {}))
 
     def _compute(self, func, args, kwargs):
@@ -78,7 +86,6 @@ class NominalCuda(TorchFunctionMode):
         given = _tensors((args, kwargs))
         gpu = [tensor for tensor in given if on_gpu(tensor)]
         self._refuse_mixed(func, given, gpu)
-        self.stream.copy_until(self.stream.num_asked())  # what a stream is given, it does in order
         asked = kwargs.get("device")
         is_on_gpu = bool(gpu) if asked is None else torch.device(asked).type == "cuda"
         if asked is not None and is_on_gpu:
@@ -98,8 +105,12 @@ class NominalCuda(TorchFunctionMode):
         return result
 
     def _refuse_mixed(self, func, given, gpu) -> None:
-        host = [one for one in given if not on_gpu(one) and (one.dim() or func in _TAKES_NO_NUMBERS)]
-        if gpu and host and func not in _TAKES_BOTH:
+        host = [one for one in given if not on_gpu(one)]
+        is_number = len(host) == 1 and not host[0].dim() and func not in _TAKES_NO_NUMBERS
+        if is_number and _name(func).endswith("_"):  # `add_`, and `__iadd__` but no other of Python's own
+            is_written = not _name(func).endswith("__") or _name(func).rpartition(".")[2].startswith("__i")
+            is_number = not (is_written and host[0] is given[0])
+        if gpu and host and not is_number and func not in _TAKES_BOTH:
             raise RuntimeError(
                 "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
                 f" ({_name(func)} of {[list(tensor.shape) for tensor in given]})"
@@ -119,12 +130,15 @@ class NominalCuda(TorchFunctionMode):
 
     def _copy(self, func, source, target, non_blocking):
         """Fill `target` from `source`, which is of the other device."""
-        if not (non_blocking and on_gpu(target) and is_page_locked(source)):
+        has_waited = not (non_blocking and on_gpu(target) and is_page_locked(source))
+        if has_waited:
+            self._refuse_foreign(func, [one for one in (source, target) if on_gpu(one)])
             self.waits(func)
-        if self.stream is self.default_stream or not on_gpu(target):
+        if has_waited or self.stream is self.default_stream:
             target.copy_(source)
         else:
-            target.view(torch.uint8).fill_(UNWRITTEN)
+            if target.untyped_storage().nbytes() == target.nbytes:  # no neighbours
+                target.untyped_storage().fill_(UNWRITTEN)
             self.stream.copy_later(lambda: target.copy_(source))
         return target
 
@@ -174,24 +188,33 @@ class NominalCuda(TorchFunctionMode):
         return self._copy(func, source, target, non_blocking)
 
     def _index(self, func, args, kwargs):
-        """Reading and writing at indices: of the host's they are copied, masks and numbers of the device's looked at.
-        But where a mask is filled with one number."""
+        """Reading and writing at indices: of the host's they are copied, masks and numbers of the device's looked at,
+        and a number that is written to indices is copied. But a single mask is filled with a number without."""
         indices = _tensors(args[1])
         if not on_gpu(args[0]):
             if any(on_gpu(index) for index in indices):
                 raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
             return self._compute(func, args, kwargs)
-        is_filled = len(args) == 3 and not isinstance(args[2], torch.Tensor)
-        waits = any(not on_gpu(index) or index.dim() == 0 for index in indices)
-        waits |= any(index.dtype in (torch.bool, torch.uint8) for index in indices) and not is_filled
-        waits |= any(not on_gpu(value) and value.dim() for value in _tensors(args[2:]))
+        self._refuse_foreign(func, args[:1])
+        parts = args[1] if isinstance(args[1], tuple) else (args[1],)
+        waits = any(isinstance(part, list | np.ndarray) for part in parts)
+        waits |= any((not on_gpu(index) and index.dim()) or (on_gpu(index) and not index.dim()) for index in indices)
+        is_mask = [index.dtype in (torch.bool, torch.uint8) for index in indices]
+        if len(args) == 2:
+            waits |= any(is_mask)
+        else:
+            is_number = not isinstance(args[2], torch.Tensor) or not (args[2].dim() or on_gpu(args[2]))
+            is_filled = len(parts) == 1 and is_mask == [True]
+            waits |= bool(indices) and not is_filled if is_number else any(is_mask) or not on_gpu(args[2])
         if waits:
             self.waits(func)
         result = func(*args)
         return self.own(result) if isinstance(result, torch.Tensor) else result
 
     def _look_at(self, func, args, kwargs):
-        if any(on_gpu(tensor) for tensor in _tensors((args, kwargs))):
+        gpu = [tensor for tensor in _tensors((args, kwargs)) if on_gpu(tensor)]
+        if gpu:
+            self._refuse_foreign(func, gpu)
             self.waits(func)
         return func(*args, **kwargs)
 
@@ -227,8 +250,13 @@ _SPECIAL = {
     _T.numpy: NominalCuda._numpy,
     _T.__array__: NominalCuda._numpy,
     **dict.fromkeys((_T.item, _T.tolist, _T.__repr__, _T.__contains__), NominalCuda._look_at),
+    **dict.fromkeys((_T.__format__, _T.__complex__), NominalCuda._look_at),
     **dict.fromkeys((_T.__bool__, _T.__int__, _T.__float__, _T.__index__), NominalCuda._look_at),
 }
+
+
+# what is known of a tensor without its values
+_ASK = {NominalCuda._device, NominalCuda._is_cuda, NominalCuda._is_cpu, NominalCuda._is_pinned}
 
 
 def _name(func: Any) -> str:

@@ -4,7 +4,6 @@ import time
 
 import pytest
 import torch
-from devices import on_each_gpu
 from short_runs import ONE_RANK, short_config
 
 from engine.augment.normalize import IMAGENET_CHANNELS
@@ -98,9 +97,11 @@ def test_all_stages_of_a_real_step_obey_and_its_numbers_stay_the_same(tmp_path):
     assert sorted(walls_of(step.clock)) == sorted(CLOCKED_STAGES)
 
 
-@on_each_gpu
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", ["sleep", "spin"])
-def test_on_a_gpu_the_device_takes_the_delay_and_the_host_does_not_wait(kind, device):
+def test_on_a_gpu_the_device_takes_the_delay_and_the_host_does_not_wait(kind):
+    device = torch.device("cuda", 0)
     clock = delayed_clock(CudaClock(), {"forward": Delay(kind, 0.025)}, IMAGES, device)
     torch.cuda.synchronize()
     started = time.perf_counter()
