@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .dali_graph import Feed, Graph, RunningGraph
-from .errors import LoaderError, first_line
+from .errors import LoaderError
 from .pixels import Pixels
 from .plan import PlanRows
 from .records import Records
@@ -125,7 +125,7 @@ class Stream:
         try:
             return self._graph.build()
         except RuntimeError as error:  # of a GPU whose driver DALI was not built for, for instance
-            reason = first_line(error)
+            reason = _reason(error)
         raise LoaderError(f"DALI cannot work on {self._graph.device} ({reason}): --loader turbo does without DALI")
 
     def _made(self) -> torch.Tensor | str:

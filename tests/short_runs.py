@@ -20,6 +20,11 @@ from engine.safeguards.interrupt import StopRequest
 ONE_RANK = Ranks(0, 1, 0, 1, torch.device("cpu"))
 
 
+def ranks_on(device: torch.device) -> Ranks:
+    """One rank, there."""
+    return dataclasses.replace(ONE_RANK, device=device)
+
+
 def short_config(images: Path, folder: Path, loader: str = "turbo", **changes: Any) -> Config:
     """Two epochs of five batches of 7 on the `image_folder` fixture, a checkpoint after every step."""
     config = Config(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from devices import CPU, on_each_gpu
 from nominal_cuda import entered
-from short_runs import ONE_RANK, run_to_end, short_config
+from short_runs import ranks_on, run_to_end, short_config
 
 from engine.config import Config
 
@@ -79,7 +79,7 @@ def losses_and_waits(config: Config, device: torch.device) -> tuple[list[float],
     gpu = entered()
     if gpu is not None:
         gpu.waited.clear()
-    metrics = run_to_end(config, ranks=dataclasses.replace(ONE_RANK, device=device))["metrics"]
+    metrics = run_to_end(config, ranks=ranks_on(device))["metrics"]
     epochs = [line for line in metrics if line["kind"] == "epoch"]
     assert len(epochs) == 2
     waited = Counter(gpu.waited if gpu is not None else ())

@@ -10,12 +10,11 @@ import resume_program
 import torch
 from commands import REPOSITORY, run, short_options
 from devices import CPU, CUDA, no_waiting, on_a_gpu, on_each_device, on_each_gpu
-from short_runs import ONE_RANK, short_config
+from short_runs import ranks_on, short_config
 
 from engine.augment.augment_config import AugmentConfig
 from engine.build import build_run
 from engine.config import Config, ExecutionConfig, OptimConfig
-from engine.dist import Ranks
 from engine.loop import train
 from engine.optimisation.average import AverageConfig
 from engine.reporting.display import Display
@@ -54,10 +53,6 @@ def _threads_stay():
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def ranks_on(device: torch.device) -> Ranks:
-    return dataclasses.replace(ONE_RANK, device=device)
 
 
 def config_on(device: torch.device, images: Path, folder: Path, loader: str = "turbo", **execution) -> Config:

@@ -9,8 +9,8 @@ import torch
 
 GPU, HOST = torch.device("cuda", 0), torch.device("cpu")
 _CYCLES_PER_S = 2e9
-# kept by whoever keeps one of torch's: loaders have one for all epochs
 entered: list[Any] = []  # the GPUs in name that there are, each within the one before
+# kept by whoever keeps one of torch's: loaders have one for all epochs
 _streams: "weakref.WeakSet[Stream]" = weakref.WeakSet()
 
 

@@ -1,17 +1,16 @@
 """The commands where torch sees a GPU, or one in name: they take it, and say so."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from commands import REPOSITORY, run, short_options
 from devices import on_each_gpu
-from short_runs import ONE_RANK, short_config
+from short_runs import ranks_on, short_config
 
-from engine.dist import Ranks
 from engine.finders.batch_size import find_batch_size
 from engine.finders.learning_rate import SweepSettings, find_learning_rates
 
@@ -26,8 +25,9 @@ def told(*command: str) -> str:
     return ended.stdout
 
 
-def on(device: torch.device) -> Ranks:
-    return dataclasses.replace(ONE_RANK, device=device)
+def epochs_of(run_folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "epoch"]
 
 
 def options(images: Path, folder: Path) -> list[str]:
@@ -40,30 +40,28 @@ def test_a_run_goes_on_from_a_checkpoint_and_is_evaluated(image_folder, tmp_path
     first = told("engine/train.py", *words)
     assert "on 1 × cuda" in first and "GPU " in first
     (run_folder,) = (path.parent for path in tmp_path.rglob("metrics.jsonl"))
-    lines = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
-    epochs = [line for line in lines if line["kind"] == "epoch"]
+    epochs = epochs_of(run_folder)
     assert all(line["resources"]["gpu_memory_bytes"] > 0 for line in epochs)
-    newest = sorted((run_folder / "checkpoints").glob("step-*.pt"))
-    for path in newest[1:]:
+    for path in sorted((run_folder / "checkpoints").glob("step-*.pt"))[1:]:
         path.unlink()
     again = told("engine/train.py", *words)
     assert "going on in epoch 1 of 3 after batch 1 of 6" in again
-    after = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    after = epochs_of(run_folder)
     if HERE:  # on a GPU kernels may differ in their last bits
-        assert [line["eval_loss"] for line in after if line["kind"] == "epoch"] == [one["eval_loss"] for one in epochs]
+        assert [one["eval_loss"] for one in after] == [one["eval_loss"] for one in epochs]
     assert f"top-1 {100 * after[-1]['eval_top1']:.2f}%" in told("tools/evaluate.py", str(run_folder))
 
 
 @on_each_gpu
 def test_a_learning_rate_is_found(device, image_folder, tmp_path):
     settings = SweepSettings(num_updates=20)
-    swept = find_learning_rates(short_config(image_folder, tmp_path), on(device), settings, lambda _: None)
+    swept = find_learning_rates(short_config(image_folder, tmp_path), ranks_on(device), settings, lambda _: None)
     assert len(swept.losses) == 20
 
 
 @on_each_gpu
 def test_a_batch_size_is_found_in_the_memory_of_the_device(device, image_folder, tmp_path):
-    found = find_batch_size(short_config(image_folder, tmp_path), on(device), None, 1, lambda _: None)
+    found = find_batch_size(short_config(image_folder, tmp_path), ranks_on(device), None, 1, lambda _: None)
     assert found.num_images == 37 and found.peak_bytes > 0
 
 
