@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from loaders.api import LoadProgress, prepare
 from loaders.errors import FeedrateError
 
 from .checkpointing.saving import Saver
@@ -24,7 +25,7 @@ from .profiler.resources import ResourceMeter
 from .profiler.time_book import TimeBook
 from .progress import Progress
 from .reporting.display import Display
-from .reporting.lines import batch_lines
+from .reporting.lines import batch_lines, decoding_lines
 from .reporting.prediction_sample import PredictionSample
 from .reporting.run_folder import RunFolder
 from .safeguards.interrupt import Lookout, Stopped, StopRequest
@@ -59,11 +60,26 @@ def train(run: Run) -> bool:
     The engine owns the position: the loader is asked for epoch e from batch b on, so that a run that is killed and
     started again sees exactly the batches it had not seen.
     """
+    _prepare(run)
     run.stop.end_start()
     run.time.begin()
     is_done = _train_epochs(run)
     run.display.show_time_spent(run.time, run.ranks.world_size)
     return is_done
+
+
+def _prepare(run: Run) -> None:
+    """What loaders do once for all epochs, before any clock runs: a signal still ends it at once."""
+    if run.progress.epoch == run.config.epochs:
+        return
+    for loader, split in ((run.data.train, "training"), (run.data.evaluation, "evaluation")):
+        lines = decoding_lines(run.display.say, f"{split} images")
+
+        def tell(num_done: int, num_samples: int, lines: LoadProgress = lines, split: str = split) -> None:
+            run.saver.tell(f"decoding {split} images into memory: {num_done:,} of {num_samples:,}")
+            lines(num_done, num_samples)
+
+        prepare(loader, tell)
 
 
 def _train_epochs(run: Run) -> bool:

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from loaders.api import prepare
 from loaders.errors import FeedrateError, some_of
 from loaders.packed_names import TextNames
 from loaders.records import ChannelStatistics, Records, open_unlabelled
@@ -24,7 +25,7 @@ from .dist import Ranks
 from .evaluate import Answer, Evaluation, answer_of, evaluate, watched_by
 from .model import finished_model, place_model
 from .models.weight_files import read_weights
-from .reporting.lines import batch_lines, scan_lines
+from .reporting.lines import batch_lines, decoding_lines, scan_lines
 from .reporting.predictions import Prediction, Predictions
 from .step import Precision
 
@@ -98,6 +99,7 @@ def score(config: Config, ranks: Ranks, finished: Finished, top_k: int, say: Say
         )
         predictions = Predictions(top_k) if top_k else None
         precision = Precision(config.execution.precision, ranks.device)
+        prepare(data.loader, decoding_lines(say, "images"))
         started = time.perf_counter()
         lines = batch_lines(say, "evaluating", len(data.loader))
         watch = watched_by(lines, predictions) if predictions else lines

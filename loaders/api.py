@@ -1,6 +1,6 @@
 """The wall between loading and training: `Batch`, `Loader`, and nothing else crosses it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -14,15 +14,18 @@ from .substitutes import OnBad, Substitution
 __all__ = [
     "Batch",
     "BatchIterator",
+    "LoadProgress",
     "Loader",
     "LoaderOptions",
     "OnBad",
     "ResizeMode",
     "Substitution",
     "num_ready",
+    "prepare",
 ]
 
 ResizeMode = Literal["area", "exact", "bicubic", "device"]
+LoadProgress = Callable[[int, int], None]  # (samples done, samples there are)
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ class Loader(Protocol):
     A loader keeps no position: the engine owns (epoch, batch), so there is no cursor that could be wrong.
 
     What it may do beside: note what its stages take in the `stage_times` of its options, and have a method
-    `num_ready()`, which `num_ready` below asks. Where it does neither, the profiler says that it cannot be seen.
+    `num_ready()`, which `num_ready` below asks. Where it does neither, the profiler says that it cannot be seen. Work
+    for all epochs, which else the first batch waits for, may have a method `prepare(progress)`, as below.
     """
 
     name: str
@@ -141,3 +145,13 @@ def num_ready(loader: Loader) -> int | None:
     """
     count = getattr(loader, "num_ready", None)
     return count() if count is not None else None
+
+
+def prepare(loader: Loader, progress: LoadProgress) -> None:
+    """Do now what a loader does once, for all epochs, rather than when its first batch is asked for.
+
+    `progress` hears how far it is. An exception that comes meanwhile, from a signal's handler for instance, ends it.
+    """
+    method = getattr(loader, "prepare", None)
+    if method is not None:
+        method(progress)

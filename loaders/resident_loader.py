@@ -11,7 +11,7 @@ import torch
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from .api import Batch, LoaderOptions, ResizeMode
+from .api import Batch, LoaderOptions, LoadProgress, ResizeMode
 from .counter_random import Draws
 from .crops import CenterCrop, PadCrop
 from .device_resize import Cuts, cut_and_resize
@@ -33,7 +33,8 @@ _waiting: "weakref.WeakSet[ResidentLoader]" = weakref.WeakSet()
 
 
 class ResidentLoader(EpochLoader):
-    """Memory: all pixels of the plan's samples as uint8, from when the first batch is asked for until `close`.
+    """Memory: all pixels of the plan's samples as uint8, from `prepare`, or when the first batch is asked for, until
+    `close`.
 
     Where crops need no resizing (PadCrop, CenterCrop to the samples' own size), all modes give the same bits. Else
     `exact` and `device` give the same bits; on the CPU `device` is computed by tensor operations, which is slower
@@ -103,10 +104,17 @@ class ResidentLoader(EpochLoader):
     def num_ready(self) -> int | None:
         return self._turbo.num_ready() if self._turbo is not None else None
 
-    def _loaded(self) -> ResidentPixels:
+    def prepare(self, progress: LoadProgress) -> None:
+        """Decode the split now."""
+        if self._closed:
+            raise FeedrateError(f"loader '{self.name}' is closed: open it again")
+        self._loaded(progress)
+
+    def _loaded(self, progress: LoadProgress | None = None) -> ResidentPixels:
         if self._pixels is None:
             self._refuse_unless_it_fits()
-            self._pixels = load_pixels(self._layout, self._options.device, self._plan.view.fill, self._num_workers)
+            fill = self._plan.view.fill
+            self._pixels = load_pixels(self._layout, self._options.device, fill, self._num_workers, progress)
             _waiting.discard(self)
             if self._on_cpu and self._cuts_only:
                 self._copier = _Copier(self._pixels, self._plan.view.size_at(0))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .api import LoadProgress
 from .errors import LoaderError
 from .pixels import Decoder, load_rgb
 from .records import ChannelStatistics, Records
@@ -67,7 +68,13 @@ class Layout:
         return 3 * int((widths * heights)[self.is_held()].sum())
 
 
-def load_pixels(layout: Layout, device: torch.device, fill: tuple[int, int, int], num_threads: int) -> ResidentPixels:
+def load_pixels(
+    layout: Layout,
+    device: torch.device,
+    fill: tuple[int, int, int],
+    num_threads: int,
+    progress: LoadProgress | None = None,
+) -> ResidentPixels:
     """Decode the samples by `num_threads` threads. Ctrl-C ends it within a chunk, and nothing stays."""
     (widths, heights), is_held = layout.sides(), layout.is_held()
     ends = np.cumsum(np.where(is_held, widths * heights, 0))
@@ -84,8 +91,9 @@ def load_pixels(layout: Layout, device: torch.device, fill: tuple[int, int, int]
             step = -(-(stop - first) // (4 * num_threads))
             parts = [range(start, min(start + step, stop)) for start in range(first, stop, step)]
             decode = partial(_decode, layout.records, loaded, int(starts[first]), chunk.numpy())
-            for _ in pool.map(decode, parts):
-                pass
+            for part, _ in zip(parts, pool.map(decode, parts), strict=True):
+                if progress:
+                    progress(part.stop, len(layout.records))
             if chunk is not place:
                 place.copy_(chunk)
     return loaded

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from loaders.api import LoadProgress
 from loaders.records import ScanProgress
 
 from .display import FIRST_LINE_S, LINE_EVERY_S
@@ -24,6 +25,14 @@ def scan_lines(say: _Say) -> ScanProgress:
             now_and_then(lambda: f"listing images: {num_done:,} so far")
 
     return tell
+
+
+def decoding_lines(say: _Say, images: str) -> LoadProgress:
+    """How far a loader is that decodes all `images` into memory."""
+    now_and_then = _now_and_then(say, _FIRST_SCAN_LINE_S, _SCAN_LINE_EVERY_S)
+    return lambda num_done, num_samples: now_and_then(
+        lambda: f"decoding {images} into memory: {num_done:,} of {num_samples:,}"
+    )
 
 
 def batch_lines(say: _Say, what: str, num_batches: int) -> Callable[..., None]:

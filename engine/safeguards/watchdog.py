@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import psutil
 
-from loaders.api import Batch, BatchIterator, Loader
+from loaders.api import Batch, BatchIterator, Loader, LoadProgress, prepare
 
 from ..dist import LEAST_START_S, Board, Ranks
 
@@ -163,6 +163,10 @@ class WatchedLoader:
     def epoch(self, index: int, start: int = 0) -> BatchIterator:
         """As the loader's own."""
         return self._watched(self._loader.epoch(index, start), start)
+
+    def prepare(self, progress: LoadProgress) -> None:
+        """As the loader's own, if it has one."""
+        prepare(self._loader, progress)
 
     def identity(self) -> dict[str, Any]:
         """As the loader's own."""

@@ -12,7 +12,7 @@ from devices import on_each_gpu
 from stored_samples import plain_image, write_cifar10
 
 from loaders import resident_loader, resident_pixels
-from loaders.api import LoaderOptions
+from loaders.api import LoaderOptions, prepare
 from loaders.choose import open_loader
 from loaders.crops import CenterCrop, PadCrop, RandomResizedCrop
 from loaders.errors import FeedrateError
@@ -136,6 +136,22 @@ def test_loading_that_is_interrupted_leaves_nothing_and_can_begin_again(folder, 
             next(loader.epoch(0))
     assert loader._pixels is None and threading.active_count() == before
     assert next(loader.epoch(0)).num_valid == 8
+
+
+def test_prepared_it_has_decoded_all_and_told_how_far_it_was(folder, open_one, monkeypatch):
+    monkeypatch.setattr(resident_pixels, "_CHUNK_PIXELS", 20_000)
+    loader, told = open_one(folder, "resident", num_workers=2), []
+    prepare(loader, lambda *progress: told.append(progress))
+    assert told[-1] == (37, 37) and len(told) > 2 and told == sorted(told)
+    monkeypatch.setattr(resident_pixels, "load_rgb", None)  # nothing is decoded any more
+    assert next(loader.epoch(0)).num_valid == 8
+    loader.close()
+    with pytest.raises(FeedrateError, match="is closed"):
+        prepare(loader, lambda *progress: None)
+
+
+def test_a_loader_with_nothing_to_prepare_is_left_alone(folder, open_one):
+    prepare(open_one(folder, "turbo"), lambda *progress: pytest.fail("it has nothing to tell of"))
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_read(train, open_one, monkeypatch):

@@ -22,6 +22,7 @@ from engine.loop import train
 from engine.reporting.display import Display
 from engine.safeguards import interrupt
 from engine.safeguards.interrupt import STOP_SIGNALS, Lookout, Stopped, StopRequest
+from engine.safeguards.watchdog import Watchdog
 
 pytestmark = pytest.mark.usefixtures("sighup_heeded")
 
@@ -170,6 +171,23 @@ def test_a_signal_during_the_start_ends_it_cleanly_with_nothing_written(
     assert train_module.main(short_options(image_folder, tmp_path)) == 128 + number
     assert "stopped before the first step: nothing is lost, the same command starts again" in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("split", ["training", "evaluation"])
+def test_a_signal_while_images_are_decoded_into_memory_ends_it_at_once(
+    image_folder, tmp_path, monkeypatch, capfd, split
+):
+    def interrupted(self, stage):
+        noted(self, stage)
+        if stage.startswith(f"decoding {split} images into memory"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    noted = Watchdog.at
+    monkeypatch.setattr(Watchdog, "at", interrupted)
+    options = [*short_options(image_folder, tmp_path), "--loader", "resident"]
+    assert train_module.main(options) == 128 + signal.SIGTERM
+    assert "stopped before the first step: nothing is lost" in capfd.readouterr().err
+    assert not list(tmp_path.rglob("*.pt")) and not list(tmp_path.rglob("*.safetensors"))
 
 
 def _interrupted_in(run, epoch_of, at_batch, times=1):
