@@ -3,10 +3,11 @@
 import tarfile
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from loaders.packed_names import PackedNames
 from ..samples import BadSample, Stored
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_READ_AT_ONCE = 1 << 20
+_MAGIC = slice(257, 262)  # of a header: "ustar", whichever dialect
 
 
 class Member(NamedTuple):
@@ -31,8 +34,8 @@ class Member(NamedTuple):
 def tar_members(path: Path, start: int = 0, num_bytes: int | None = None) -> Iterator[Member]:
     """The files and links of the .tar that takes `num_bytes` from byte `start` on (None: all) of the file at `path`.
 
-    Raises FeedrateError where it was cut short, damaged or compressed: a list that ends too early is never passed off
-    as a whole one, as Python's `tarfile` would do. Raises OSError.
+    Raises FeedrateError where it was cut short, damaged or compressed, or goes on behind its end mark: a list that ends
+    too early is never passed off as a whole one, as Python's `tarfile` would do. Raises OSError.
     """
     with open(path, "rb") as file:
         stop = file.seek(0, 2) if num_bytes is None else start + num_bytes
@@ -54,6 +57,28 @@ def tar_members(path: Path, start: int = 0, num_bytes: int | None = None) -> Ite
         file.seek(end)
         if end + tarfile.BLOCKSIZE > stop or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise _compressed(path) or _damaged(path, "its end mark is missing")
+        if (behind := _first_behind(file, stop)) is not None:
+            raise FeedrateError(
+                f"{path} goes on behind its end mark, with {behind}, as archives joined by cat do: readers stop at"
+                " the mark, so write it again as one archive"
+            )
+
+
+def _first_behind(file: BinaryIO, stop: int) -> str | None:
+    """The name in the first header from here up to byte `stop`, at the blocks' borders; None where none follows.
+
+    What follows an end mark is zeros as a rule; other bytes without a header are nobody's samples.
+    """
+    while (left := stop - file.tell()) >= tarfile.BLOCKSIZE:
+        read = file.read(min(_READ_AT_ONCE, left))
+        for start in range(0, len(read) - tarfile.BLOCKSIZE + 1, tarfile.BLOCKSIZE):
+            block = read[start : start + tarfile.BLOCKSIZE]
+            if block[_MAGIC] == b"ustar":
+                with suppress(tarfile.HeaderError):
+                    return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape").name
+        if not read:
+            break
+    return None
 
 
 def _damaged(path: Path, reason: str) -> FeedrateError:

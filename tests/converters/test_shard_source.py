@@ -179,6 +179,19 @@ def test_damaged_and_compressed_shards_are_refused(root):
     assert "decompress" in refused_source(path.with_suffix(".tar.gz"))
 
 
+def test_what_stands_behind_an_end_mark_is_not_lost_without_a_word(tmp_path):
+    first, second = (tar_of({f"{key}.jpg": jpeg(0), f"{key}.cls": b"0"}) for key in "ab")
+    path = tmp_path / "a.tar"
+    path.write_bytes(first + second)
+    assert f"{path} goes on behind its end mark, with b.jpg" in refused_source(tmp_path, rules=LENIENT)
+    with tarfile.open(fileobj=io.BytesIO(first)) as archive:
+        second_header = archive.getmember("a.cls").offset
+    path.write_bytes(bytes(512) + first[:second_header])
+    assert "with a.jpg" in refused_source(tmp_path, rules=LENIENT)
+    path.write_bytes(first + bytes(3 << 20) + b"\x01" * 700)  # padding, and noise that is no header
+    assert len(open_as(tmp_path)["train"]) == 1
+
+
 def test_a_sparse_member_is_refused(tmp_path):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
