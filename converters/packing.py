@@ -230,6 +230,7 @@ class _Pass:
                 **self._source,
                 "task": self._task,
                 "notes": {split: samples.notes for split, samples in self._splits.items() if samples.notes},
+                "num_listed": {split: len(samples) for split, samples in self._splits.items()},
                 "num_ignored": {split: samples.num_ignored for split, samples in self._splits.items()},
                 "statistics_sha256": statistics_digest(statistics),
                 "num_original": {split: int(one.rows["is_original"].sum()) for split, one in passes.items()},

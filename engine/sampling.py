@@ -125,6 +125,8 @@ def _is_one_a_sample(num_weights: int, records: Records, in_source: InSource | N
     """Whether so many are one for each sample of the source; as many samples as classes: they are."""
     if in_source is None:
         return num_weights == len(records)
+    if in_source.is_exact:
+        return num_weights == in_source.most
     # how many of the bad ones, which packing left out, had a number in the source is not known
     return int(in_source.numbers().max()) < num_weights <= in_source.most
 

@@ -127,10 +127,19 @@ def _open(folder: Path, split: str, format: str, manifest: Manifest) -> Records:
             records = BetonRecords(paths[0], classes, channels, points)
         else:
             records = ShardRecords(paths, table, classes, channels, points)
-    place = manifest.source.get("path")
-    records.in_source = InSource(table, packed.num_samples + packed.num_bad, place if isinstance(place, str) else None)
+    records.in_source = _in_source(table, split, manifest)
     _check_counts(records, packed, paths[0] if format == "beton" else table.path)
     return records
+
+
+def _in_source(table: SampleTable, split: str, manifest: Manifest) -> InSource:
+    """Where the samples of a split stood; older manifests do not say how many were listed there."""
+    packed, place, listed = manifest.splits[split], manifest.source.get("path"), manifest.source.get("num_listed")
+    place = place if isinstance(place, str) else None
+    num_listed = listed.get(split) if isinstance(listed, dict) else None
+    if isinstance(num_listed, int):
+        return InSource(table, num_listed, place, is_exact=True)
+    return InSource(table, packed.num_samples + packed.num_bad, place)
 
 
 def _open_bare(folder: Path, files: dict[str, Path], split: str) -> BetonRecords:

@@ -109,11 +109,13 @@ class InSource:
 
     most   samples the source may have: those packed and the bad ones that were left out
     place  where the source lay, None where nobody noted it
+    is_exact  whether it has as many as that; else some of the bad ones may have had no number in it
     """
 
     table: SampleTable
     most: int
     place: str | None = None
+    is_exact: bool = False
 
     def numbers(self) -> NDArray[np.int64]:
         """int64 [N]: the number of each in the source's own order, below `most`. Raises FeedrateError."""

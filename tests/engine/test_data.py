@@ -206,6 +206,27 @@ def test_bad_samples_that_packing_left_out_keep_their_weights(image_folder, open
         opened(out, sampling="weighted", weights=str(tmp_path / "w.npy"))
 
 
+def test_weights_that_count_what_has_no_number_in_the_source_are_refused_and_not_shifted(
+    image_folder, opened, tmp_path, capsys
+):
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    shutil.copytree(image_folder, plain)
+    (plain / "train" / "ant" / "0.jpg").symlink_to("/nowhere")  # torchvision's ImageFolder lists it
+    words = ["folder", "--source", str(plain), "--out", str(out), "--on-bad", "skip", "--workers", "1"]
+    assert convert(words, "", None) == 0
+    capsys.readouterr()
+    settings = {"sampling": "weighted", "weights": str(tmp_path / "w.npy")}
+    np.save(tmp_path / "w.npy", np.ones(38))
+    with pytest.raises(FeedrateError, match="or 37, one a training sample"):
+        opened(out, **settings)
+    np.save(tmp_path / "w.npy", np.ones(37))
+    assert "weights: 37 of" in opened(out, **settings)[1]
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["source"]["num_listed"]  # as packing wrote it before it was noted
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert "weights: 37 of" in opened(out, **settings)[1]
+
+
 def test_where_turbo_resizes_on_the_device_it_takes_the_raw_pixels_that_are_there(image_folder, opened, tmp_path):
     splits = {split: samples_of(image_folder, split) for split in ("train", "val")}
     both = write_packed(tmp_path / "both", splits, ("beton", "raw"))
