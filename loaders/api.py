@@ -106,7 +106,8 @@ class Loader(Protocol):
       so, the plan's substitute takes its place, and the batch lists it.
     * Leaving an epoch early, and `close()`, leave no thread, process, shared memory or open file behind.
     * Several loaders may be open, and iterating, at once. One loader runs one epoch at a time: asking for another
-      ends the one before.
+      ends the one before. An epoch's batches are for one thread at a time, of the process that began it; any thread
+      may end it.
 
     A loader keeps no position: the engine owns (epoch, batch), so there is no cursor that could be wrong.
 

@@ -1,13 +1,9 @@
 """What all loaders do alike: check what they are given, and run one epoch at a time."""
 
-import atexit
-import signal
-import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
 import torch
@@ -18,44 +14,9 @@ from .errors import FeedrateError, LoaderError, SampleError
 from .plan import PADDING_ID, Plan, PlanRows, Sequential
 from .read_ahead import read_ahead
 from .records import Records, records_fingerprint
+from .running_epochs import EpochIterator
 from .stage_writer import UNTIMED, StageWriter
 from .substitutes import substitute
-
-_MOST_S = 5.0  # that Python's exit waits for epochs: what a dead disk holds up ends never
-_AGAIN_S = 0.1  # after which the next wait of an epoch that had so long is broken off as well
-
-_running: "weakref.WeakSet[EpochIterator]" = weakref.WeakSet()  # of all loaders
-_running_lock = threading.Lock()
-
-
-@atexit.register
-def _end_running() -> None:
-    """Of epochs that nobody closed. Once Python is down their threads stand still, and from 3.13 on who closes one then
-    waits for these for ever. By a timer, since 3.12 starts no thread here that could do the waiting."""
-    with _running_lock:
-        iterators = list(_running)
-    if not iterators or threading.current_thread() is not threading.main_thread():
-        return
-    usual = signal.signal(signal.SIGALRM, _too_long)
-    for iterator in iterators:
-        with suppress(BaseException):  # nobody is there to hear of it
-            signal.setitimer(signal.ITIMER_REAL, _MOST_S / len(iterators), _AGAIN_S)
-            try:
-                iterator.end("Python exits")
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-    with suppress(_TooLong):
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
-    signal.setitimer(signal.ITIMER_REAL, 0)  # which one too late may have kept from
-    signal.signal(signal.SIGALRM, usual or signal.SIG_DFL)
-
-
-class _TooLong(BaseException):
-    pass
-
-
-def _too_long(number: int, frame: FrameType | None) -> NoReturn:
-    raise _TooLong
 
 
 class EpochLoader(ABC):
@@ -100,7 +61,7 @@ class EpochLoader(ABC):
     def __iter__(self) -> NoReturn:
         raise TypeError(f"loader '{self.name}' is not iterated itself, an epoch of it is: for batch in loader.epoch(0)")
 
-    def epoch(self, index: int, start: int = 0) -> "EpochIterator":
+    def epoch(self, index: int, start: int = 0) -> EpochIterator:
         if self._closed:
             raise FeedrateError(f"loader '{self.name}' is closed: open it again")
         if index < 0 or not 0 <= start <= len(self):
@@ -112,8 +73,6 @@ class EpochLoader(ABC):
             batches = read_ahead(batches, self._records, self._plan, self._options.shard, (index, start), ahead)
         iterator = EpochIterator(batches, self._options.max_bad, self._place(index, start))
         self._running = weakref.ref(iterator)  # weak, so that dropping the iterator ends its work at once
-        with _running_lock:
-            _running.add(iterator)
         return iterator
 
     def identity(self) -> dict[str, Any]:
@@ -204,55 +163,3 @@ class EpochLoader(ABC):
         iterator = self._running() if self._running else None
         if iterator is not None:
             iterator.end(reason)
-
-
-class EpochIterator(Iterator[Batch]):
-    """The batches of one epoch. An epoch that did not end by itself raises when asked for more, never just stops."""
-
-    def __init__(self, batches: Generator[Batch], max_bad: int, place: Callable[[int], str]) -> None:
-        self._batches = batches
-        self._max_bad = max_bad
-        self._place = place
-        self._num_batches = 0
-        self._num_bad = 0
-        self._exhausted = False
-        self._error: Exception | None = None
-
-    def __next__(self) -> Batch:
-        if self._error:
-            raise self._error
-        try:
-            batch = self._within_budget(next(self._batches))
-        except StopIteration:
-            self._exhausted = True
-            raise
-        except Exception as error:
-            if not isinstance(error, FeedrateError):  # those say themselves what they are about; a bug does not
-                with suppress(Exception):  # the plan itself may be what fails
-                    error.add_note(self._place(self._num_batches))
-            self._error = error
-            raise
-        except BaseException:  # Ctrl-C
-            self.end("it was interrupted")
-            raise
-        self._num_batches += 1
-        return batch
-
-    def _within_budget(self, batch: Batch) -> Batch:
-        self._num_bad += len(batch.substitutions)
-        if self._num_bad > self._max_bad:
-            self._batches.close()
-            raise LoaderError(
-                f"{self._num_bad} samples of this epoch could not be delivered, more than the {self._max_bad} that were"
-                f" allowed; the last: {batch.substitutions[-1].reason}"
-            )
-        return batch
-
-    def end(self, reason: str) -> None:
-        """Give up what the epoch holds. Idempotent."""
-        if not self._exhausted and not self._error:
-            self._error = FeedrateError(f"this epoch gives no more batches, because {reason}: ask for it again")
-        self._batches.close()
-
-    def close(self) -> None:
-        self.end("it was closed")

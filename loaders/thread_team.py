@@ -67,7 +67,7 @@ class ThreadTeam:
         self._num_given_back = 0
         self._stopping = False
         self._broken: BaseException | None = None
-        # daemons: Python, which waits for all others, ends forgotten epochs only after that (`epochs._end_running`)
+        # daemons: Python, which waits for all others, ends forgotten epochs only after that (see `running_epochs`)
         self._threads = [
             threading.Thread(target=self._run, args=(n + 1,), name=f"feedrate-{n}", daemon=True)
             for n in range(num_threads)

@@ -55,6 +55,7 @@ class TorchvisionLoader(EpochLoader):
     collates_in_workers: ClassVar[bool] = True
 
     _slabs: tuple[Pixels, ...] = ()
+    _slabs_pid = 0  # the process that allocated them
 
     def _batches(self, epoch: int, start: int) -> Generator[Batch]:
         return to_device(self._host_batches(epoch, start), self._options.device, self._caller)
@@ -159,11 +160,15 @@ class TorchvisionLoader(EpochLoader):
         )
 
     def _slabs_for(self, num_slabs: int, like: PlanRows) -> tuple[Pixels, ...]:
-        """uint8 [B, S, S, 3] each, kept from epoch to epoch while the shape stays."""
+        """uint8 [B, S, S, 3] each, kept from epoch to epoch while the shape stays.
+
+        A process forked since has its own: in these the parent's workers write, and those of its other children.
+        """
         shape = (len(like), like.size_px, like.size_px, 3)
-        if not self._slabs or self._slabs[0].shape != shape:
+        if not self._slabs or self._slabs[0].shape != shape or self._slabs_pid != os.getpid():
             self._slabs = ()  # gone before the new ones come, not after
             self._slabs = tuple(shared(shape, np.uint8) for _ in range(num_slabs))
+            self._slabs_pid = os.getpid()
         return self._slabs
 
     def close(self) -> None:
