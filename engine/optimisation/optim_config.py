@@ -132,7 +132,7 @@ class OptimConfig:
         between(0, 1, final_share=self.final_share)
         if self.schedule == "step" and not self.milestones:
             raise FeedrateError("schedule is step: --optim.milestones must name the epochs at which the rate falls")
-        if self.schedule == "step" and not _ascends((self.warmup_epochs, *self.milestones)):
+        if self.schedule == "step" and not _ascends((self.warmup_epochs, *self.milestones, math.inf)):
             raise FeedrateError(
                 f"milestones are {self.milestones}: they must be rising epochs, after the {self.warmup_epochs} of"
                 " warm-up"
@@ -140,10 +140,10 @@ class OptimConfig:
         if self.schedule == "piecewise" and not self.points:
             raise FeedrateError("schedule is piecewise: --optim.points must give pairs of epoch and share of the peak")
         epochs = [epoch for epoch, _ in self.points]
-        if not _ascends(epochs) or not all(epoch >= 0 and share >= 0 for epoch, share in self.points):
+        if not _ascends(epochs) or not all(0 <= number < math.inf for pair in self.points for number in pair):
             raise FeedrateError(
                 f"points are {self.points}: they must be pairs of epoch and share of the peak, epochs rising from 0 on,"
-                " no share below 0"
+                " no share below 0, all of them finite"
             )
 
     def _check_plateau(self) -> None:

@@ -36,7 +36,8 @@ def build_schedule(config: OptimConfig, num_epochs: int, updates_per_epoch: int)
     onecycle            torch's OneCycleLR with cosine annealing; momentum is not cycled
     piecewise           straight lines between `points`, and level before the first and after the last
 
-    All but the last two rise linearly from 0 for `warmup_epochs` first: update k of W has (k + 1) / W of the peak.
+    All but the last two rise linearly from 0 for `warmup_epochs` first: update k of W has (k + 1) / W of the peak, and
+    no more than all of it where W is no whole number.
     """
     total = num_epochs * updates_per_epoch
     if config.schedule == "onecycle":
@@ -79,7 +80,7 @@ def _warmed(after: Schedule, peak: float, num_warmup_updates: float) -> Schedule
 
     def warmed(update: int) -> float:
         if update < num_warmup_updates:
-            return peak * (update + 1) / max(1.0, num_warmup_updates)
+            return peak * min(1.0, (update + 1) / max(1.0, num_warmup_updates))
         return after(update)
 
     return warmed

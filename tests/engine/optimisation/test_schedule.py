@@ -142,6 +142,15 @@ def test_no_warm_up_starts_at_the_peak():
     assert build_schedule(OptimConfig(learning_rate=0.3, warmup_epochs=0), 2, 10)(0) == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "step"])
+@pytest.mark.parametrize(("warmup_epochs", "steps"), [(0.5, 3), (0.3, 5), (1.5, 7), (0.1, 4)])
+def test_a_warm_up_that_ends_within_an_update_does_not_rise_above_the_peak(schedule, warmup_epochs, steps):
+    config = OptimConfig(learning_rate=PEAK, schedule=schedule, warmup_epochs=warmup_epochs, milestones=(3,))
+    rates = list(map(build_schedule(config, 4, steps), range(4 * steps)))
+    last_rising = int(warmup_epochs * steps)
+    assert max(rates) == rates[last_rising] <= PEAK and rates[: last_rising + 1] == sorted(rates[: last_rising + 1])
+
+
 def test_a_warm_up_longer_than_the_run_only_rises():
     schedule = build_schedule(OptimConfig(learning_rate=1.0, warmup_epochs=4), 2, 10)
     assert [schedule(step) for step in range(20)] == pytest.approx([(step + 1) / 40 for step in range(20)])
@@ -157,6 +166,11 @@ def test_a_warm_up_longer_than_the_run_only_rises():
         ({"points": ((0.0, 1.0), (0.0, 2.0))}, "epochs rising from 0 on"),
         ({"points": ((0.0, -1.0),)}, "no share below 0"),
         ({"points": ((float("nan"), 1.0),)}, "epochs rising from 0 on"),
+        ({"points": ((0.0, float("inf")), (2.0, 1.0))}, "all of them finite"),
+        ({"schedule": "step", "milestones": (3.0, float("inf"))}, "they must be rising epochs"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf: it must be a finite number"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf: it must be a finite number"),
+        ({"warmup_epochs": float("inf")}, "warmup_epochs is inf: it must be a finite number"),
         ({"final_share": 1.5}, "final_share is 1.5: it must lie between 0 and 1"),
         ({"start_divisor": 0.0}, "start_divisor is 0.0: it must be above 0"),
         ({"milestone_factor": 0.0}, "milestone_factor is 0.0: it must be above 0"),
