@@ -1,9 +1,14 @@
-"""Ctrl-C while a command still imports what it needs, which takes seconds: nothing can be lost, and nothing is said."""
+"""What happens while a command still imports what it needs, which takes seconds. At Ctrl-C nothing can be lost, and
+nothing is said."""
 
 import os
 import signal
 from types import FrameType
 from typing import NoReturn
+
+STARTED_BY = os.getppid()
+"""The process that started this one. Asked before the long imports: a launcher that dies meanwhile leaves its ranks to
+another parent, whom they would take for it."""
 
 
 def end_early() -> None:

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ..dist import Ranks
+from .early_end import STARTED_BY
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
@@ -40,7 +41,7 @@ class StopRequest:
         self.signal: signal.Signals | None = None
         self._heard_at = 0.0
         self._is_starting = True
-        self._launcher = os.getppid() if _LAUNCHED_BY in os.environ else None
+        self._launcher = STARTED_BY if _LAUNCHED_BY in os.environ else None
         self._ear, self._mouth = socket.socketpair()
         self._mouth.setblocking(False)
         caught = [number for number in STOP_SIGNALS if number != signal.SIGHUP or not _is_ignored(number)]

@@ -114,6 +114,37 @@ def test_a_second_signal_ends_the_process_even_while_its_main_thread_is_stuck():
     assert told == "stopped by SIGTERM at once, as a second signal asks\n"
 
 
+# a rank whose launcher dies while it imports: it is then another's child
+ORPHANED = """
+import os, time
+from engine.safeguards import early_end
+launcher = os.getppid()
+print("importing", flush=True)
+while os.getppid() == launcher:
+    time.sleep(0.05)
+from engine.safeguards.interrupt import StopRequest
+stop = StopRequest()
+time.sleep(600)
+"""
+
+
+def test_a_rank_whose_launcher_died_while_it_imported_ends_too():
+    launcher = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); input()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", launcher, ORPHANED],
+        cwd=REPOSITORY,
+        env=environment() | {"TORCHELASTIC_RUN_ID": "test"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout.readline() == "importing\n"
+    process.kill()
+    told, _ = process.communicate(timeout=120)  # until the orphan is gone, too
+    assert told == "stopped by SIGTERM before the first step, while it waited for something else\n"
+
+
 @pytest.mark.parametrize("under_torchrun", [True, False])
 def test_the_same_signal_twice_within_a_second_is_one_wish(monkeypatch, under_torchrun):
     now, ended = [100.0], []
