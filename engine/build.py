@@ -107,6 +107,7 @@ def _assemble(
     """The run as it stands before its first step."""
     plateau = build_plateau(config.optim)
     step = build_step(config, ranks, data.num_classes, data.channels, len(data.train), model, plateau)
+    config.average.refuse_idle_ema(config.epochs * step.windows.updates_per_epoch)
     progress, lookout = Progress(ranks.device), Lookout(ranks, config.run.log_every_steps)
     averages = Averages(step.module, config.average, step.windows)
     watch = LossWatch(ranks.device, folder.path, lambda: advice(config.execution.precision, folder.newest_sound()))

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from loaders.errors import FeedrateError
+
 from ..bounds import above_0, at_least, between
 from ..dist import Ranks
 from ..models.freezing import let_rest_as
@@ -49,6 +51,14 @@ class AverageConfig:
     def names(self) -> tuple[str, ...]:
         """Of the averages that are kept."""
         return ("ema",) * (self.ema_decay > 0) + ("swa",) * (self.swa_start_epoch >= 0)
+
+    def refuse_idle_ema(self, num_updates: int) -> None:
+        """Raise FeedrateError where the EMA of a run of so many updates would take in no weights."""
+        if self.ema_decay > 0 and self.ema_every_updates > num_updates:
+            raise FeedrateError(
+                f"ema_every_updates is {self.ema_every_updates} and the run makes {num_updates} updates: nothing would"
+                " be averaged"
+            )
 
     def ema_weight(self, num_averaged: int) -> float:
         """Share of the newest weights once `num_averaged` are in; the first are taken whole."""
@@ -111,6 +121,7 @@ class Averages:
             self._named["ema"] = Average(source, config.ema_weight)
         if "swa" in config.names():
             self._named["swa"] = Average(source, lambda num_averaged: 1 / (num_averaged + 1))
+        self._swa_epochs: list[int] = []  # at whose ends it took in the weights
 
     def after_step(self, step: int) -> None:
         """To be called after each global step: takes in the weights of every `ema_every_updates`-th update."""
@@ -126,8 +137,9 @@ class Averages:
         if "swa" not in self._named or epoch < self._config.swa_start_epoch:
             return
         swa = self._named["swa"]
-        if swa.num_averaged <= epoch - self._config.swa_start_epoch:  # not again if this epoch's end is met again
+        if epoch not in self._swa_epochs:  # as where this epoch's end is met again
             swa.add(self._source)
+            self._swa_epochs.append(epoch)
         let_rest_as(self._source, swa.model)
         estimate_statistics(swa.model, inputs, autocast, ranks)
 
@@ -137,13 +149,23 @@ class Averages:
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain data for a checkpoint."""
-        return {name: average.state_dict() for name, average in self._named.items()}
+        averages = {name: average.state_dict() for name, average in self._named.items()}
+        return averages | ({"swa_epochs": list(self._swa_epochs)} if "swa" in averages else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave; an average that was not kept then starts from here."""
+        """Take up what `state_dict` gave; an average that was not kept then starts from here, and so does SWA's where
+        it is of epochs before the one from which it now begins."""
+        start = self._config.swa_start_epoch
         for name, average in self._named.items():
-            if name in state_dict:
-                average.load_state_dict(state_dict[name])
+            if name not in state_dict:
+                continue
+            if name == "swa":
+                # checkpoints did not always tell
+                epochs = state_dict.get("swa_epochs", range(start, start + state_dict[name]["num_averaged"]))
+                if any(epoch < start for epoch in epochs):
+                    continue
+                self._swa_epochs = list(epochs)
+            average.load_state_dict(state_dict[name])
 
 
 @torch.no_grad()

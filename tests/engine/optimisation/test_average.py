@@ -120,6 +120,29 @@ def test_an_epochs_end_that_is_met_again_counts_once():
     assert all(torch.equal(once[name], tensor) for name, tensor in averages.models()["swa"].state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("start_before", "start", "expected"),
+    [(0, 5, [5, 6]), (0, 4, [4, 5, 6]), (2, 0, [2, 3, 4, 5, 6]), (-1, 1, [4, 5, 6]), (3, 3, [3, 4, 5, 6])],
+)
+def test_swa_that_goes_on_with_another_start_is_of_the_epochs_from_that_on(start_before, start, expected):
+    model = _model()
+    before = Averages(model, AverageConfig(swa_start_epoch=start_before), Windows())
+    ends = {}
+    averages = before
+    for epoch in range(7):
+        if epoch == 4:
+            averages = Averages(model, AverageConfig(swa_start_epoch=start), Windows())
+            averages.load_state_dict(copy.deepcopy(before.state_dict()))
+        _move(model, epoch)
+        ends[epoch] = model[0].weight.detach().double().clone()
+        for _ in range(2):  # its end is met again
+            averages.after_epoch(epoch, _inputs(epoch), EXACT, ONE_RANK)
+    swa = averages.models()["swa"]
+    assert averages.state_dict()["swa"]["num_averaged"] == len(expected)
+    mean = sum(ends[epoch] for epoch in expected) / len(expected)
+    torch.testing.assert_close(swa[0].weight.double(), mean, rtol=RELATIVE_TOLERANCE, atol=1e-7)
+
+
 def test_statistics_are_the_plain_means_over_the_batches_and_nothing_else_moves():
     model = _model()
     _move(model, 3)
@@ -255,6 +278,15 @@ def test_settings_that_mean_nothing_are_refused(change, sentence):
 def test_swa_that_would_never_start_is_refused():
     with pytest.raises(FeedrateError, match="swa_start_epoch is 4 and the last of 4 epochs is 3"):
         Config(epochs=4, average=AverageConfig(swa_start_epoch=4))
+
+
+def test_ema_that_would_take_in_nothing_is_refused(image_folder, tmp_path):
+    AverageConfig(ema_decay=0.9, ema_every_updates=14).refuse_idle_ema(14)
+    AverageConfig(ema_every_updates=15).refuse_idle_ema(14)  # it is off
+    config = short_config(image_folder, tmp_path, epochs=1)
+    config = dataclasses.replace(config, average=AverageConfig(ema_decay=0.9, ema_every_updates=1000))
+    with pytest.raises(FeedrateError, match="ema_every_updates is 1000 and the run makes [0-9]+ updates: nothing"):
+        run_to_end(config)
 
 
 AVERAGED = AverageConfig(ema_decay=0.9, ema_every_updates=2, swa_start_epoch=1, swa_learning_rate=0.02)
