@@ -25,6 +25,7 @@ from .data import Data, Say, open_data
 from .data_path import data_then_and_now
 from .dist import Ranks
 from .identity import about_weights, identity_of
+from .idle_settings import idle_settings
 from .loop import Run
 from .meeting import lost_machines_need
 from .model import describe_model, place_model, prepare_model, start_model
@@ -263,6 +264,8 @@ def _announce(run: Run, resumed: bool) -> None:
     )
     if short := short_of_peak(config.optim, config.epochs):
         run.display.say(short)
+    for idle in idle_settings(config):
+        run.display.say(idle)
     if missing := lost_machines_need(os.environ):
         run.display.say(missing)
     if run.progress.epoch >= config.epochs:
