@@ -160,10 +160,8 @@ class TorchvisionLoader(EpochLoader):
         )
 
     def _slabs_for(self, num_slabs: int, like: PlanRows) -> tuple[Pixels, ...]:
-        """uint8 [B, S, S, 3] each, kept from epoch to epoch while the shape stays.
-
-        A process forked since has its own: in these the parent's workers write, and those of its other children.
-        """
+        """uint8 [B, S, S, 3] each, kept from epoch to epoch while the shape stays; a process forked since has its own,
+        since in these the parent's workers write, and those of its other children."""
         shape = (len(like), like.size_px, like.size_px, 3)
         if not self._slabs or self._slabs[0].shape != shape or self._slabs_pid != os.getpid():
             self._slabs = ()  # gone before the new ones come, not after
