@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 
@@ -77,12 +77,19 @@ class LoaderOptions:
             object.__setattr__(self, "device", torch.device(self.device))
         except (RuntimeError, TypeError) as error:
             raise FeedrateError(f"device is {self.device!r}: it must be one of torch's, such as 'cpu'") from error
+        _refuse_unknown("resize", self.resize, (None, *get_args(ResizeMode)))
+        _refuse_unknown("on_bad", self.on_bad, get_args(OnBad))
         if self.num_workers is not None and self.num_workers < 1:
             raise FeedrateError(f"{self.num_workers} workers: at least 1 is needed")
         if self.num_ahead < 1:
             raise FeedrateError(f"{self.num_ahead} batches ahead: at least 1 is needed")
         if self.max_bad < 0:
             raise FeedrateError(f"a budget of {self.max_bad} bad samples must be 0 or more")
+
+
+def _refuse_unknown(name: str, value: object, known: tuple[object, ...]) -> None:
+    if value not in known:
+        raise FeedrateError(f"{name} is {value!r}: known are {', '.join(map(str, known))}")
 
 
 class BatchIterator(Iterator[Batch], Protocol):

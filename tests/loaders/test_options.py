@@ -18,3 +18,11 @@ def test_a_device_that_is_none_is_one_sentence(device):
     with pytest.raises(FeedrateError, match=r"device is .*: it must be one of torch's, such as 'cpu'") as caught:
         LoaderOptions(device=device)
     assert "\n" not in str(caught.value)
+
+
+def test_what_becomes_of_bad_samples_and_how_to_resize_are_refused_where_they_are_unknown():
+    """What is not "error" would else be taken for "substitute", in an evaluation too."""
+    with pytest.raises(FeedrateError, match="on_bad is 'skip': known are error, substitute"):
+        LoaderOptions(on_bad="skip")
+    with pytest.raises(FeedrateError, match="resize is 'bilinear': known are None, area, exact, bicubic, device"):
+        LoaderOptions(resize="bilinear")
