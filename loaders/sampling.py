@@ -76,7 +76,7 @@ class SampledOrder:
     def __init__(self, order: Order, sampling: Sampling, num_stored: int) -> None:
         _refuse_bad_pool(sampling.pool, num_stored)
         self._order = order
-        self._pool = sampling.pool
+        self._pool = None if sampling.pool is None else sampling.pool.astype(np.int64)
         self._repeats = sampling.repeats
         self._views = sampling.views
         self._cumulative: NDArray[np.uint64] | None = None
@@ -161,9 +161,12 @@ def _shortened(order: Order, views: int) -> Order:
 def _refuse_bad_pool(pool: Ids | None, num_stored: int) -> None:
     if pool is None:
         return
+    if not isinstance(pool, np.ndarray) or pool.ndim != 1 or pool.dtype.kind not in "iu":
+        kind = f"{pool.dtype} {list(pool.shape)}" if isinstance(pool, np.ndarray) else type(pool).__name__
+        raise FeedrateError(f"chosen samples are {kind}: they must be integers in a row, as np.flatnonzero(mask) gives")
     if not len(pool):
         raise FeedrateError("no sample is chosen: at least one is needed")
-    if pool[0] < 0 or pool[-1] >= num_stored or bool((np.diff(pool) <= 0).any()):
+    if pool[0] < 0 or pool[-1] >= num_stored or bool((pool[1:] <= pool[:-1]).any()):
         raise FeedrateError(f"chosen samples must be different ones of 0 … {num_stored - 1}, ascending")
 
 

@@ -270,3 +270,16 @@ GOLDEN_WEIGHTED = (
     ],
     [1, 1, 1, 0, 0, 0],
 )
+
+
+def test_a_pool_of_no_whole_numbers_or_out_of_order_is_refused():
+    """A mask would else be taken for samples 0 and 1; of unsigned numbers no difference lies below 0."""
+    mask = np.arange(100) % 2 == 0
+    for pool in (mask, np.arange(20.0), list(range(20)), range(20), np.arange(20).reshape(4, 5)):
+        with pytest.raises(FeedrateError, match=r"they must be integers in a row, as np.flatnonzero\(mask\) gives"):
+            plan_of(100, Shuffled(4), Sampling(pool=pool))
+    with pytest.raises(FeedrateError, match="different ones"):
+        plan_of(100, Shuffled(4), Sampling(pool=np.array([5, 3, 9, 5, 3], dtype=np.uint8)))
+    for dtype in (np.uint8, np.uint64, np.int32):
+        plan = plan_of(100, Shuffled(4), Sampling(pool=np.flatnonzero(mask).astype(dtype)))
+        assert set(epoch_of(plan).ids.tolist()) <= set(range(0, 100, 2))
