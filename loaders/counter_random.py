@@ -13,14 +13,21 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import whole_number
+
 _GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MULTIPLIER_2 = np.uint64(0x94D049BB133111EB)
 
 
-@lru_cache(maxsize=1024)
 def stream_key(seed: int, epoch: int, name: str) -> int:
     """The 64-bit start of the stream of draws called `name` in this epoch of this seed."""
+    return _stream_key(whole_number("seed", seed), whole_number("epoch", epoch), name)
+
+
+@lru_cache(maxsize=1024)
+def _stream_key(seed: int, epoch: int, name: str) -> int:
+    """Of ints alone: 1.0 and True would be written otherwise, and yet found in the cache by who asks for 1."""
     text = f"feedrate {seed} {epoch} {name}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 

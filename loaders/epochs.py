@@ -10,7 +10,7 @@ import torch
 
 from .api import Batch, LoaderOptions, ResizeMode
 from .cpus import available_cpus
-from .errors import FeedrateError, LoaderError, SampleError
+from .errors import FeedrateError, LoaderError, SampleError, whole_number
 from .plan import PADDING_ID, Plan, PlanRows, Sequential
 from .read_ahead import read_ahead
 from .records import Records, records_fingerprint
@@ -64,6 +64,7 @@ class EpochLoader(ABC):
     def epoch(self, index: int, start: int = 0) -> EpochIterator:
         if self._closed:
             raise FeedrateError(f"loader '{self.name}' is closed: open it again")
+        index, start = whole_number("epoch", index), whole_number("batch", start)
         if index < 0 or not 0 <= start <= len(self):
             raise FeedrateError(f"epoch {index}, batch {start}: an epoch has batches 0 … {len(self) - 1}")
         self._end_running("another epoch was asked for")

@@ -1,7 +1,9 @@
 """What a user sees when something they gave cannot be used."""
 
+import operator
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
+from typing import SupportsIndex
 
 _ALIKE = 0.6  # the least share of letters in order that two names have in common for one to be a slip for the other
 _MOST_NAMED = 3  # in a sentence, of names
@@ -27,6 +29,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = {name.lstrip("-"): name for name in known}  # dashes, which all options have, make none alike
     near = get_close_matches(word.lstrip("-"), names, n=1, cutoff=_ALIKE)
     return f"did you mean {names[near[0]]}? " if near else ""
+
+
+def whole_number(name: str, value: SupportsIndex) -> int:
+    """`value`, of whatever integer type, as an int. Raises FeedrateError, which calls it `name`, on what is none."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise FeedrateError(f"{name} is {value!r}: it must be a whole number") from error
 
 
 def first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .counter_random import Draws
 from .crops import MAX_SIDE_PX
-from .errors import FeedrateError
+from .errors import FeedrateError, whole_number
 from .orders import BlockShuffled, Order, Sequential, Shuffled
 from .sampling import SampledOrder, Sampling, ids_of
 from .substitutes import Substitution
@@ -114,7 +114,7 @@ class Plan:
             )
         self.order = order
         self.view = view
-        self.seed = seed
+        self.seed = whole_number("seed", seed)
         self.sampling = sampling or Sampling()
         self._sampled = SampledOrder(order, self.sampling, len(self._widths))
         self._keys_of_epoch: OrderedDict[int, NDArray[np.int64]] = OrderedDict()

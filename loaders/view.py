@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .crops import MAX_SIDE_PX, CenterCrop, Crop
-from .errors import FeedrateError
+from .errors import FeedrateError, whole_number
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,12 @@ class View:
     flip_alternates: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.size_px, tuple | list):
+            object.__setattr__(self, "size_px", whole_number("size_px", self.size_px))
+        elif not all(isinstance(step, tuple | list) and len(step) == 2 for step in self.size_px):
+            raise FeedrateError(
+                f"size {self.size_px} must be one side, since images are squares, or pairs (first epoch, side)"
+            )
         steps = self._schedule()
         starts = [start for start, _ in steps]
         if not steps or starts[0] != 0 or starts != sorted(set(starts)):

@@ -1,8 +1,11 @@
 """Draws are SplitMix64, the same for ever."""
 
 import numpy as np
+import pytest
 
+from loaders import counter_random
 from loaders.counter_random import Draws, below, draw, stream_key
+from loaders.errors import FeedrateError
 
 MASK = 2**64 - 1
 
@@ -50,3 +53,14 @@ def test_bounded_draws_cover_their_range_evenly():
 
 
 GOLDEN_KEYS = [8358464222430679531, 8674626072455886130, 12578342394779545778]
+
+
+def test_who_asked_with_a_number_that_equals_another_changes_nothing_for_that():
+    """The cache takes 7.0, True and 7 for the same: the first would have left its own key there."""
+    plain = Draws(7919, 1)("order", np.arange(4)).tolist()
+    counter_random._stream_key.cache_clear()
+    for seed, epoch in ((7919.0, 1), (7919, 1.0), ("7919", 1), (None, 1)):
+        with pytest.raises(FeedrateError, match="it must be a whole number"):
+            Draws(seed, epoch)("order", np.arange(4))
+    assert Draws(np.int64(7919), True)("order", np.arange(4)).tolist() == plain
+    assert Draws(7919, 1)("order", np.arange(4)).tolist() == plain

@@ -315,3 +315,17 @@ GOLDEN_ROWS = {
         [0, 1, 0, 0, 0, 0, 1, 1],
     ),
 }
+
+
+def test_sides_and_seeds_may_be_of_any_integer_type_and_nothing_else():
+    plain = Plan([50] * 8, [50] * 8, Shuffled(4), View(size_px=32), seed=3)
+    plan = Plan([50] * 8, [50] * 8, Shuffled(4), View(size_px=np.int64(32)), seed=np.int64(3))
+    assert json.loads(json.dumps(plan.identity())) == plain.identity()
+    for size_px in (32.0, "32", None):
+        with pytest.raises(FeedrateError, match=f"size_px is {size_px!r}: it must be a whole number"):
+            View(size_px=size_px)
+    with pytest.raises(FeedrateError, match="must be one side, since images are squares"):
+        View(size_px=(32, 48))
+    for seed in (1.5, None):
+        with pytest.raises(FeedrateError, match="seed is .*: it must be a whole number"):
+            Plan([50] * 8, [50] * 8, Shuffled(4), View(), seed=seed)
