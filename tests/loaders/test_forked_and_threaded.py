@@ -79,6 +79,7 @@ def test_processes_forked_from_one_that_has_used_a_loader_may_all_use_it(samples
     plain = pixels_of(loader.epoch(0))
 
     def has_the_same() -> bool:
+        torch.set_num_threads(1)  # mode `device` uses torch's threads, which no fork has
         images = []
         for batch in loader.epoch(0):
             time.sleep(0.002)
