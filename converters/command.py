@@ -3,15 +3,14 @@
 import argparse
 import io
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 from rich.console import Console
 
+from loaders.ending_signals import status_of, unwind_at_signals
 from loaders.errors import FeedrateError
 from loaders.lost_output import UNSAID, status_and_loss
 from loaders.manifest import WORK_FOLDER, PackedSplit
@@ -46,9 +45,9 @@ def main(arguments: Sequence[str], description: str, download: Download) -> int:
 
 
 def _run(arguments: Sequence[str], description: str, download: Download) -> int:
-    ended_by, chosen = [signal.SIGINT.value], None
+    chosen = None
     try:
-        _catch_signals(ended_by)
+        unwind_at_signals()
         chosen = parse(arguments, description)
         if getattr(chosen, "download", False):
             download(chosen.command, chosen.source)
@@ -56,27 +55,11 @@ def _run(arguments: Sequence[str], description: str, download: Download) -> int:
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         begun = chosen is not None and chosen.command in DATASETS and (chosen.out / WORK_FOLDER).exists()
         print(f"interrupted{': the same command goes on where this one stopped' if begun else ''}", file=sys.stderr)
-        return 128 + ended_by[0]
+        return status_of(interrupt)
     return 0
-
-
-def _catch_signals(number: list[int]) -> None:
-    """Let the first signal unwind the program, leaving its number there, and no second one disturb that."""
-    caught = [
-        item for item in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(item) != signal.SIG_IGN
-    ]
-
-    def end(signal_number: int, frame: Any) -> NoReturn:
-        number[0] = signal_number
-        for item in caught:
-            signal.signal(item, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for item in caught:
-        signal.signal(item, end)
 
 
 def _pack(chosen: argparse.Namespace) -> None:

@@ -28,6 +28,7 @@ CONVERTERS_MAY_TAKE = {
         "atomic",
         "counter_random",
         "cpus",
+        "ending_signals",
         "errors",
         "held_signals",
         "lost_output",

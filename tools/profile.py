@@ -33,7 +33,6 @@ import dataclasses
 import importlib
 import os
 import re
-import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -49,6 +48,7 @@ from engine.profiler.reports.terminal import print_profile
 from engine.profiler.session import Budget, profile
 from engine.reporting.run_folder import environment
 from engine.safeguards.exit_status import exit_status
+from loaders.ending_signals import unwind_at_signals
 from loaders.errors import FeedrateError, did_you_mean
 from loaders.lost_output import output_may_be_lost
 from tools.profiling import what_if
@@ -163,5 +163,5 @@ def _with_data(config: Config, ranks: Ranks, console: Console) -> Config:
 if __name__ == "__main__":
     end_early_no_more()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was packed to be tried is removed then, too
+        unwind_at_signals()  # what was packed to be tried is removed then, too
     run_and_end(lambda: main(sys.argv[1:]))

@@ -1,13 +1,13 @@
 """How the commands of tools/ end: bad input and Ctrl-C are one sentence and a status, and no traceback.
 
 Two commands have a frame of their own. engine/train.py saves a checkpoint before a signal ends it, and all its ranks
-end together. tools/convert.py takes SIGTERM and SIGHUP as it does Ctrl-C, and what it calls may not import the engine.
+end together. what tools/convert.py calls may not import the engine.
 """
 
-import signal
 import sys
 from collections.abc import Callable
 
+from loaders.ending_signals import status_of
 from loaders.errors import FeedrateError
 from loaders.lost_output import UNSAID, status_and_loss
 
@@ -15,8 +15,9 @@ from loaders.lost_output import UNSAID, status_and_loss
 def exit_status(
     command: Callable[[], int], if_interrupted: str = "", rank: int = 0, kept: Callable[[], str] = lambda: ""
 ) -> int:
-    """Run `command`; returns what it does, or 2 where it raises FeedrateError, 130 where Ctrl-C ends it, SIGPIPE's
-    where who reads what it says is gone, and 120 where that cannot be written otherwise, which ends nothing.
+    """Run `command`; returns what it does, or 2 where it raises FeedrateError, 130 where Ctrl-C ends it, 128 + n
+    where signal n does by `unwind_at_signals`, SIGPIPE's where who reads what it says is gone, and 120 where that
+    cannot be written otherwise, which ends nothing.
 
     if_interrupted  what is said then, beside that it was; nothing more where it is empty
     rank            is named in an error, where it is not 0
@@ -34,6 +35,6 @@ def _framed(command: Callable[[], int], if_interrupted: str, rank: int, kept: Ca
         where = f" (rank {rank})" if rank else ""
         print("; ".join(filter(None, (f"error{where}: {error}", kept()))), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(": ".join(filter(None, ("interrupted", kept() or if_interrupted))), file=sys.stderr)
-        return 128 + signal.SIGINT
+        return status_of(interrupt)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from engine.sampling import training_sampling
 from loaders.errors import FeedrateError
 from loaders.native import library
 from loaders.records import open_records
-from tools.profiling import error_history, what_if
+from tools.profiling import error_history, packed_sample, what_if
 from tools.profiling.packed_sample import FOLDER_PREFIX, packed_samples, some_of
 
 SHORT = ("--minutes", "0.02", "--rounds", "2")
@@ -66,7 +67,7 @@ def test_apply_tries_the_best_and_a_held_out_change_and_remembers_how_wrong_it_w
     assert any("GPU decode" in note for note in report.ceilings.notes)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_leaves_nothing_that_was_packed(image_folder, tmp_path, number):
     options = short_options(image_folder, tmp_path)
     # for six seconds it tries what was packed: on a busy machine this process may hear late that it does
@@ -78,7 +79,7 @@ def test_an_interruption_leaves_nothing_that_was_packed(image_folder, tmp_path, 
         stderr=subprocess.PIPE,
         text=True,
         # whoever starts the tests may ignore it, and then so would what is started
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     with process:
         # the first such line: rich repeats the one in whose writing it is interrupted
@@ -86,10 +87,24 @@ def test_an_interruption_leaves_nothing_that_was_packed(image_folder, tmp_path, 
         assert _left(process.pid)
         process.send_signal(number)
         told = process.communicate(timeout=TIMEOUT_S)[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert not _left(process.pid) and "holds what was measured, without predictions" in told
     report = read_profile(tmp_path / "ddp" / "profile" / "report.json")
     assert report.ceilings.loop.rounds and report.what_if == ()
+
+
+def test_what_a_killed_profiler_left_is_removed_and_nobody_elses(tmp_path):
+    left, used, young, other = (tmp_path / name for name in (*(f"{FOLDER_PREFIX}{n}-x" for n in range(3)), "other"))
+    for folder in (left, used, young, other):
+        folder.mkdir()
+        (folder / "train.beton").write_bytes(bytes(8))
+        if folder is not young:
+            os.utime(folder, (1.0, 1.0))
+    with packed_sample._held(used):
+        packed_sample._remove_left_behind(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted((used, young, other))
+    packed_sample._remove_left_behind(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted((young, other))
 
 
 def _left(pid: int) -> list[Path]:

@@ -1,10 +1,12 @@
 """Some of a set's images packed in several formats by the project's own converter, in a folder that does not stay."""
 
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +34,7 @@ _NOW = "now"
 _BY_POINTS = ("turbo", "auto")  # loaders that decode by seek points, or may be one that does
 _PROBED = 2048  # images by whose bytes the whole set's are told
 _ROOM = 1.5  # so many times the bytes that are expected must be free
+_YOUNG_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -186,11 +189,39 @@ def room_for(num_bytes: int) -> Iterator[Path]:
         place for place in ("/dev/shm", tempfile.gettempdir()) if Path(place).is_dir() and os.access(place, os.W_OK)
     ]
     for place in places:
+        _remove_left_behind(Path(place))
+    for place in places:
         if shutil.disk_usage(place).free > _ROOM * num_bytes:
-            with tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=place) as folder:
+            prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
+            with tempfile.TemporaryDirectory(prefix=prefix, dir=place) as folder, _held(Path(folder)):
                 yield Path(folder)
             return
     raise FeedrateError(f"no room for {num_bytes / 1e6:,.0f} MB in {' or '.join(places)}: make some, or see --what-if")
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Show others, in other containers too, that somebody uses it: who does ends with its lock, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_left_behind(place: Path) -> None:
+    """Remove what profilers left that were killed: in /dev/shm it would take memory until the machine starts anew."""
+    for folder in place.glob(f"{FOLDER_PREFIX}*"):
+        with suppress(OSError):  # another user's, or one that is gone by now
+            if time.time() - folder.stat().st_mtime < _YOUNG_S:
+                continue  # whoever makes it may not hold it yet
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
 
 
 def pack_some(some: SomeOf, out: Path, encoding: Encoding, config: Config) -> StoredImages:
