@@ -15,6 +15,7 @@ from loaders.errors import FeedrateError
 from loaders.lost_output import UNSAID, status_and_loss
 from loaders.manifest import WORK_FOLDER, PackedSplit
 from loaders.records import open_records
+from loaders.system_limits import limits_told
 
 from .byte_counts import disk_bytes, readable_bytes
 from .encode import holds_jpegs
@@ -49,9 +50,10 @@ def _run(arguments: Sequence[str], description: str, download: Download) -> int:
     try:
         unwind_at_signals()
         chosen = parse(arguments, description)
-        if getattr(chosen, "download", False):
-            download(chosen.command, chosen.source)
-        {"verify": _verify, "show": _show}.get(chosen.command, _pack)(chosen)
+        with limits_told():
+            if getattr(chosen, "download", False):
+                download(chosen.command, chosen.source)
+            {"verify": _verify, "show": _show}.get(chosen.command, _pack)(chosen)
     except FeedrateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -147,6 +147,14 @@ def no_space(out: Path, num_bytes: float) -> FeedrateError:
     )
 
 
+def too_large(out: Path) -> FeedrateError:
+    """The sentence for a file that may not grow as large as it has to."""
+    return FeedrateError(
+        f"a file in {out} has to be larger than its file system, or the limit on files (ulimit -f), allows: raise that,"
+        " give another --out, or write smaller files (--preset 256, or --to shards)"
+    )
+
+
 def _not_writable(out: Path, error: OSError) -> FeedrateError:
     return FeedrateError(f"{out} cannot be written to ({error.strerror}): give another --out")
 

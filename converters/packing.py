@@ -1,5 +1,6 @@
 """The packing pass: every split in every format asked for, in one reading, into one folder, resumable to the byte."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -26,7 +27,7 @@ from .formats.raw_array import RawOutput
 from .formats.seek_file import SeekOutput
 from .formats.shards import SHARD_BYTES, ShardOutput
 from .inspection.checksums import Checksums
-from .out_folder import BAD_SAMPLES_NAME, begin, claimed, is_full_disk, no_space, publish
+from .out_folder import BAD_SAMPLES_NAME, begin, claimed, is_full_disk, no_space, publish, too_large
 from .pack_work import PackWork
 from .progress import Phase, silent_phase
 from .samples import BadSample, Samples
@@ -101,6 +102,8 @@ def pack(
             manifest = _Pass(splits, out, settings, task, source or {}).run(num_workers, rules, phase)
             publish(out)
         except OSError as error:
+            if error.errno == errno.EFBIG:
+                raise too_large(out) from error
             if not is_full_disk(error):
                 raise
             raise no_space(out, sum(part.num_bytes for part in needed.values())) from error

@@ -27,6 +27,7 @@ from engine.reporting.display import Display
 from engine.safeguards.interrupt import Stopped, StopRequest
 from loaders.errors import FeedrateError, first_line
 from loaders.lost_output import UNSAID, output_may_be_lost, status_and_loss
+from loaders.system_limits import limits_told
 
 
 def main(arguments: list[str]) -> int:
@@ -55,9 +56,10 @@ def _run(config: Config, rank: int) -> int:
     """The run, and how it ended. Returns the exit status."""
     stop = StopRequest()
     try:
-        ranks = start_ranks(config.execution.device, config.run.hang_timeout_s)
-        with build_run(config, ranks, Display(ranks.is_main), stop) as run:
-            status = _train(run)
+        with limits_told():
+            ranks = start_ranks(config.execution.device, config.run.hang_timeout_s)
+            with build_run(config, ranks, Display(ranks.is_main), stop) as run:
+                status = _train(run)
         stop_ranks()  # all of them come here; after an error it could wait for ever for those that do not
         return status
     except FeedrateError as error:

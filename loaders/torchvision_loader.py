@@ -1,13 +1,12 @@
 """The reference: torch's DataLoader, Pillow's decoding, torchvision's transforms. Slower than others, runs anywhere."""
 
+import errno
 import os
 import signal
 import threading
-import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +26,7 @@ from .records import Records
 from .stage_writer import StageWriter
 from .transfer import to_device
 from .worker_board import Board, shared
+from .worker_starts import came_to_life, end_half_begun
 
 _Job = tuple[int, PlanRows]  # number of the batch in the epoch, what it is made of
 _Deliver = Callable[[PlanRows], None]
@@ -34,7 +34,6 @@ _Deliver = Callable[[PlanRows], None]
 _INTERPOLATIONS = {"exact": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 _NOT_FOR_WORKERS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 _LOOK_FOR_PARENT_S = 5.0
-_LOOK_FOR_LIFE_S = 0.001
 _PATIENCE_S = (10.0, 20.0, 40.0, 80.0, 160.0)  # a worker lives after milliseconds, but where processors are scarce
 
 
@@ -103,7 +102,7 @@ class TorchvisionLoader(EpochLoader):
             made = self._started(maker, jobs, num_ahead)
             all_live = False
             try:
-                all_live = _came_to_life(made._workers, board, patience_s)
+                all_live = came_to_life(made._workers, board, patience_s)
             finally:
                 if not all_live:
                     for worker in made._workers:
@@ -133,8 +132,17 @@ class TorchvisionLoader(EpochLoader):
             multiprocessing_context="fork",
             generator=torch.Generator(),  # else every epoch would draw from, and so change, torch's global generator
         )
-        with held_signals(), _own_child_handler(), _born_deaf():
-            return iter(loader)
+        try:
+            with held_signals(), _own_child_handler(), _born_deaf():
+                return iter(loader)
+        except OSError as error:
+            end_half_begun(error)
+            if error.errno != errno.ENOSPC:
+                raise
+            raise LoaderError(
+                "worker processes of loader 'torchvision' cannot be started, since /dev/shm has no room for their"
+                " locks: make some there, or take loader 'turbo', which needs none"
+            ) from error
 
     def _next_rows(self, made: Any, board: "Board", epoch: int) -> PlanRows:
         """What the next batch came to be made of. A worker's error, or its death, is raised."""
@@ -245,16 +253,6 @@ def _cut(image: Image.Image, rect: list[int], fill: tuple[int, int, int]) -> Ima
         left, top = left + padding[0], top + padding[1]
     part: Image.Image = F.crop(image, top, left, height, width)
     return part
-
-
-def _came_to_life(workers: Sequence[BaseProcess], board: Board, patience_s: float) -> bool:
-    """Whether all of them run, or did so before they died, within that time."""
-    deadline_s = time.monotonic() + patience_s
-    while not all(board.is_born(number) or worker.exitcode is not None for number, worker in enumerate(workers)):
-        if time.monotonic() > deadline_s:
-            return False
-        time.sleep(_LOOK_FOR_LIFE_S)
-    return True
 
 
 def _obey_the_parent_alone() -> None:

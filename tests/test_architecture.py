@@ -37,6 +37,7 @@ CONVERTERS_MAY_TAKE = {
         "sample_table",
         "packed_folder",
         "seek_points",
+        "system_limits",
     ),
     *(
         "beton_layout",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from loaders.ending_signals import status_of
 from loaders.errors import FeedrateError
 from loaders.lost_output import UNSAID, status_and_loss
+from loaders.system_limits import limits_told
 
 
 def exit_status(
@@ -30,7 +31,8 @@ def exit_status(
 
 def _framed(command: Callable[[], int], if_interrupted: str, rank: int, kept: Callable[[], str]) -> int:
     try:
-        return command()
+        with limits_told():
+            return command()
     except FeedrateError as error:
         where = f" (rank {rank})" if rank else ""
         print("; ".join(filter(None, (f"error{where}: {error}", kept()))), file=sys.stderr)
