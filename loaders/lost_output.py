@@ -63,6 +63,8 @@ class MayFail:
 def output_may_be_lost(needs_a_reader: bool = False) -> Iterator[Callable[[], bool]]:
     """A block in which printing does not fail. Where standard output cannot be written, standard error says so once.
 
+    Each line is written at once, its end with it, also where Python is told not to buffer: what several ranks say at a
+    time would run together.
     Gives what tells whether it was lost, to be asked behind the block: of blocks in one another the innermost knows.
     `needs_a_reader`: as of MayFail, for standard output.
     """
@@ -78,11 +80,28 @@ def output_may_be_lost(needs_a_reader: bool = False) -> Iterator[Callable[[], bo
     output = None if before[0] is None else MayFail(before[0], tell, needs_a_reader)
     sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, errors)
     try:
-        yield lambda: output is not None and output.is_lost
-        if output is not None:
-            output.flush()
+        with _in_whole_lines(output), _in_whole_lines(errors):
+            yield lambda: output is not None and output.is_lost
+            if output is not None:
+                output.flush()
     finally:
         sys.stdout, sys.stderr = before
+
+
+@contextlib.contextmanager
+def _in_whole_lines(stream: MayFail | None) -> Iterator[None]:
+    """A block in which a stream that passes on each part of a line (`python -u`) passes on whole lines instead."""
+    if not getattr(stream, "write_through", False):  # no stream, one that is buffered, or one of people's own
+        yield
+        return
+    assert stream is not None
+    before = stream.line_buffering
+    stream.reconfigure(line_buffering=True, write_through=False)
+    try:
+        yield
+    finally:
+        stream.flush()  # where it may fail
+        stream.reconfigure(line_buffering=before, write_through=True)
 
 
 def status_and_loss(command: Callable[[], int]) -> tuple[int, bool]:

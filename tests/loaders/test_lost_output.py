@@ -1,6 +1,7 @@
 """Output that cannot be written: said once, and whatever prints goes on."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,25 @@ def test_where_it_can_be_written_nothing_is_said_of_it():
 def test_output_closed_from_the_start_is_left_alone(closed):
     script = f"import sys; {closed} = None\n{PRINTS.format(how='')}"
     assert _ended(script, subprocess.DEVNULL) == (3, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_each_line_is_written_at_once_with_its_end(unbuffered):
+    """Each write to a socket of packets is a packet. The lines of two ranks ran together where the end came apart."""
+    script = "import sys\n" + "\n".join(
+        (
+            "from loaders.lost_output import output_may_be_lost",
+            "with output_may_be_lost():",
+            "    print('error', 'of a rank', file=sys.stderr)",
+            "    print('and more', file=sys.stderr)",
+            "    print('a line that has no end', end='', file=sys.stderr)",
+            "print('after', file=sys.stderr)",
+        )
+    )
+    reads, writes = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with reads, writes:
+        assert _ended(script, subprocess.DEVNULL, writes.fileno(), unbuffered)[0] == 0
+        writes.close()
+        packets = list(iter(lambda: reads.recv(1000), b""))
+    assert b"".join(packets) == b"error of a rank\nand more\na line that has no endafter\n"
+    assert packets[:2] == [b"error of a rank\n", b"and more\n"]
