@@ -226,7 +226,8 @@ class TrainStep:
         self, images: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor, step: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(stream_key(self._config.seed, step, f"step of rank {self._ranks.rank}"))
-        closes = self.windows.closes_at(step)
+        num_left = self.windows.left_at(step)
+        closes, length = num_left == 1, self.gradients.length_with(num_left)
         with self._exchange(closes):
             with self.clock.span("prepare"):
                 inputs, targets = self.inputs_of(images, labels, ids, step)
@@ -234,9 +235,10 @@ class TrainStep:
                 loss, logits = self._forward(self._model, inputs, targets)
             with self.clock.span("backward"):
                 # all batches of training are equally large, so the mean over a window is the mean of their means
-                torch.autograd.backward(self.precision.scaler.scale(loss / self.windows.length_at(step)))
+                torch.autograd.backward(self.precision.scaler.scale(loss / length))
         if closes:
             self._update(step)
+            self.gradients.close()
         return loss.detach(), (logits.argmax(dim=1) == labels).sum()
 
     def _exchange(self, closes: bool) -> AbstractContextManager[Any]:

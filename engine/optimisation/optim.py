@@ -152,8 +152,9 @@ def _of_timm(config: OptimConfig, groups: Groups) -> torch.optim.Optimizer:
 
 
 def _settings_of(config: OptimConfig, kind: Callable[..., Any], names: Iterable[str]) -> dict[str, Any]:
-    """Those of our settings that the optimizer knows, as its arguments."""
-    return {name: getattr(config, name) for name in names if name in inspect.signature(kind).parameters}
+    """Those of our settings that the optimizer knows, as its arguments; not betas where none are set."""
+    known = [name for name in names if name in inspect.signature(kind).parameters]
+    return {name: getattr(config, name) for name in known if getattr(config, name) != ()}
 
 
 def _with_options(config: OptimConfig, kind: Callable[..., Any], arguments: dict[str, Any]) -> dict[str, Any]:

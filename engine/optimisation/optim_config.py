@@ -25,8 +25,8 @@ class OptimConfig:
     """Of sgd, rmsprop, lars, muon, and those of timm's that have one."""
     nesterov: bool = False
     """Of sgd, lars and muon. Timm's variants with it have names of their own, such as timm/nlars."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Of adam and its kin, lamb, and of muon for what it leaves to AdamW."""
+    betas: tuple[float, ...] = ()
+    """The two of adam and its kin, lamb, and of muon for what it leaves to AdamW; none: as the optimizer has them."""
     options: tuple[str, ...] = ()
     """More of the optimizer's own arguments, as NAME=VALUE: eps=1e-6, alpha=0.9, trust_coeff=0.02."""
     weight_decay: float = 5e-5
@@ -123,6 +123,8 @@ class OptimConfig:
             raise FeedrateError(
                 f"nesterov is on and the optimizer is {self.name}: only {', '.join(_WITH_NESTEROV)} have it"
             )
+        if len(self.betas) not in (0, 2) or not all(0 <= beta < 1 for beta in self.betas):
+            raise FeedrateError(f"betas are {self.betas}: they must be two numbers from 0 to below 1, or none")
         if self.nesterov and self.momentum == 0:
             raise FeedrateError("nesterov is on and momentum is 0: Nesterov's step needs momentum above 0")
 

@@ -23,13 +23,11 @@ class Windows:
         epoch, batch = divmod(step, self.steps_per_epoch)
         return epoch * self.updates_per_epoch + batch // self.accumulate
 
-    def length_at(self, step: int) -> int:
-        """Batches in this step's window."""
+    def left_at(self, step: int) -> int:
+        """Batches of this step's window from this one on; 1 at the last, after which the weights move."""
         batch = step % self.steps_per_epoch
-        first = batch - batch % self.accumulate
-        return min(self.accumulate, self.steps_per_epoch - first)
+        return min(self.accumulate - batch % self.accumulate, self.steps_per_epoch - batch)
 
     def closes_at(self, step: int) -> bool:
-        """Whether this step is the last of its window, after which the weights move."""
-        batch = step % self.steps_per_epoch
-        return (batch + 1) % self.accumulate == 0 or batch + 1 == self.steps_per_epoch
+        """Whether this step is the last of its window."""
+        return self.left_at(step) == 1

@@ -25,6 +25,7 @@ CHANNELS = ChannelStatistics((120.0, 110.0, 100.0), (60.0, 50.0, 40.0), "this te
 LOSSES = str(Path(__file__).with_name("ddp_losses.py"))
 RELATIVE_TOLERANCE = 1e-5  # float32 sums in another order
 ROWS, STEPS_PER_EPOCH = 4, 5
+EMPTY = {"ranks": [], "num_batches": 0, "length": 0}
 
 
 def _model():
@@ -110,7 +111,7 @@ def test_the_gradients_of_an_open_window_survive_to_the_bit():
     whole, before = _accumulating(optim), _accumulating(optim)
     for number in range(STEPS_PER_EPOCH):
         whole(*_batch(number), number)
-    assert before.gradients.state_dict() == {"ranks": []}
+    assert before.gradients.state_dict() == EMPTY
     for number in range(2):
         before(*_batch(number), number)
     stored = before.gradients.state_dict()
@@ -118,16 +119,45 @@ def test_the_gradients_of_an_open_window_survive_to_the_bit():
     after.gradients.load_state_dict(stored)
     for number in range(2, STEPS_PER_EPOCH):
         after(*_batch(number), number)
-    assert after.gradients.state_dict() == {"ranks": []}
+    assert after.gradients.state_dict() == EMPTY
     for ours, theirs in zip(after.module.parameters(), whole.module.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
 def test_on_another_number_of_ranks_an_open_window_goes_on_from_the_mean():
     step = _accumulating(OptimConfig(accumulate=3))
-    step.gradients.load_state_dict({"ranks": [{"0.bias": torch.full((4,), value)} for value in (1.0, 2.0, 6.0)]})
+    ranks = [{"0.bias": torch.full((4,), value)} for value in (1.0, 2.0, 6.0)]
+    step.gradients.load_state_dict({"ranks": ranks, "num_batches": 1, "length": 3})
     assert torch.equal(step.module[0].bias.grad, torch.full((4,), 3.0))
     assert step.module[0].weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("before", "num_done", "after", "updates"),
+    [
+        (4, 2, 2, [[0, 1, 2, 3], [4]]),  # the window that was open and the first that now begins are one
+        (2, 1, 4, [[0, 1, 2, 3], [4]]),
+        (5, 4, 3, [[0, 1, 2, 3, 4]]),
+        (1, 1, 3, [[0], [1, 2], [3, 4]]),  # none was open, and it begins in the middle of one
+        (3, 2, 1, [[0, 1, 2], [3], [4]]),
+    ],
+)
+def test_an_open_window_that_gets_another_length_is_still_the_mean_of_its_batches(before, num_done, after, updates):
+    optims = [OptimConfig(label_smoothing=0.0, weight_decay=0.0, clip_norm=1e9, accumulate=n) for n in (before, after)]
+    first, second = map(_accumulating, optims)
+    for number in range(num_done):
+        first(*_batch(number), number)
+    second.module.load_state_dict(first.module.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.gradients.load_state_dict(first.gradients.state_dict())
+    for number in range(num_done, STEPS_PER_EPOCH):
+        second(*_batch(number), number)
+    plain, buffers = _model(), {}
+    for numbers in updates:
+        update = second.windows.update_of(numbers[-1]) if numbers[-1] >= num_done else numbers[-1]
+        _plain_update(plain, optims[0], buffers, numbers, update)
+    for ours, theirs in zip(second.module.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=RELATIVE_TOLERANCE, atol=1e-6)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 9])

@@ -113,6 +113,7 @@ def test_what_may_be_given_any_number_of_says_what_it_takes():
         ("data", "classes"): None,
         ("data", "size_schedule"): "it must be pairs of whole numbers, with",
         ("data", "size_ramp"): "it must be whole numbers, with",
+        ("optim", "betas"): "it must be numbers, with spaces between",
         ("optim", "options"): None,
         ("optim", "milestones"): "it must be numbers, with spaces between",
         ("optim", "points"): pairs,

@@ -129,6 +129,27 @@ def test_an_optimizer_is_torchs_or_timms_with_the_settings_asked_for(name, kind,
         assert {key: group[key] for key in settings} == settings
 
 
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("adamw", (0.9, 0.999)),
+        ("lamb", (0.9, 0.999)),
+        ("muon", (0.9, 0.95)),
+        ("timm/lion", (0.9, 0.99)),
+        ("timm/adopt", (0.9, 0.9999)),
+    ],
+)
+def test_betas_that_are_not_asked_for_are_the_optimizers_own(name, own):
+    optimizer = build_optimizer(OptimConfig(name=name), nn.Linear(3, 2))
+    assert [tuple(group["betas"]) for group in optimizer.param_groups] == [own, own]
+
+
+@pytest.mark.parametrize("betas", [(0.9,), (0.9, 1.0), (0.9, -0.1), (0.9, 0.99, 0.999)])
+def test_betas_are_two_shares_below_1(betas):
+    with pytest.raises(FeedrateError, match="they must be two numbers from 0 to below 1, or none"):
+        OptimConfig(betas=betas)
+
+
 def test_timms_variants_keep_what_their_names_say():
     groups = build_optimizer(OptimConfig(name="timm/nlars"), nn.Linear(3, 2)).param_groups
     assert groups[0]["nesterov"] is True

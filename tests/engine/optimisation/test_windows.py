@@ -14,7 +14,7 @@ def test_windows_are_what_a_plain_walk_over_two_epochs_finds(steps_per_epoch, ac
             length = min(accumulate, left)
             for place in range(length):
                 assert windows.update_of(step) == update
-                assert windows.length_at(step) == length
+                assert windows.left_at(step) == length - place
                 assert windows.closes_at(step) == (place == length - 1)
                 step += 1
             left -= length
@@ -24,7 +24,7 @@ def test_windows_are_what_a_plain_walk_over_two_epochs_finds(steps_per_epoch, ac
 
 def test_without_accumulation_every_step_is_an_update():
     windows = Windows()
-    assert [(windows.update_of(step), windows.length_at(step), windows.closes_at(step)) for step in (0, 1, 7)] == [
+    assert [(windows.update_of(step), windows.left_at(step), windows.closes_at(step)) for step in (0, 1, 7)] == [
         (0, 1, True),
         (1, 1, True),
         (7, 1, True),
