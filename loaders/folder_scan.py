@@ -75,11 +75,17 @@ def holds_an_image(folder: Path) -> bool:
 
 
 def subfolders(path: Path) -> Iterator[str]:
-    """Names of the folders in it, in any order, without those that begin with a dot."""
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if not entry.name.startswith(".") and entry.is_dir():
-                yield entry.name
+    """Names of the folders in it, in any order, without those that begin with a dot.
+
+    Raises FeedrateError where that cannot be found out: of a folder that may not be read, a link that leads to itself.
+    """
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if not entry.name.startswith(".") and entry.is_dir():
+                    yield entry.name
+    except OSError as error:
+        raise _unreadable(error, path) from error
 
 
 class WalkListener(Protocol):
@@ -148,7 +154,7 @@ def walk_class(folder: Path, class_name: str, listener: WalkListener | None = No
     try:
         visited = sorted(_walk(f"{folder}/{class_name}", frozenset(), listener))
     except OSError as error:
-        raise FeedrateError(f"{error.filename} cannot be read ({error.strerror}): mend or remove it") from error
+        raise _unreadable(error, folder) from error
     skipped = len(f"{folder}/")
     return FileTable.of(
         [
@@ -157,6 +163,10 @@ def walk_class(folder: Path, class_name: str, listener: WalkListener | None = No
             for name, num_bytes, mtime_ns in sorted(files)
         ]
     )
+
+
+def _unreadable(error: OSError, path: Path) -> FeedrateError:
+    return FeedrateError(f"{error.filename or path} cannot be read ({error.strerror}): mend or remove it")
 
 
 def _what_else(folder: Path) -> str:

@@ -211,6 +211,15 @@ def test_a_broken_link_is_refused(root):
     assert "gone.jpg" in refused(root)
 
 
+def test_a_link_to_itself_among_splits_or_classes_is_refused(root):
+    for folder in (root / "train", root):
+        (folder / "odd").symlink_to(folder / "odd")
+        sentence = f"{folder / 'odd'} cannot be read (Too many levels of symbolic links): mend or remove it"
+        assert refused(root) == sentence
+        (folder / "odd").unlink()
+    assert len(open_records(root, "train")) == 7
+
+
 def test_a_pipe_is_refused_instead_of_waited_for(root):
     os.mkfifo(root / "train" / "ant" / "zz.jpg")
     assert "zz.jpg cannot be read (it is not a regular file)" in refused(root)
