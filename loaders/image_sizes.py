@@ -14,6 +14,7 @@ from PIL import Image
 
 from .atomic import atomic_file
 from .cache_folder import cache_folder
+from .crops import MAX_SIDE_PX
 from .errors import FeedrateError
 from .folder_scan import COLUMNS, FileTable
 from .packed_names import PackedNames
@@ -71,7 +72,10 @@ def _read_sizes(
     def read(chunk: NDArray[np.int64]) -> int:
         for index in chunk.tolist():
             try:
-                table.widths[index], table.heights[index] = image_size(prefix + table.names[index])
+                width, height = image_size(prefix + table.names[index])
+                if max(width, height) > MAX_SIDE_PX:  # which the plan would refuse by the sample's number alone
+                    raise ValueError(f"it is {width}×{height} px, with a side above {MAX_SIDE_PX:,}")
+                table.widths[index], table.heights[index] = width, height
             except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, …
                 failures[index] = str(error)
         return len(chunk)

@@ -206,6 +206,18 @@ def test_unreadable_headers_are_refused_by_name(root, scanned):
     assert len(scanned) == 2  # those that were read before are remembered all the same
 
 
+@pytest.mark.parametrize("size", [(70_000, 2), (2, 65_536)])
+def test_an_image_with_a_side_beyond_what_a_plan_can_cut_is_refused_by_name(root, size):
+    Image.new("L", (65_535, 1)).save(root / "train" / "ant" / "wide.png")
+    assert open_records(root, "train").widths.max() == 65_535
+    Image.new("L", size).save(root / "train" / "ant" / "wider.png")
+    width, height = size
+    for _ in range(2):  # the second time from what was remembered of the others
+        message = refused(root)
+        assert f"ant/wider.png (it is {width}×{height} px, with a side above 65,535)" in message
+        assert "ant/wide.png" not in message
+
+
 def test_a_broken_link_is_refused(root):
     (root / "train" / "ant" / "gone.jpg").symlink_to(root / "nowhere.jpg")
     assert "gone.jpg" in refused(root)
