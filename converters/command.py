@@ -1,7 +1,6 @@
 """`tools/convert.py`: parse, call, print."""
 
 import argparse
-import io
 import shlex
 import sys
 import time
@@ -38,8 +37,6 @@ def main(arguments: Sequence[str], description: str, download: Download) -> int:
     """Run the command; returns its exit status: 0 done, 2 bad input or bad files, 128 + n ended by signal n, which is
     SIGPIPE where who reads what it says is gone, as behind `| head`, and 120 (Python's own for it) where an answer that
     was asked for cannot be written otherwise. Packing goes on then."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error does: names of files need not be text
     status, is_lost = status_and_loss(lambda: _run(arguments, description, download))
     asks = not arguments or arguments[0] in _INSPECTIONS or not {"-h", "--help"}.isdisjoint(arguments)
     return status or (UNSAID if asks and is_lost else 0)

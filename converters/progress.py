@@ -30,7 +30,7 @@ def silent_phase(label: str, total: int, num_before: int = 0) -> Iterator[Advanc
 @contextmanager
 def shown_phase(label: str, total: int, num_before: int = 0) -> Iterator[Advance]:
     """Samples done, samples and bytes a second, time left; on standard error."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None: closed by who started the process
         with _lines(label, total, num_before) as advance:
             yield advance
         return

@@ -64,7 +64,7 @@ def output_may_be_lost(needs_a_reader: bool = False) -> Iterator[Callable[[], bo
     """A block in which printing does not fail. Where standard output cannot be written, standard error says so once.
 
     Each line is written at once, its end with it, also where Python is told not to buffer: what several ranks say at a
-    time would run together.
+    time would run together. What the streams' encoding has no sign for is written escaped, as in `\\xd7`.
     Gives what tells whether it was lost, to be asked behind the block: of blocks in one another the innermost knows.
     `needs_a_reader`: as of MayFail, for standard output.
     """
@@ -80,12 +80,30 @@ def output_may_be_lost(needs_a_reader: bool = False) -> Iterator[Callable[[], bo
     output = None if before[0] is None else MayFail(before[0], tell, needs_a_reader)
     sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, errors)
     try:
-        with _in_whole_lines(output), _in_whole_lines(errors):
+        with _escaping(output), _in_whole_lines(output), _in_whole_lines(errors):
             yield lambda: output is not None and output.is_lost
             if output is not None:
                 output.flush()
     finally:
         sys.stdout, sys.stderr = before
+
+
+@contextlib.contextmanager
+def _escaping(stream: MayFail | None) -> Iterator[None]:
+    """A block in which no character is an error to a stream, as none is to standard error: neither names of files nor
+    the × between two sides need be in the encoding that the environment asks for."""
+    before = getattr(stream, "errors", None)
+    if before not in ("strict", "surrogateescape") or not hasattr(stream, "reconfigure"):
+        yield
+        return
+    assert stream is not None
+    stream.flush()  # where it may fail, as below: reconfiguring empties it
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.flush()
+        stream.reconfigure(errors=before)
 
 
 @contextlib.contextmanager

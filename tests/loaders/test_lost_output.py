@@ -20,6 +20,7 @@ with output_may_be_lost({how}) as is_lost:
     print("not emptied before the end")
 sys.exit(7 if is_lost() else 3)
 """
+TEXT = r"'2 \xd7 3 \udce4'"  # a sign, and a byte of a file's name that is no text
 TOLD = "warning: what is printed from here on is lost ({}), and the command goes on\n"
 
 
@@ -134,3 +135,27 @@ def test_each_line_is_written_at_once_with_its_end(unbuffered):
         packets = list(iter(lambda: reads.recv(1000), b""))
     assert b"".join(packets) == b"error of a rank\nand more\na line that has no endafter\n"
     assert packets[:2] == [b"error of a rank\n", b"and more\n"]
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+@pytest.mark.parametrize("body", ["print({})", "Console().print({})", "sys.stdout.writelines([{}, chr(10)])"])
+def test_what_the_encoding_has_no_sign_for_is_escaped(locale, body):
+    script = (
+        "import sys\nfrom rich.console import Console\nfrom loaders.lost_output import output_may_be_lost\n"
+        f"with output_may_be_lost():\n    {body.format(TEXT)}\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        env=environment(**locale),
+        capture_output=True,
+        timeout=TIMEOUT_S,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.rstrip() == rb"2 \xd7 3 \udce4"

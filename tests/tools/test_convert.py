@@ -485,6 +485,15 @@ def test_where_nobody_reads_on_it_ends_without_a_traceback(image_folder, tmp_pat
     assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-"])
+def test_it_packs_where_output_is_closed_from_the_start(image_folder, tmp_path, closed):
+    words = [sys.executable, CONVERT, "folder", "--source", image_folder, "--out", tmp_path / "out"]
+    shell = ["sh", "-c", f'exec "$@" {closed}', "sh", *map(str, words)]
+    ended = subprocess.run(shell, capture_output=True, env=environment(), text=True, timeout=TIMEOUT_S)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(open_records(tmp_path / "out", "train")) == 37
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_disk_behind_what_it_says_is_not_taken_for_that_of_the_set(image_folder, tmp_path, unbuffered):
